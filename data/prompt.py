@@ -1,0 +1,85 @@
+"""The prompt of a video: its frames as images, the task, the question and the answer's format.
+
+The parts are those of VQAThinker; the wording is ours and the same for every model. Frames enter as single
+images, because that is the path on which vLLM and transformers agree on every family.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+TASK = "You are doing the video quality assessment task."
+QUESTION = (
+    "How would you rate the overall quality of this video? "
+    "Give a float between 1 (very poor) and 5 (excellent), rounded to two decimals."
+)
+FORMAT = (
+    "First write your thinking process in <think> </think> tags, "
+    "then only the rating in <answer> </answer> tags."
+)
+
+# Placeholders that stand for pixels or frame them: `<IMG_CONTEXT>`, `<img>`, `</img>`, `<video>` (InternVL),
+# `<|image_pad|>`, `<|video_pad|>`, `<|vision_start|>` (Qwen-VL), `<image>`, `<image_soft_token>` (others).
+_VISION_PLACEHOLDER = re.compile(r"<[|/]*(img|image|images|video|vision)(?![a-z])", re.IGNORECASE)
+
+
+def messages(n_frames: int) -> list[dict[str, Any]]:
+    """The chat of one video: a user turn with `n_frames` image entries, in the order of the frames.
+
+    Raises:
+        ValueError: if `n_frames` is below 1.
+    """
+    if n_frames < 1:
+        raise ValueError(f"n_frames is {n_frames}: a prompt needs at least 1 frame")
+    content: list[dict[str, str]] = []
+    for number in range(1, n_frames + 1):
+        content.append({"type": "text", "text": f"Frame{number}: "})
+        content.append({"type": "image"})
+    content.append({"type": "text", "text": f"{TASK} {QUESTION} {FORMAT}"})
+    return [{"role": "user", "content": content}]
+
+
+def prompt_text(processor: Any, n_frames: int) -> str:
+    """The prompt as text, one image placeholder a frame, ending where the model's answer begins.
+
+    Args:
+        processor: a transformers processor (`AutoProcessor`) with a chat template.
+        n_frames: number of frames of the video.
+
+    Raises:
+        ValueError: if the processor has no chat template.
+    """
+    if getattr(processor, "chat_template", None) is None:
+        raise ValueError(
+            f"{type(processor).__name__} has no chat template: add chat_template.jinja to the model's folder"
+        )
+    return processor.apply_chat_template(messages(n_frames), tokenize=False, add_generation_prompt=True)
+
+
+def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
+    """Ids of every vision placeholder in the vocabulary, ascending: a model may read but never write them.
+
+    A sampled placeholder would claim a frame that is not there, and break the learner's forward pass. The
+    added vocabulary is searched by name, and a processor's own `*_token_id` attributes are joined to it.
+    """
+    tokenizer = _tokenizer(processor_or_tokenizer)
+    ids = {id_ for token, id_ in tokenizer.get_added_vocab().items() if _VISION_PLACEHOLDER.match(token)}
+    for name, value in vars(processor_or_tokenizer).items():
+        if re.search(r"(image|video|vision)_.*token_id$|^(image|video)_token_id$", name) and isinstance(value, int):
+            ids.add(value)
+    return sorted(ids)
+
+
+def sampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
+    """Ids a model may write, ascending: the tokenizer's, without vision placeholders.
+
+    Rows with which a model pads its vocabulary to a round size belong to no token and are left out too.
+    """
+    tokenizer = _tokenizer(processor_or_tokenizer)
+    barred = set(unsampleable_token_ids(processor_or_tokenizer))
+    return sorted(id_ for id_ in set(tokenizer.get_vocab().values()) if id_ not in barred)
+
+
+def _tokenizer(processor_or_tokenizer: Any) -> Any:
+    return getattr(processor_or_tokenizer, "tokenizer", processor_or_tokenizer)
