@@ -65,8 +65,9 @@ def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
     """
     tokenizer = _tokenizer(processor_or_tokenizer)
     ids = {id_ for token, id_ in tokenizer.get_added_vocab().items() if _VISION_PLACEHOLDER.match(token)}
+    own_id = re.compile(r"(image|video|vision)_(.*_)?token_id$")
     for name, value in vars(processor_or_tokenizer).items():
-        if re.search(r"(image|video|vision)_.*token_id$|^(image|video)_token_id$", name) and isinstance(value, int):
+        if own_id.search(name) and isinstance(value, int):
             ids.add(value)
     return sorted(ids)
 
