@@ -1,0 +1,1 @@
+"""The control loop and everything around it: configuration, placement, supervision, metrics."""

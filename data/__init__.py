@@ -1,0 +1,1 @@
+"""Manifests, frames, perturbations, cohorts: what a run is trained and judged on."""

@@ -1,0 +1,24 @@
+"""What a run is trained and judged on. Importable without torch, ray or decord."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DataConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    manifest: Path = Path("data/demo/clips/manifest.csv")
+    """Manifest of labelled videos (.csv, .jsonl or .parquet), one row a video."""
+    root: Path | None = None
+    """Folder that relative video paths start from and that no path may leave; default: the manifest's folder."""
+    train_split: str = "train"
+    """Value of the `split` column to train on."""
+    frames_per_video: int = Field(6, ge=1, le=256)
+    """Frames the model looks at: the middle frame of each of this many equal segments."""
+    max_frame_px: int = Field(448, ge=28)
+    """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
+    decode_timeout_s: float = Field(60.0, gt=0)
+    """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
+    decode_cpus: float = Field(0.25, gt=0)
+    """CPUs that Ray reserves for one decode task."""

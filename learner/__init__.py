@@ -1,0 +1,1 @@
+"""The GRPO update on DeepSpeed ZeRO-3 ranks."""

@@ -1,0 +1,71 @@
+"""Settings of the update. Importable without torch or deepspeed."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LearnerConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    ranks: int = Field(2, ge=1)
+    """DeepSpeed ZeRO-3 ranks."""
+    gpus_per_rank: int = Field(0, ge=0, le=1)
+    """1 on GPUs (NCCL, bf16), 0 on the CPU (gloo, float32)."""
+    cpus_per_rank: float = Field(1.0, gt=0)
+    """CPU cores that Ray reserves for one rank; on the CPU also the rank's threads."""
+    lr: float = Field(1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+    """The cosine schedule ends at this share of the peak."""
+    warmup_updates: int = Field(5, ge=0)
+    """Updates of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates."""
+    eps: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this global norm."""
+    kl_coefficient: float = Field(0.04, ge=0)
+    """Weight of the k3 KL term to the frozen base; 0 loads no reference policy."""
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    """The ratio is clipped below at 1 - this."""
+    clip_high: float = Field(0.2, gt=0)
+    """The ratio is clipped above at 1 + this (clip-higher: larger than `clip_low`)."""
+    importance_cap: float = Field(2.0, gt=0)
+    """Cap C of the truncated importance weight min(exp(old - engine), C)."""
+    loss_mean: Literal["sequence", "token"] = "sequence"
+    """`sequence`: mean over completions of the mean over their tokens (the paper's); `token`: mean over
+    all tokens of the update."""
+    advantage_scale: Literal["group_std", "constant"] = "group_std"
+    """Advantages are divided by the group's standard deviation (the paper's) or by a constant, which
+    keeps groups that agree from being blown up."""
+    advantage_constant: float = Field(0.5, gt=0)
+    """The divisor of `advantage_scale = "constant"`."""
+    advantage_eps: float = Field(1e-4, gt=0)
+    """Added to the group's standard deviation before dividing."""
+    optimizer_steps_per_update: int = Field(1, ge=1)
+    """Passes over an update's groups; the ratio leaves 1 from the second on."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention of the text model; flash attention ignores block masks and so switches packing off."""
+    packing: Literal["auto", "group", "none"] = "auto"
+    """`group` encodes a video's prompt and frames once for its G completions; `auto` does so where the
+    model family allows it."""
+    micro_batch_tokens: int = Field(16384, ge=64)
+    """Token budget of one forward pass; a group larger than this is split (unpacked) or goes alone."""
+    logprob_chunk_tokens: int = Field(1024, ge=1)
+    """Positions whose logits are materialised at once."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass."""
+    train_vision: bool = True
+    """Train the vision tower too, as the paper does."""
+    collective_timeout_s: float = Field(600.0, gt=0)
+    """Deadline of a collective among ranks."""
+    start_timeout_s: float = Field(900.0, gt=0)
+    """Deadline of starting all ranks, model loading included."""
+    update_timeout_s: float = Field(1800.0, gt=0)
+    """Deadline of one update."""
+    bucket_mb: int = Field(256, ge=1)
+    """Size of the buckets in which weights are gathered, sent and saved."""

@@ -1,0 +1,1 @@
+"""The video-quality rewards of VQAThinker, and the pool of actors that computes them."""

@@ -1,0 +1,1 @@
+"""vLLM engines behind Ray actors that sample groups of completions for videos."""

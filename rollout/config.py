@@ -1,0 +1,46 @@
+"""Settings of the sampling fleet. Importable without torch, ray or vllm."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RolloutConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    replicas: int = Field(2, ge=1)
+    """Rollout workers, each with an engine of its own; scaled independently of the learner."""
+    gpus_per_replica: int = Field(0, ge=0)
+    """GPUs of one engine (tensor parallelism inside one node); 0 runs the engine on the CPU."""
+    cpus_per_replica: float = Field(1.0, gt=0)
+    """CPU cores that Ray reserves for one worker; on the CPU also the engine's threads."""
+    engine: Literal["auto", "in_process", "async"] = "auto"
+    """`in_process` steps the engine inside the actor (small machines), `async` runs vLLM's AsyncLLM with
+    its engine process; `auto` takes `async` on GPUs."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of training completions; the learner's logits are divided by it too."""
+    max_completion_tokens: int = Field(2048, ge=1)
+    """A completion longer than this is cut; it then does not parse and earns nothing."""
+    max_model_tokens: int = Field(8192, ge=16)
+    """Prompt and completion together at most, in tokens."""
+    seeded_requests: bool = True
+    """Give each completion a seed of its own. Off is faster on engines that draw seeded requests one by
+    one, and gives up that the same run asks for the same samples."""
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that an engine may take."""
+    kv_cache_mb: int = Field(64, ge=8)
+    """KV cache of a CPU engine, in MiB."""
+    max_concurrent_sequences: int = Field(256, ge=1)
+    """Sequences that an engine decodes at once."""
+    max_batched_tokens: int = Field(8192, ge=256)
+    """Prompt tokens that an engine takes in at one step."""
+    start_timeout_s: float = Field(600.0, gt=0)
+    """Deadline of starting one worker, model loading included."""
+    group_timeout_s: float = Field(600.0, gt=0)
+    """Deadline of sampling one video's groups; past it the worker counts as hung and is replaced."""
+    sync_timeout_s: float = Field(300.0, gt=0)
+    """Deadline of handing new weights to one worker."""
+    max_retries: int = Field(3, ge=0)
+    """Times that one video's groups are started again after a worker died, before the video is given up."""
+    max_worker_restarts: int = Field(8, ge=0)
+    """Replacements of dead workers over a whole run, before the run ends with an error."""
