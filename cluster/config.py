@@ -1,0 +1,277 @@
+"""The configuration of a run: typed, validated, importable without torch, ray or vllm.
+
+A preset (TOML) states what differs from the defaults; dotted overrides on the command line win over it:
+`launch.py train configs/demo.toml --learner.lr=1e-4 --rollout.replicas=1`.
+"""
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
+
+from data.config import DataConfig
+from learner.config import LearnerConfig
+from rewards.config import RewardConfig
+from rollout.config import RolloutConfig
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, ill-typed or contradicts another; says which one and what to do."""
+
+
+class ModelConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    path: str = "models/tiny-internvl"
+    """Folder of a Hugging Face checkpoint, or a name on the hub."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""
+
+
+class ScheduleConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    videos_per_cohort: int = Field(8, ge=1)
+    """Videos that the ranking reward compares with one another."""
+    completions_per_video: int = Field(4, ge=1)
+    """Completions of a group (G), for the clean and again for the perturbed copy."""
+    cohorts_per_update: int = Field(1, ge=1)
+    """Whole cohorts that one update trains on."""
+    epochs: int = Field(3, ge=1)
+    """Passes over the training split."""
+    updates: int | None = Field(None, ge=1)
+    """Stop after this many updates, whatever `epochs` says."""
+    max_staleness: int = Field(0, ge=0)
+    """Hard bound on how many versions old a trained token may be; 0 is strictly on-policy."""
+
+
+class EvaluationConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    splits: list[str] = ["test"]
+    """Values of the manifest's `split` column to judge, before, during and after training."""
+    every_updates: int = Field(25, ge=0)
+    """Updates between evaluations of the first split while training; 0 evaluates only before and after."""
+    samples: int = Field(0, ge=0)
+    """Sampled answers per video for the mean-of-samples score, before and after; 0 judges greedily only."""
+    max_completion_tokens: int | None = Field(None, ge=1)
+    """Length limit of an answer; default: that of training."""
+    bootstrap_samples: int = Field(2000, ge=100)
+    """Resamples behind the 95 % intervals, drawn over sources."""
+
+
+class CheckpointConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    every_updates: int = Field(25, ge=0)
+    """Updates between checkpoints; 0 writes only the last one."""
+    keep_last: int = Field(2, ge=1)
+    """Checkpoints kept besides the best one."""
+
+
+class ClusterConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    address: str | None = None
+    """Address of a running Ray cluster; default: the one this process belongs to (RAY_ADDRESS, a submitted
+    job), else a Ray of its own, started and stopped with the run."""
+    object_store_mb: int | None = Field(None, ge=80)
+    """Size of the object store of a Ray that the run starts itself."""
+    placement_timeout_s: float = Field(300.0, gt=0)
+    """Deadline of getting the resources for an actor."""
+    prefetch_videos: int = Field(32, ge=1)
+    """Videos decoded ahead of sampling."""
+    shutdown_timeout_s: float = Field(60.0, gt=0)
+    """Deadline of ending the actors of a run."""
+
+
+class MetricsConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    tensorboard: bool = True
+    """Write TensorBoard events into the run directory."""
+
+
+class RunConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    run_dir: Path | None = None
+    """Folder that holds everything of the run; default: runs/NAME-DATE. All nodes must see it."""
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run, and of its controller actor."""
+    seed: int = Field(0, ge=0)
+    """Seeds cohorts, perturbations and sampling."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    rewards: RewardConfig = RewardConfig()
+    learner: LearnerConfig = LearnerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> "RunConfig":
+        if (self.rollout.gpus_per_replica > 0) != (self.learner.gpus_per_rank > 0):
+            raise ValueError(
+                "rollout.gpus_per_replica and learner.gpus_per_rank must both be 0 (CPU) or both be above 0: "
+                "weights travel over NCCL or over the object store, not from one to the other"
+            )
+        if self.rollout.max_completion_tokens >= self.rollout.max_model_tokens:
+            raise ValueError(
+                f"rollout.max_completion_tokens ({self.rollout.max_completion_tokens}) leaves no room for a "
+                f"prompt in rollout.max_model_tokens ({self.rollout.max_model_tokens}); raise the latter"
+            )
+        return self
+
+    @property
+    def temporal(self) -> bool:
+        """Whether perturbed copies are sampled."""
+        return self.rewards.temporal_weight > 0
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        return "cuda" if self.learner.gpus_per_rank > 0 else "cpu"
+
+    def warnings(self) -> list[str]:
+        """Settings that work but are likely a mistake."""
+        found = []
+        if self.schedule.videos_per_cohort == 1:
+            found.append("schedule.videos_per_cohort is 1: the ranking reward has no peers and is always 0")
+        if self.schedule.completions_per_video == 1:
+            found.append("schedule.completions_per_video is 1: a group of one has no advantage to learn from")
+        return found
+
+
+class _CommandLine(RunConfig, BaseSettings):
+    """RunConfig fed from dotted flags, and from nothing in the environment."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", cli_kebab_case=False, cli_implicit_flags=False, cli_prog_name="launch.py train"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *environment: PydanticBaseSettingsSource,
+        **named_environment: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class DerivedSizes(BaseModel):
+    """What follows from the configuration and the number of training videos; printed at the start."""
+
+    train_videos: int
+    cohorts_per_epoch: int
+    updates: int
+    videos_per_update: int
+    completions_per_update: int
+    sampled_completions_per_update: int
+    learner_gpus: int
+    rollout_gpus: int
+    cpus: float
+
+
+def derive_sizes(config: RunConfig, train_videos: int, cohorts_per_epoch: int) -> DerivedSizes:
+    """Sizes that the user did not state. No update mixes epochs: the last one of an epoch may be smaller."""
+    schedule, rollout, learner = config.schedule, config.rollout, config.learner
+    updates = schedule.epochs * math.ceil(cohorts_per_epoch / schedule.cohorts_per_update)
+    videos = min(train_videos, schedule.videos_per_cohort * schedule.cohorts_per_update)
+    completions = videos * schedule.completions_per_video
+    return DerivedSizes(
+        train_videos=train_videos,
+        cohorts_per_epoch=cohorts_per_epoch,
+        updates=min(updates, schedule.updates or updates),
+        videos_per_update=videos,
+        completions_per_update=completions,
+        sampled_completions_per_update=completions * (2 if config.temporal else 1),
+        learner_gpus=learner.ranks * learner.gpus_per_rank,
+        rollout_gpus=rollout.replicas * rollout.gpus_per_replica,
+        cpus=learner.ranks * learner.cpus_per_rank
+        + rollout.replicas * rollout.cpus_per_replica
+        + config.rewards.actors * config.rewards.cpus_per_actor,
+    )
+
+
+def load_config(preset: Path | None, overrides: list[str] | None = None) -> RunConfig:
+    """Read a TOML preset and apply dotted overrides (`--learner.lr=1e-4`).
+
+    Raises ConfigError naming the file or flag, the field and the cure.
+    """
+    values: dict[str, Any] = {}
+    if preset is not None:
+        try:
+            values = tomllib.loads(preset.read_text())
+        except FileNotFoundError:
+            near = sorted(str(p) for p in Path("configs").glob("*.toml"))
+            raise ConfigError(f"{preset}: no such preset; the presets here are {', '.join(near)}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{preset}: not valid TOML: {error}") from None
+    known = set(field_names(RunConfig))
+    for key in _leaf_keys(values):
+        _require_known(key, known, f"{preset}: unknown setting '{key}'")
+    arguments = list(overrides or [])
+    for argument in arguments:
+        if argument.startswith("--"):
+            key = argument[2:].split("=", 1)[0]
+            _require_known(key, known, f"unknown option '--{key}'", prefix="--")
+        elif not argument.startswith("-") and "=" in argument:
+            raise ConfigError(f"'{argument}': write overrides as --{argument}")
+    try:
+        resolved = CliApp.run(_CommandLine, cli_args=arguments, **values)
+    except ValidationError as error:
+        where = f"{preset}: " if preset else ""
+        problems = [
+            f"{where}{'.'.join(str(part) for part in e['loc']) or 'configuration'}: {e['msg']}"
+            + (f" (it is {e['input']!r})" if e["type"] != "value_error" else "")
+            for e in error.errors()
+        ]
+        raise ConfigError("\n".join(problems)) from None
+    return RunConfig.model_validate(resolved.model_dump())
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as JSON, for the run directory; `RunConfig.model_validate_json` reads it."""
+    return config.model_dump_json(indent=2)
+
+
+def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(dotted name, default, description) of every setting, in order."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from describe_fields(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(info.default), info.description or ""
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    return [name for name, _, _ in describe_fields(model)]
+
+
+def _leaf_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaf_keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _require_known(key: str, known: set[str], message: str, prefix: str = "") -> None:
+    if key in known:
+        return
+    tails = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = difflib.get_close_matches(key, known, n=1) or [
+        tails[t] for t in difflib.get_close_matches(key.rsplit(".", 1)[-1], tails, n=1)
+    ]
+    hint = f"; did you mean '{prefix}{near[0]}'?" if near else "; `launch.py settings` lists them all"
+    raise ConfigError(message + hint)
