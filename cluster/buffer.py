@@ -1,0 +1,73 @@
+"""The one home of backpressure and staleness: every cohort in flight, from admission to training.
+
+    buffer.admit(cohort)    waits until the cohort may start    (sample loop)
+    buffer.add(scored)      hands in a scored cohort            (reward loop)
+    buffer.take(update)     waits for all cohorts of an update  (learn loop)
+    buffer.advance()        one update is done and its weights are on every engine: later cohorts may start
+
+Why staleness is bounded: cohort c is trained by update u = plan.update_of(c), and the version before update
+u is u, for the version counts finished updates. `admit(c)` returns only once `version >= u - max_staleness`.
+Nothing of c is sampled before that, and versions never fall, so the oldest version that sampled any token
+of c is at least u - max_staleness. The same inequality bounds the cohorts in flight to those of
+max_staleness + 1 updates.
+"""
+
+import asyncio
+from typing import Generic, Protocol, TypeVar
+
+from cluster.schedule import UpdatePlan
+from data.records import Cohort
+
+
+class HasCohort(Protocol):
+    @property
+    def cohort(self) -> Cohort: ...
+
+
+Scored = TypeVar("Scored", bound=HasCohort)
+
+
+class CohortBuffer(Generic[Scored]):
+    """See the module's docstring for the protocol. Not safe across threads: one event loop owns it."""
+
+    def __init__(self, plan: UpdatePlan, max_staleness: int, version: int = 0) -> None:
+        self._plan = plan
+        self._max_staleness = max_staleness
+        self._version = version
+        self._scored: dict[int, Scored] = {}
+        self._changed = asyncio.Condition()
+
+    @property
+    def version(self) -> int:
+        """Updates done; the policy version that every engine holds."""
+        return self._version
+
+    def may_start(self, cohort: int) -> bool:
+        return self._version >= self._plan.update_of(cohort) - self._max_staleness
+
+    async def admit(self, cohort: int) -> None:
+        """Wait until sampling of `cohort` cannot break the bound on staleness.
+
+        The wait has no deadline of its own: it ends with the update in progress, whose calls all have one.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.may_start(cohort))
+
+    async def add(self, scored: Scored) -> None:
+        async with self._changed:
+            self._scored[scored.cohort.index] = scored
+            self._changed.notify_all()
+
+    async def take(self, update: int) -> list[Scored]:
+        """The scored cohorts of `update`, in order, once all are there. Each is handed out once."""
+        wanted = self._plan.cohorts_of(update)
+        async with self._changed:
+            await self._changed.wait_for(lambda: all(c in self._scored for c in wanted))
+            return [self._scored.pop(c) for c in wanted]
+
+    async def advance(self) -> int:
+        """Count one update as done; returns the new version."""
+        async with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+            return self._version
