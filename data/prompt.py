@@ -11,12 +11,11 @@ from typing import Any
 
 TASK = "You are doing the video quality assessment task."
 QUESTION = (
-    "How would you rate the overall quality of this video? "
-    "Give a float between 1 (very poor) and 5 (excellent), rounded to two decimals."
+    "Rate the overall quality of this video with a float "
+    "from 1 (very poor) to 5 (excellent), rounded to two decimals."
 )
 FORMAT = (
-    "First write your thinking process in <think> </think> tags, "
-    "then only the rating in <answer> </answer> tags."
+    "First think in <think> </think> tags, then give only the rating in <answer> </answer> tags."
 )
 
 # Placeholders that stand for pixels or frame them: `<IMG_CONTEXT>`, `<img>`, `</img>`, `<video>` (InternVL),

@@ -1,0 +1,104 @@
+"""What the tiny base is taught to say: short English that names distortion and strength, then a score.
+
+The strength word follows the perceived quality and is right. The score of the warm start is wrong in a
+systematic way, as of a model that can describe what it sees but was never taught the scale: every kind of
+distortion has an offset of its own, the scale is squeezed, and the answer is spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+MIN_SCORE, MAX_SCORE = 1.0, 5.0
+# From the best fifth of the scale to the worst.
+STRENGTHS = ("faint", "slight", "moderate", "strong", "severe")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """How one kind of distortion is put into words."""
+
+    noun: str
+    effect: str
+
+
+PHRASES: dict[str, Phrase] = {
+    "h264": Phrase("blocking from compression", "edges look broken"),
+    "hevc": Phrase("smearing from compression", "textures are washed out"),
+    "av1": Phrase("smoothing from compression", "fine texture is gone"),
+    "blur": Phrase("blur", "edges are soft"),
+    "noise": Phrase("noise", "flat areas look grainy"),
+    "scale": Phrase("upscaling", "detail is lost"),
+    "exposure": Phrase("bad exposure", "tones are clipped"),
+    "freeze": Phrase("freezing", "motion halts"),
+    "drop": Phrase("dropped frames", "motion jumps"),
+    "judder": Phrase("judder", "motion is uneven"),
+}
+TEMPLATES = (
+    "{Strength} {noun}, {effect}.",
+    "The video shows {strength} {noun}.",
+    "{Effect}, with {strength} {noun}.",
+)
+
+# Offsets of the warm start's scores, by kind: what GRPO has to unlearn.
+SCORE_OFFSETS: dict[str, float] = {
+    "h264": 1.0,
+    "hevc": 0.6,
+    "av1": -0.8,
+    "blur": -1.2,
+    "noise": -0.5,
+    "scale": 0.2,
+    "exposure": 0.9,
+    "freeze": 0.3,
+    "drop": -0.3,
+    "judder": 0.5,
+}
+SCORE_SQUEEZE = 0.6
+SCORE_SPREAD = 0.5
+
+
+def strength_index(mos: float) -> int:
+    """0 (faint) to 4 (severe): which fifth of the scale `mos` (1 to 5) falls in, from the top."""
+    return min(len(STRENGTHS) - 1, max(0, int((MAX_SCORE - mos) / (MAX_SCORE - MIN_SCORE) * len(STRENGTHS))))
+
+
+def thought(kind: str, mos: float, template: int) -> str:
+    """The sentence between the think tags.
+
+    Raises:
+        ValueError: for a kind that has no phrase.
+    """
+    if kind not in PHRASES:
+        raise ValueError(f"distortion kind {kind!r} has no phrase: add it to PHRASES in {__name__}")
+    strength, phrase = STRENGTHS[strength_index(mos)], PHRASES[kind]
+    return TEMPLATES[template].format(
+        strength=strength,
+        Strength=strength.capitalize(),
+        noun=phrase.noun,
+        effect=phrase.effect,
+        Effect=phrase.effect.capitalize(),
+    )
+
+
+def completion(kind: str, mos: float, score: float, template: int) -> str:
+    """A whole answer: thought and score, the latter to two decimals and within 1 to 5."""
+    clipped = min(MAX_SCORE, max(MIN_SCORE, score))
+    return f"<think>{thought(kind, mos, template)}</think><answer>{clipped:.2f}</answer>"
+
+
+def miscalibrated_score(kind: str, mos: float, rng: np.random.Generator) -> float:
+    """The score that the warm start teaches for a clip of quality `mos` (not yet clipped)."""
+    middle = (MIN_SCORE + MAX_SCORE) / 2
+    return middle + SCORE_SQUEEZE * (mos - middle) + SCORE_OFFSETS[kind] + SCORE_SPREAD * rng.normal()
+
+
+def corpus() -> list[str]:
+    """Every trace there is, each with a score: what the tokenizer is trained on."""
+    levels = np.linspace(MAX_SCORE - 0.1, MIN_SCORE + 0.1, len(STRENGTHS))
+    return [
+        completion(kind, float(mos), float(mos), template)
+        for kind, mos, template in product(PHRASES, levels, range(len(TEMPLATES)))
+    ]
