@@ -1,0 +1,160 @@
+"""Makes the project's environment: ``python3.11 setup/environment.py`` (what ``make setup`` calls).
+
+Creates ``.venv``, installs the CPU build of torch, then everything in ``setup/cpu.lock``, then the
+torchvision fix (``setup/torchvision_cpu.py``), and imports the result once. When nothing that decides the
+environment has changed since the last time, it says so and ends. Standard library only: it runs before anything is installed.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUP = ROOT / "setup"
+LOCK = SETUP / "cpu.lock"
+VENV = ROOT / ".venv"
+STAMP = VENV / "set-up.stamp"
+LOG = VENV / "set-up.log"
+
+PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# Everything comes as a wheel but DeepSpeed, which is published as source; it compiles nothing when installed.
+PIP_INSTALL = ("install", "--no-deps", "--no-compile", "--only-binary=:all:", "--no-binary=deepspeed")
+# What a run imports: proves that the parts fit, and leaves their byte code for the first run.
+SMOKE_IMPORTS = "import torchvision, vllm, transformers, deepspeed, ray, decord, av, tensorboard"
+PROGRESS_EVERY_S = 10.0
+FIX = "torchvision_cpu"
+
+
+class SetUpError(Exception):
+    """Set-up cannot go on; the message says what to do."""
+
+
+def fingerprint(python_version: str, paths: Sequence[Path]) -> str:
+    """A hash of all that decides what the environment holds."""
+    digest = hashlib.sha256(python_version.encode())
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def pinned(lock: Path, package: str) -> str:
+    """The requirement ``package==version`` as the lock file has it."""
+    for line in lock.read_text().splitlines():
+        if line.startswith(f"{package}=="):
+            return line.split()[0]
+    raise SetUpError(f"{lock} does not pin {package}: make it anew with `make lock`")
+
+
+def run(command: Sequence[str | Path], log: Path) -> None:
+    """Run a command with its output in `log`, showing a line of it now and then; raises when it fails."""
+    recent: deque[str] = deque(maxlen=15)
+    shown_at = time.monotonic()
+    with log.open("a") as log_file:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            log_file.write(line)
+            recent.append(line.rstrip())
+            if time.monotonic() - shown_at > PROGRESS_EVERY_S:
+                shown_at = time.monotonic()
+                print(f"     {line.strip()[:100]}", flush=True)
+        status = process.wait()
+    if status != 0:
+        shown = " ".join(map(str, command))
+        raise SetUpError(
+            f"`{shown}` failed with status {status}; all of it is in {log}:\n" + "\n".join(recent)
+        )
+
+
+def step(text: str) -> None:
+    print(f"  -> {text}", flush=True)
+
+
+def ensure_debian_package(package: str, why: str) -> None:
+    """Install a Debian package when we are root, else say which command does."""
+    command = f"apt-get install -y --no-install-recommends {package}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SetUpError(f"{why}\nInstall it and start again: sudo {command}")
+    step(f"{why} Installing {package}")
+    subprocess.run(["apt-get", "update", "-qq"], check=True)
+    subprocess.run(command.split(), check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def ensure_libnuma() -> None:
+    """vLLM's CPU build links against libnuma and, without it, fails later with a mere warning in a log."""
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        ensure_debian_package("libnuma1", "vLLM's CPU build needs libnuma.so.1, which this machine lacks.")
+
+
+def make_venv() -> None:
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        ensure_debian_package(package, "This Python cannot make virtual environments.")
+    step(f"virtual environment {VENV.relative_to(ROOT)} ({sys.executable})")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+
+
+def install_torch(pip: Sequence[str | Path]) -> None:
+    """The CPU build of torch: from where pip looks anyway, else with its torchvision from PyTorch's index."""
+    torch = pinned(LOCK, "torch")
+    step(f"{torch} (the CPU build)")
+    try:
+        run([*pip, *PIP_INSTALL, torch], LOG)
+    except SetUpError:
+        step(f"not where pip looks: from {PYTORCH_CPU_INDEX}, with the torchvision that fits")
+        torchvision = pinned(LOCK, "torchvision") + "+cpu"
+        run([*pip, *PIP_INSTALL, "--index-url", PYTORCH_CPU_INDEX, torch, torchvision], LOG)
+
+
+def install_torchvision_fix(python: Path) -> None:
+    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site_packages = Path(subprocess.check_output([python, "-c", query], text=True).strip())
+    shutil.copy(SETUP / f"{FIX}.py", site_packages)
+    (site_packages / f"{FIX}.pth").write_text(f"import {FIX}; {FIX}.install()\n")
+
+
+def set_up() -> None:
+    started = time.monotonic()
+    if sys.version_info[:2] != (3, 11):
+        raise SetUpError(
+            f"Python 3.11 is needed and {sys.executable} is {sys.version.split()[0]}: "
+            "`make setup PYTHON=/path/to/python3.11`"
+        )
+    decisive = [ROOT / "pyproject.toml", LOCK, SETUP / f"{FIX}.py", Path(__file__)]
+    wanted = fingerprint(sys.version, decisive)
+    if STAMP.is_file() and STAMP.read_text() == wanted:
+        print(f"Environment {VENV.relative_to(ROOT)} is up to date.")
+        return
+
+    print("Setting up the environment (some 2 minutes, 1.2 GB of downloads, 4.5 GB on disk)", flush=True)
+    ensure_libnuma()
+    make_venv()
+    python = VENV / "bin" / "python"
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check"]
+    install_torch(pip)
+    step(f"the {sum('==' in line for line in LOCK.read_text().splitlines())} packages of {LOCK.name}")
+    run([*pip, *PIP_INSTALL, "--requirement", LOCK], LOG)
+    run([*pip, "check"], LOG)
+    install_torchvision_fix(python)
+    step("importing it all once")
+    run([python, "-W", "ignore", "-c", SMOKE_IMPORTS], LOG)
+    STAMP.write_text(wanted)
+    print(f"Environment ready after {time.monotonic() - started:.0f} s.")
+
+
+if __name__ == "__main__":
+    try:
+        set_up()
+    except (SetUpError, subprocess.CalledProcessError, OSError) as error:
+        sys.exit(f"Set-up failed: {error}")
