@@ -2,7 +2,8 @@
 
 Creates ``.venv``, installs the CPU build of torch, then everything in ``setup/cpu.lock``, then the
 torchvision fix (``setup/torchvision_cpu.py``), and imports the result once. When nothing that decides the
-environment has changed since the last time, it says so and ends. Standard library only: it runs before anything is installed.
+environment has changed since the last time, it says so and ends. Standard library only: it runs before
+anything is installed.
 """
 
 import ctypes
