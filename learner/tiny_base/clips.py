@@ -1,0 +1,63 @@
+"""Clips in memory, as the tiny base is trained and judged on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """`n` clips side by side.
+
+    Attributes:
+        frames: uint8 [n, N_FRAMES, FRAME_PX, FRAME_PX, 3].
+        kinds: the distortion of each.
+        mos: float64 [n], 1 to 5.
+        sources: the content of each, what intervals are bootstrapped over; empty strings where it is unknown.
+        headline: bool [n], whether the clip counts in the headline figures.
+    """
+
+    frames: np.ndarray
+    kinds: list[str]
+    mos: np.ndarray
+    sources: list[str]
+    headline: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.frames), len(self.kinds), len(self.mos), len(self.sources), len(self.headline)}
+        if len(lengths) != 1:
+            raise ValueError(f"clips of different lengths side by side: {sorted(lengths)}")
+
+    def where(self, keep: np.ndarray | Sequence[bool]) -> Clips:
+        """The clips for which `keep` is true."""
+        index = np.flatnonzero(np.asarray(keep))
+        return Clips(
+            self.frames[index],
+            [self.kinds[i] for i in index],
+            self.mos[index],
+            [self.sources[i] for i in index],
+            self.headline[index],
+        )
+
+
+def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Flips, a transposition and a permutation of the colours, one draw for all: none changes the quality.
+
+    Args:
+        frames: uint8 [..., height, width, 3], height equal to width.
+    """
+    if rng.random() < 0.5:
+        frames = frames[..., :, ::-1, :]
+    if rng.random() < 0.5:
+        frames = frames[..., ::-1, :, :]
+    if rng.random() < 0.5:
+        frames = np.swapaxes(frames, -3, -2)
+    if rng.random() < 0.3:
+        frames = frames[..., rng.permutation(3)]
+    return frames
