@@ -74,7 +74,7 @@ _HELD_OUT_REAL = (
     _video("carphone", "carphone_pristine.mp4", "BSD-3-Clause"),
 )
 _GENERATORS = ("leaves", "fractal", "text")
-_N_GENERATED = {"train": 120, "warm": 720}
+_N_GENERATED = {"train": 120, "warm": 480}
 
 
 def _generated(split: Split) -> Iterator[Content]:
@@ -203,9 +203,10 @@ def _leaves(rng: np.random.Generator) -> np.ndarray:
     """Dead leaves: occluding shapes of power-law size, plain or textured, over a textured ground."""
     image = np.empty((_CANVAS_PX, _CANVAS_PX, 3), np.float32)
     image[:] = rng.uniform(0, 255, 3)
-    palette = rng.uniform(0, 255, (rng.integers(3, 12), 3))
+    tones = rng.uniform(0, 255, (rng.integers(4, 12), 1))
+    palette = tones + rng.normal(0, rng.uniform(5, 55), (len(tones), 3))
     textures = [_fractal_field(rng, rng.uniform(0.8, 2.2))[..., None] - 0.5 for _ in range(6)]
-    for _ in range(int(rng.integers(40, 360))):
+    for _ in range(int(rng.integers(60, 420))):
         radius = min(70.0, 2 / (rng.random() ** 0.5 + 0.03))
         colour = palette[rng.integers(len(palette))] + rng.normal(0, 20, 3)
         mask = _shape(rng, radius)[..., None] / np.float32(255)
