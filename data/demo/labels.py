@@ -16,7 +16,7 @@ SAMPLED = tuple(int((i + 0.5) * CLIP_FRAMES / 4) for i in range(4))
 """The frames that the tiny base looks at: the middle one of each of four segments."""
 
 _VISIBLE_DIFFERENCE = 2.0
-"""Mean absolute difference of sampled frames, in grey levels, from which a temporal distortion shows."""
+"""Mean absolute difference of two frames, in grey levels, from which motion shows."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -66,7 +66,9 @@ def label(kind: str, strength: float, vmaf: float) -> tuple[float, str]:
 
 
 def sampled_frames_show(pristine: np.ndarray, distorted: np.ndarray) -> bool:
-    """Whether the sampled frames differ visibly from the pristine ones."""
+    """Whether a temporal distortion shows in the sampled frames: two neighbouring ones are the same picture
+    though the undistorted ones differ visibly."""
     sampled = list(SAMPLED)
-    difference = np.abs(pristine[sampled].astype(np.float32) - distorted[sampled]).mean()
-    return bool(difference > _VISIBLE_DIFFERENCE)
+    moved = np.abs(np.diff(pristine[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))
+    still = np.abs(np.diff(distorted[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))
+    return bool(np.any((still == 0) & (moved > _VISIBLE_DIFFERENCE)))

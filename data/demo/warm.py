@@ -48,7 +48,7 @@ def warm_clips(
     """
     starts = range(first_seed, first_seed + n, _CHUNK)
     chunks = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         for chunk in pool.map(partial(_warm_chunk, end=first_seed + n), starts):
             chunks.append(chunk)
             if progress is not None:
@@ -61,7 +61,8 @@ def warm_clips(
     )
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Worker processes share the cores: one thread each."""
     import cv2
     import torch
 
