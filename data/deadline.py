@@ -1,0 +1,32 @@
+"""Waiting, but never without an end."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class DeadlineError(TimeoutError):
+    """A call to somewhere else took too long; says which call, of whom, and after how many seconds."""
+
+
+async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
+    """The result of `awaitable`, if it comes within `seconds`.
+
+    Args:
+        awaitable: a coroutine, a future or a Ray object reference.
+        seconds: the deadline, from now.
+        what: the actor and the call, for the message: "rollout-3.sample".
+
+    Raises:
+        DeadlineError: if it does not come in time. A remote call goes on where it runs: whoever waits for a
+            hung actor has to end the actor too.
+    """
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            return await awaitable
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise  # the awaited call's own
+        raise DeadlineError(f"{what}: no answer within {seconds:g} s") from error
