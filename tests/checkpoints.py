@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 Kind = Literal["internvl", "qwen3_vl"]
 
+_CHAT_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _SPECIALS = {
-    "internvl": ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<IMG_CONTEXT>", "<img>", "</img>", "<video>"],
+    "internvl": [*_CHAT_TOKENS, "<IMG_CONTEXT>", "<img>", "</img>", "<video>"],
     "qwen3_vl": [
-        *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        *_CHAT_TOKENS,
         *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
     ],
 }
