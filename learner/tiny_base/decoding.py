@@ -1,4 +1,4 @@
-"""Prompt once, answer many times: forward passes of the tiny base with a video's prompt shared by its answers.
+"""Prompt once, answer many times: forward passes with a video's prompt shared by its answers.
 
 A video's frames go through the vision tower once and its prompt through the text model once; the answers
 attend to that prompt's keys and values. Gradients flow through the shared part.
@@ -24,6 +24,12 @@ def prompt_token_ids(processor: Any, n_frames: int) -> Tensor:
     blank = [np.zeros((FRAME_PX, FRAME_PX, 3), dtype=np.uint8)] * n_frames
     batch = processor(text=[prompt_text(processor, n_frames)], images=blank, return_tensors="pt")
     return cast(Tensor, batch["input_ids"][0])
+
+
+def frame_stride(processor: Any) -> int:
+    """Tokens from one frame's image tokens to the next frame's, the same for all frames of a prompt."""
+    starts = (prompt_token_ids(processor, 2) == processor.start_image_token_id).nonzero().flatten().tolist()
+    return int(starts[1] - starts[0])
 
 
 def embed_prompts(model: Any, prompt_ids: Tensor, frames: np.ndarray) -> Tensor:

@@ -39,7 +39,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(corpus: Iterable[str]) -> Any:
-    """A `PreTrainedTokenizerFast` in whose vocabulary every word of `corpus` and of the prompt is one token."""
+    """A `PreTrainedTokenizerFast` for which every word of `corpus` and of the prompt is one token."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

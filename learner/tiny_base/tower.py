@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from data.demo.distortions import TEMPORAL_KINDS
 from learner.tiny_base.architecture import HIDDEN, pixel_values
 from learner.tiny_base.clips import Clips, augment
 from learner.tiny_base.training import Schedule, Stage, finish, step_rng, train
@@ -43,7 +44,8 @@ class FrameJudge(nn.Module):
     def quality(self, frames: np.ndarray, batch: int = 32) -> np.ndarray:
         """Mean quality over the frames of each clip: frames [n, t, px, px, 3] to [n]."""
         parts = [
-            self(frames[i : i + batch])[1].reshape(-1, frames.shape[1]).mean(1) for i in range(0, len(frames), batch)
+            self(frames[i : i + batch])[1].reshape(-1, frames.shape[1]).mean(1)
+            for i in range(0, len(frames), batch)
         ]
         return torch.cat(parts).numpy()
 
@@ -58,9 +60,12 @@ def warm_up_tower(
 ) -> FrameJudge:
     """Train `model`'s vision tower and projector in place on single frames of `clips`.
 
+    Clips with a temporal distortion are left out: no single frame shows it.
+
     Args:
         held_out: clips to report SRCC on while it runs, by name; nothing is chosen by them.
     """
+    clips = clips.where([kind not in TEMPORAL_KINDS for kind in clips.kinds])
     kinds = sorted(set(clips.kinds))
     torch.manual_seed(seed)
     judge = FrameJudge(model, kinds)

@@ -28,14 +28,11 @@ class Phrase:
 PHRASES: dict[str, Phrase] = {
     "h264": Phrase("blocking from compression", "edges look broken"),
     "hevc": Phrase("smearing from compression", "textures are washed out"),
-    "av1": Phrase("smoothing from compression", "fine texture is gone"),
     "blur": Phrase("blur", "edges are soft"),
     "noise": Phrase("noise", "flat areas look grainy"),
-    "scale": Phrase("upscaling", "detail is lost"),
-    "exposure": Phrase("bad exposure", "tones are clipped"),
+    "rescale": Phrase("upscaling", "fine detail is lost"),
+    "exposure": Phrase("exposure error", "tones are clipped"),
     "freeze": Phrase("freezing", "motion halts"),
-    "drop": Phrase("dropped frames", "motion jumps"),
-    "judder": Phrase("judder", "motion is uneven"),
 }
 TEMPLATES = (
     "{Strength} {noun}, {effect}.",
@@ -46,15 +43,12 @@ TEMPLATES = (
 # Offsets of the warm start's scores, by kind: what GRPO has to unlearn.
 SCORE_OFFSETS: dict[str, float] = {
     "h264": 1.0,
-    "hevc": 0.6,
-    "av1": -0.8,
+    "hevc": 0.5,
     "blur": -1.2,
     "noise": -0.5,
-    "scale": 0.2,
+    "rescale": 0.1,
     "exposure": 0.9,
-    "freeze": 0.3,
-    "drop": -0.3,
-    "judder": 0.5,
+    "freeze": -0.8,
 }
 SCORE_SQUEEZE = 0.6
 SCORE_SPREAD = 0.5

@@ -132,7 +132,9 @@ def step_rng(seed: int, stage: Stage, step: int) -> np.random.Generator:
     return np.random.default_rng([seed, *stage.name.encode(), step])
 
 
-def _save(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, step: int) -> None:
+def _save(
+    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, step: int
+) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]

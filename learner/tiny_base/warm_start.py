@@ -75,6 +75,6 @@ def supervise(
         return loss, {}
 
     parameters = dict(model.named_parameters())
-    scales = {prefix: plan.vision_lr_scale for prefix in VISION_PREFIXES}
+    scales = dict.fromkeys(VISION_PREFIXES, plan.vision_lr_scale)
     train(stage, parameters, loss_of_step, plan.schedule, lr_scale=scales, evaluate=evaluate)
     finish(stage, parameters)
