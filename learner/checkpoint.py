@@ -1,0 +1,233 @@
+"""Checkpoints of a ZeRO-3 engine without pickle: safetensors shards and a JSON index.
+
+A rank holds 1/N of every parameter, flat: master copy and AdamW's two moments. Each writes its own shard, so
+a checkpoint of any size is written in parallel and never gathered. The index says how many ranks wrote and
+how long each parameter is; a rank of any other world size reads the slices that make up its own part. Frozen
+parameters are not in it: they are those of the model folder that the run started from.
+
+    folder/checkpoint.json
+    folder/rank-0-of-2.safetensors   fp32/NAME, exp_avg/NAME, exp_avg_sq/NAME
+    folder/rank-1-of-2.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from learner.weights import hf_name
+
+INDEX = "checkpoint.json"
+FORMAT = 1
+MASTER = "fp32"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not there, not whole, or not of this model; names the file and the cure."""
+
+
+def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
+    """Write the engine's state; all ranks call it. `folder` appears whole or not at all.
+
+    Args:
+        folder: on storage that all ranks see; what it held before is replaced.
+        extra: anything that JSON can hold; `read_extra` and `load_checkpoint` give it back.
+    """
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    partial = folder.with_name(f".{folder.name}.partial")
+    if rank == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    torch.distributed.barrier()
+    shard = {
+        f"{part}/{name}": tensor.detach().cpu().contiguous()
+        for name, parameter in _trainable(engine.module)
+        for part, tensor in _local_state(engine, parameter).items()
+    }
+    path = partial / _shard_name(rank, world)
+    save_file(shard, path)
+    _sync(path)
+    torch.distributed.barrier()
+    if rank == 0:
+        index = {
+            "format": FORMAT,
+            "ranks": world,
+            "optimizer_step": _optimizer_step(engine),
+            "sizes": {name: int(p.ds_numel) for name, p in _trainable(engine.module)},
+            "extra": extra,
+        }
+        (partial / INDEX).write_text(json.dumps(index))
+        _sync(partial / INDEX)
+        _sync(partial)
+        _replace_folder(partial, folder)
+    torch.distributed.barrier()
+
+
+def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
+    """Put a checkpoint's state into the engine and return its `extra`; all ranks call it.
+
+    On as many ranks as wrote it, training goes on bit for bit.
+
+    Raises:
+        CheckpointError: if the checkpoint is missing, broken or of another model.
+    """
+    index = read_index(folder)
+    sizes = {name: int(p.ds_numel) for name, p in _trainable(engine.module)}
+    if index["sizes"] != sizes:
+        odd = sorted(n for n in sizes.keys() | index["sizes"].keys() if sizes.get(n) != index["sizes"].get(n))
+        raise CheckpointError(
+            f"{folder}: its trainable parameters are not this model's ({odd[0]} and {len(odd) - 1} more "
+            "differ); resume with the model and learner.train_vision of the run that wrote it"
+        )
+    rank = torch.distributed.get_rank()
+    optimizer = engine.optimizer
+    optimizer._partition_all_parameters()
+    inner = optimizer.optimizer
+    step = index["optimizer_step"]
+    with _Shards(folder, index["ranks"]) as shards:
+        for flat in optimizer.fp32_partitioned_groups_flat:
+            # AdamW makes its state at its first step; a fresh engine has none to write into.
+            inner.state[flat] = {"step": torch.tensor(float(step or 0))} if step is not None else {}
+            if step is not None:
+                inner.state[flat].update({m: torch.zeros_like(flat) for m in MOMENTS})
+        for name, parameter in _trainable(engine.module):
+            mine = parameter.ds_tensor.numel()
+            for part in (MASTER, *MOMENTS) if step is not None else (MASTER,):
+                values = shards.read(f"{part}/{name}", rank * mine, mine, sizes[name])
+                _write_local(parameter, part, values)
+    if optimizer.persistent_parameters:
+        # Small parameters stay gathered between updates; gather what was just read.
+        optimizer.persistent_parameters[0].all_gather(optimizer.persistent_parameters)
+    torch.distributed.barrier()
+    return dict(index["extra"])
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The checkpoint's index, after checking that every shard is there."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder / INDEX} is missing: {folder} holds no checkpoint of the learner"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise CheckpointError(
+            f"{folder / INDEX} is not valid JSON ({error}); take an older checkpoint"
+        ) from None
+    if index.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder / INDEX}: format {index.get('format')}, this code reads format {FORMAT}"
+        )
+    missing = [n for n in _shard_names(index["ranks"]) if not (folder / n).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder}: {', '.join(missing)} is missing; take an older checkpoint")
+    return dict(index)
+
+
+def read_extra(folder: Path) -> dict[str, Any]:
+    """What the caller stored beside the weights."""
+    return dict(read_index(folder)["extra"])
+
+
+class _Shards:
+    """All shards of a checkpoint, read by slices of a parameter's flat values."""
+
+    def __init__(self, folder: Path, ranks: int) -> None:
+        self._paths = [folder / name for name in _shard_names(ranks)]
+
+    def __enter__(self) -> _Shards:
+        self._files = [safe_open(path, framework="pt") for path in self._paths]
+        for file in self._files:
+            file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._files:
+            file.__exit__(*error)
+
+    def read(self, key: str, start: int, count: int, total: int) -> Tensor:
+        """Values [start, start + count) of a parameter of `total` values, float32; zeros past its end."""
+        out = torch.zeros(count)
+        slices = [file.get_slice(key) for file in self._files]
+        per_rank = slices[0].get_shape()[0]
+        end = min(start + count, total)
+        for writer, part in enumerate(slices):
+            first = max(start, writer * per_rank)
+            last = min(end, (writer + 1) * per_rank)
+            if first < last:
+                offset = writer * per_rank
+                out[first - start : last - start] = part[first - offset : last - offset].float()
+        return out
+
+
+def _trainable(policy: nn.Module) -> Iterator[tuple[str, Any]]:
+    return ((hf_name(n), p) for n, p in policy.named_parameters() if p.requires_grad)
+
+
+def _local_state(engine: Any, parameter: Any) -> dict[str, Tensor]:
+    from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
+    state = {MASTER: safe_get_local_fp32_param(parameter)}
+    if _optimizer_step(engine) is not None:
+        state |= {m: safe_get_local_optimizer_state(parameter, m) for m in MOMENTS}
+    return state
+
+
+def _write_local(parameter: Any, part: str, values: Tensor) -> None:
+    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+    values = values.to(parameter.ds_tensor.device)
+    if part != MASTER:
+        safe_set_local_optimizer_state(parameter, values, part)
+        return
+    # The forward pass gathers `ds_tensor`, the optimizer steps the master copy: both must be told.
+    parameter.ds_tensor.data.copy_(values)
+    safe_set_local_fp32_param(parameter, values)
+
+
+def _optimizer_step(engine: Any) -> int | None:
+    """Steps that AdamW has made; None before its first, and for an optimizer without moments."""
+    state = engine.optimizer.optimizer.state
+    steps = {
+        int(state[flat]["step"]) for flat in engine.optimizer.fp32_partitioned_groups_flat if state.get(flat)
+    }
+    return steps.pop() if steps else None
+
+
+def _shard_name(rank: int, ranks: int) -> str:
+    return f"rank-{rank}-of-{ranks}.safetensors"
+
+
+def _shard_names(ranks: int) -> Sequence[str]:
+    return [_shard_name(rank, ranks) for rank in range(ranks)]
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder has reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    if target.exists():
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        source.rename(target)
+        shutil.rmtree(old)
+    else:
+        source.rename(target)
+    _sync(target.parent)

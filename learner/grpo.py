@@ -1,0 +1,118 @@
+"""The GRPO loss on flat arrays of completion tokens. Pure: knows nothing of models or ranks.
+
+Three log-probs of a token meet here: `logprobs`, of the policy being trained; `old`, the trainer's own before
+the first optimizer step of the update; `engine`, the distribution really sampled from. The clipped ratio is
+exp(logprobs - old); everything between `old` and `engine`, staleness included, is corrected once, by the
+truncated importance weight min(exp(old - engine), C).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.config import LearnerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Completion tokens, all tensors [N]; only `logprobs` carries a gradient.
+
+    `advantages` repeats each completion's advantage over its tokens. `weights` are those of `token_weights`.
+    `reference` is None when there is no KL term.
+    """
+
+    logprobs: Tensor
+    old: Tensor
+    engine: Tensor
+    reference: Tensor | None
+    advantages: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LossSums:
+    """Sums over the tokens of one micro-batch (`importance_max`: the maximum), to be added up over
+    micro-batches and ranks."""
+
+    loss: float
+    kl_to_base: float
+    mismatch_kl: float
+    clipped: float
+    importance: float
+    importance_max: float
+
+
+def token_weights(
+    lengths: Sequence[int], loss_mean: str, completions: int, tokens: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Weight of each token such that the loss summed over all micro-batches and ranks is the global mean.
+
+    Args:
+        lengths: token counts of the completions here.
+        loss_mean: "sequence": mean over completions of the mean over their tokens; "token": mean over all
+            tokens.
+        completions: number of completions of the whole update.
+        tokens: number of completion tokens of the whole update.
+
+    Returns:
+        float32 [sum(lengths)].
+    """
+    n = torch.tensor(list(lengths), dtype=torch.float64)
+    per_token = 1 / (n * completions) if loss_mean == "sequence" else torch.full_like(n, 1 / tokens)
+    return per_token.repeat_interleave(n.long()).float().to(device)
+
+
+def k3(log_ratio: Tensor) -> Tensor:
+    """Schulman's k3 estimate of KL(q || p), never negative; log_ratio is log p - log q at a sample of q."""
+    return log_ratio.exp() - log_ratio - 1
+
+
+def grpo_loss(batch: TokenBatch, config: LearnerConfig) -> tuple[Tensor, LossSums]:
+    """Weighted sum over tokens of -min(ratio A, clip(ratio) A) w + beta k3.
+
+    Args:
+        batch: tokens of one micro-batch.
+        config: `clip_low`, `clip_high`, `importance_cap` (C) and `kl_coefficient` (beta) are read.
+
+    Returns:
+        the loss, a scalar to which every micro-batch and rank adds its part, and sums for metrics.
+    """
+    ratio = (batch.logprobs - batch.old).exp()
+    clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
+    gain = torch.minimum(ratio * batch.advantages, clipped * batch.advantages)
+    importance = (batch.old - batch.engine).exp().clamp(max=config.importance_cap)
+    per_token = -importance * gain
+    kl = torch.zeros_like(batch.old)
+    if batch.reference is not None:
+        kl = k3(batch.reference - batch.logprobs)
+        per_token = per_token + config.kl_coefficient * kl
+    loss = (batch.weights * per_token).sum()
+    with torch.no_grad():
+        outside = torch.where(
+            batch.advantages > 0, ratio > 1 + config.clip_high, ratio < 1 - config.clip_low
+        ) & (batch.advantages != 0)
+        sums = LossSums(
+            loss=float(loss),
+            kl_to_base=float(kl.sum()),
+            mismatch_kl=float(k3(batch.old - batch.engine).sum()),
+            clipped=float(outside.sum()),
+            importance=float(importance.sum()),
+            importance_max=float(importance.max()) if len(importance) else 0.0,
+        )
+    return loss, sums
+
+
+def learning_rate(update: int, config: LearnerConfig, total_updates: int) -> float:
+    """Learning rate of update number `update` (from 0): linear warm-up, then a cosine that reaches
+    `min_lr_ratio` of the peak at the last update."""
+    if update < config.warmup_updates:
+        return config.lr * (update + 1) / config.warmup_updates
+    span = max(1, total_updates - 1 - config.warmup_updates)
+    progress = min(1.0, (update - config.warmup_updates) / span)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)

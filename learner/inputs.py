@@ -1,0 +1,165 @@
+"""From groups and decoded frames to the tensors of one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.prompt import prompt_text, sampleable_token_ids
+from data.records import Group
+from learner.balance import Piece
+from learner.packing import Rows, TokenGroup, pack_groups, unpack_groups
+from learner.records import Layout
+
+
+class PromptMismatch(ValueError):
+    """The engine's prompt is not the one that the learner's processor makes of the same frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedGroup:
+    """A group ready for the model. `images` is what the image processor made of its frames: tensors whose
+    first dimension runs over frames, or over the patches of all frames."""
+
+    tokens: TokenGroup
+    images: dict[str, Tensor]
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """One forward pass. `images` holds the frames in the order in which the vision tower sees them;
+    `frame_of_slot` [image slots of all rows], where given, says which of them fills each slot.
+    `owners` are (group, completion) pairs in the order of the rows' targets."""
+
+    rows: Rows
+    images: dict[str, Tensor]
+    frame_of_slot: Tensor | None
+    owners: list[tuple[int, int]]
+    lengths: list[int]
+
+    def to(self, device: torch.device) -> MicroBatch:
+        rows = self.rows
+        return replace(
+            self,
+            rows=Rows(
+                rows.input_ids.to(device),
+                rows.attention_mask.to(device),
+                None if rows.positions is None else rows.positions.to(device),
+                rows.predictors.to(device),
+                rows.targets.to(device),
+            ),
+            images={name: t.to(device) for name, t in self.images.items()},
+        )
+
+
+class GroupEncoder:
+    """Encodes groups with a model's processor and checks each prompt against the engine's."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        # InternVL's processor cuts large frames into tiles by default; a frame is one tile here.
+        tiles = hasattr(processor.image_processor, "crop_to_patches")
+        self._image_options: dict[str, Any] = {"crop_to_patches": False} if tiles else {}
+        self._prompts: dict[tuple[int, ...], list[int]] = {}
+        self._sampleable = sampleable_token_ids(processor)
+        self._sampleable_set = frozenset(self._sampleable)
+
+    @property
+    def sampleable(self) -> list[int]:
+        """Ids that a completion may hold, ascending."""
+        return self._sampleable
+
+    @property
+    def pad_id(self) -> int:
+        """Any id that no vision placeholder has; masks hide it."""
+        return self._sampleable[0]
+
+    def encode(self, group: Group, clean_frames: np.ndarray) -> EncodedGroup:
+        """Args: clean_frames: uint8 [T, H, W, 3]; the group's perturbation, if any, is applied here.
+
+        Raises:
+            PromptMismatch: if the engine's prompt ids differ from the processor's, image tokens included.
+            ValueError: if a completion is empty or holds an id that the engine may not sample.
+        """
+        frames = clean_frames
+        if group.ref.perturbation is not None:
+            from data.perturb import perturb
+
+            frames = perturb(clean_frames, group.ref.perturbation)
+        pictures = [Image.fromarray(np.ascontiguousarray(f)) for f in frames]
+        expected = self._prompt_ids(pictures)
+        if expected != group.prompt_token_ids:
+            raise PromptMismatch(_describe_mismatch(group, expected))
+        for number, completion in enumerate(group.completions):
+            barred = set(completion.token_ids) - self._sampleable_set
+            if barred or not completion.token_ids:
+                what = (
+                    f"holds ids {sorted(barred)}, which the engine may not sample" if barred else "is empty"
+                )
+                raise ValueError(f"completion {number} of video {group.ref.video_id} {what}")
+        made = self._processor.image_processor(images=pictures, return_tensors="pt", **self._image_options)
+        images = {name: made[name] for name in ("pixel_values", "image_grid_thw") if name in made}
+        tokens = TokenGroup(group.prompt_token_ids, [c.token_ids for c in group.completions])
+        return EncodedGroup(tokens, images, len(pictures))
+
+    def _prompt_ids(self, pictures: list[Image.Image]) -> list[int]:
+        """The prompt with image placeholders expanded; it depends only on number and size of frames."""
+        key = (len(pictures), *(edge for picture in pictures for edge in picture.size))
+        if key not in self._prompts:
+            text = prompt_text(self._processor, len(pictures))
+            made = self._processor(text=[text], images=pictures, **self._image_options)
+            ids = made["input_ids"][0]
+            self._prompts[key] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        return self._prompts[key]
+
+
+def build_micro_batch(
+    pieces: Sequence[Piece], groups: Sequence[EncodedGroup], layout: Layout, pad_id: int
+) -> MicroBatch:
+    """Lay out pieces of groups for one forward pass; targets follow the order of `pieces`."""
+    tokens = [
+        TokenGroup(
+            groups[p.group].tokens.prompt, [groups[p.group].tokens.completions[i] for i in p.completions]
+        )
+        for p in pieces
+    ]
+    owners = [(p.group, i) for p in pieces for i in p.completions]
+    copies = [1 if layout != "unpacked" else len(p.completions) for p in pieces]
+    shown = [groups[p.group].images for p, n in zip(pieces, copies, strict=True) for _ in range(n)]
+    return MicroBatch(
+        rows=(pack_groups if layout == "packed" else unpack_groups)(tokens, pad_id),
+        images={name: torch.cat([images[name] for images in shown]) for name in shown[0]},
+        frame_of_slot=_repeated_frames(pieces, groups) if layout == "vision_once" else None,
+        owners=owners,
+        lengths=[len(c) for t in tokens for c in t.completions],
+    )
+
+
+def _repeated_frames(pieces: Sequence[Piece], groups: Sequence[EncodedGroup]) -> Tensor:
+    slots: list[Tensor] = []
+    first = 0
+    for piece in pieces:
+        n_frames = groups[piece.group].n_frames
+        slots.append(torch.arange(first, first + n_frames).repeat(len(piece.completions)))
+        first += n_frames
+    return torch.cat(slots)
+
+
+def _describe_mismatch(group: Group, expected: list[int]) -> str:
+    got = group.prompt_token_ids
+    where = next(
+        (i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b),
+        min(len(got), len(expected)),
+    )
+    return (
+        f"video {group.ref.video_id}: the engine's prompt has {len(got)} tokens, the learner's "
+        f"{len(expected)}, and they part at position {where}; "
+        "both sides need the same model folder, processor and frames"
+    )

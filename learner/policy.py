@@ -1,0 +1,183 @@
+"""The policy: a Hugging Face vision-language model that answers one question, how likely the completions are.
+
+It is one module with one forward, so that ZeRO-3's hooks see each parameter group used in the same order on
+every rank, whatever the number of rows, completions or log-prob chunks.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from learner.config import LearnerConfig
+from learner.inputs import MicroBatch
+from learner.records import Layout
+
+# Families whose text positions simply count tokens, so that a packed row's can be given explicitly.
+_PACKABLE_FAMILIES = frozenset({"internvl"})
+
+
+class LogProbHead(nn.Module):
+    """Takes the place of a model's output projection: hidden states in, log-probs of given tokens out.
+
+    Logits exist for `chunk_tokens` positions at a time and are recomputed in the backward pass. All chunks
+    are computed within one call, for ZeRO-3 gathers the weight once a call and ranks must agree on the calls.
+    """
+
+    barred: Tensor
+
+    def __init__(
+        self,
+        projection: nn.Linear,
+        sampleable: list[int],
+        vocabulary: int,
+        temperature: float,
+        chunk_tokens: int,
+    ) -> None:
+        super().__init__()
+        self.weight = projection.weight
+        self.bias = projection.bias
+        self.temperature = temperature
+        self.chunk_tokens = chunk_tokens
+        barred = torch.ones(vocabulary, dtype=torch.bool)
+        barred[sampleable] = False
+        self.register_buffer("barred", barred, persistent=False)
+
+    def forward(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probs of `targets` [N] given `hidden` [N, H], and entropies without gradient; float32 [N] each.
+
+        The distribution is the engine's: temperature applied, tokens that may not be sampled left out.
+        """
+        spans = [
+            (h, t)
+            for h, t in zip(hidden.split(self.chunk_tokens), targets.split(self.chunk_tokens), strict=True)
+        ]
+        if len(spans) > 1 and torch.is_grad_enabled():
+            parts = [checkpoint(self._chunk, h, t, use_reentrant=False) for h, t in spans]
+        else:
+            parts = [self._chunk(h, t) for h, t in spans]
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def _chunk(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = nn.functional.linear(hidden, self.weight, self.bias).float() / self.temperature
+        # The smallest finite number, not -inf: its probability is 0 all the same, and 0 * -inf is NaN.
+        logits = logits.masked_fill(self.barred, torch.finfo(logits.dtype).min)
+        logprobs = logits.log_softmax(-1)
+        with torch.no_grad():
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+        return logprobs.gather(-1, targets[:, None])[:, 0], entropy
+
+
+class Policy(nn.Module):
+    """Log-probs of completions under `model`, in the layout of the micro-batch."""
+
+    def __init__(self, model: Any, sampleable: list[int], temperature: float, chunk_tokens: int) -> None:
+        super().__init__()
+        text = model.config.get_text_config()
+        if getattr(text, "final_logit_softcapping", None):
+            raise ValueError(
+                f"{type(model).__name__} caps its logits (final_logit_softcapping): not supported"
+            )
+        model.set_output_embeddings(
+            LogProbHead(model.get_output_embeddings(), sampleable, text.vocab_size, temperature, chunk_tokens)
+        )
+        self.model = model
+        self._image_token_id = image_token_id(model.config)
+        self._accepts = frozenset(inspect.signature(model.base_model.forward).parameters)
+
+    def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of all completion tokens, float32 [N] each, in the order of the targets."""
+        rows = batch.rows
+        inputs: dict[str, Any] = {
+            "input_ids": rows.input_ids,
+            "attention_mask": rows.attention_mask,
+            "use_cache": False,
+            **batch.images,
+        }
+        if rows.positions is not None:
+            inputs["position_ids"] = rows.positions
+        if "mm_token_type_ids" in self._accepts:
+            inputs["mm_token_type_ids"] = (rows.input_ids == self._image_token_id).int()
+        base = self.model.base_model
+        if batch.frame_of_slot is not None:
+            slots = batch.frame_of_slot.tolist()
+            features = base.get_image_features(**batch.images, return_dict=True)
+            del inputs["pixel_values"]
+            inputs["mm_encoder_outputs"] = {"image": _take(features, slots)}
+            if "image_grid_thw" in inputs:
+                inputs["image_grid_thw"] = inputs["image_grid_thw"][slots]
+        hidden = base(**inputs).last_hidden_state.flatten(0, 1)
+        return self.model.get_output_embeddings()(hidden[rows.predictors], rows.targets)
+
+
+def choose_layout(model: Any, config: LearnerConfig) -> Layout:
+    """The cheapest layout that `model` allows and `config.packing` asks for.
+
+    Raises:
+        ValueError: if packing is asked for and the model or its attention can not do it.
+    """
+    if config.packing == "none":
+        return "unpacked"
+    obstacle = _obstacle_to_packing(model, config)
+    if obstacle is None:
+        return "packed"
+    if config.packing == "group":
+        raise ValueError(f"learner.packing is 'group', but {obstacle}; set it to 'auto'")
+    once = "mm_encoder_outputs" in inspect.signature(model.base_model.forward).parameters
+    return "vision_once" if once else "unpacked"
+
+
+def _obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
+    family = model.config.model_type
+    if family not in _PACKABLE_FAMILIES:
+        return f"models of type '{family}' place images in positions of their own"
+    if config.attention == "flash_attention_2":
+        return "flash attention ignores the mask that keeps completions apart"
+    layers = getattr(model.config.get_text_config(), "layer_types", None) or []
+    if any(kind != "full_attention" for kind in layers):
+        return "some text layers attend to a sliding window"
+    return None
+
+
+def image_token_id(model_config: Any) -> int:
+    """Id of the placeholder that one image feature replaces."""
+    for name in ("image_token_id", "image_token_index"):
+        if isinstance(getattr(model_config, name, None), int):
+            return int(getattr(model_config, name))
+    raise ValueError(f"the configuration of '{model_config.model_type}' names no image_token_id")
+
+
+def prepare_model(model: Any, config: LearnerConfig) -> None:
+    """Set up `model` for policy gradients: no dropout, checkpointing and a frozen tower where asked for."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            # The engine samples without dropout, so the trained policy must not have any.
+            module.attention_dropout = 0.0
+    if not config.train_vision:
+        tower = model.get_encoder(modality="image")
+        if tower is model:
+            raise ValueError(
+                f"learner.train_vision is off, but {type(model).__name__} names no vision tower to freeze"
+            )
+        tower.requires_grad_(False)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+
+
+def _take(features: Any, slots: list[int]) -> Any:
+    """Image features repeated so that slot i holds those of frame slots[i]."""
+    features.pooler_output = _take_frames(features.pooler_output, slots)
+    if getattr(features, "deepstack_features", None) is not None:
+        features.deepstack_features = [_take_frames(level, slots) for level in features.deepstack_features]
+    return features
+
+
+def _take_frames(frames: Any, slots: list[int]) -> Any:
+    return frames[slots] if isinstance(frames, Tensor) else [frames[i] for i in slots]

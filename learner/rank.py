@@ -1,0 +1,92 @@
+"""The Ray actor around one rank: a thin shell over `Trainer`.
+
+Work runs in a single thread, in the order in which it is asked for; a second concurrency group answers pings
+while that thread sits in a collective.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from learner.records import LearnerInfo, RankShard
+from learner.trainer import LearnerSpec, Trainer
+from learner.weights import gather_buckets, to_numpy
+from learner.zero import Rendezvous, join_process_group, leave_process_group
+
+CONCURRENCY = {"work": 1, "control": 2}
+
+
+class LearnerRank:
+    """One rank of the learner; all methods but `ping` and `address` are collectives among the ranks."""
+
+    def __init__(self, rank: int, spec: LearnerSpec, threads: int) -> None:
+        self._rank = rank
+        self._spec = spec
+        self._threads = threads
+
+    @ray.method(concurrency_group="control")
+    def ping(self) -> int:
+        """The actor's process id."""
+        return os.getpid()
+
+    @ray.method(concurrency_group="control")
+    def address(self) -> tuple[str, int]:
+        """This node's address and a port that is free on it."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    @ray.method(concurrency_group="work")
+    def start(self, where: Rendezvous, checkpoint: Path | None) -> LearnerInfo:
+        """Join the other ranks, load the model sharded and, if given, a checkpoint."""
+        import torch
+
+        started_s = time.monotonic()
+        if self._spec.device == "cpu":
+            torch.set_num_threads(self._threads)
+        join_process_group(where, self._spec.device)
+        self._trainer = Trainer(self._spec)
+        extra = self._trainer.load(checkpoint) if checkpoint is not None else {}
+        trainable, frozen = self._trainer.parameter_counts()
+        return LearnerInfo(
+            where.world, self._trainer.layout, trainable, frozen, time.monotonic() - started_s, extra
+        )
+
+    @ray.method(concurrency_group="work")
+    def update(self, version: int, shard: RankShard, *frames: np.ndarray) -> dict[str, float]:
+        return self._trainer.update(shard, frames, version)
+
+    @ray.method(concurrency_group="work")
+    def logprobs(self, shard: RankShard, *frames: np.ndarray) -> list[list[list[float]]]:
+        return self._trainer.logprobs(shard, frames)
+
+    @ray.method(concurrency_group="work")
+    def weight_buckets(self) -> list[ray.ObjectRef]:
+        """The policy in the object store, a dict of HF name to numpy array for each bucket; rank 0 has it."""
+        buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
+        return [ray.put(to_numpy(bucket)) for bucket in buckets if bucket]
+
+    @ray.method(concurrency_group="work")
+    def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        self._trainer.save(folder, extra)
+
+    @ray.method(concurrency_group="work")
+    def export_hf(self, folder: Path) -> None:
+        from learner.export import export_hf
+
+        export_hf(self._trainer.engine.module, self._trainer.processor, folder, self._bucket_bytes)
+
+    @ray.method(concurrency_group="work")
+    def leave(self) -> None:
+        leave_process_group()
+
+    @property
+    def _bucket_bytes(self) -> int:
+        return self._spec.config.bucket_mb * 2**20

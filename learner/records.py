@@ -1,0 +1,52 @@
+"""What goes into an update and what comes out of starting a learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from data.records import Group
+
+if TYPE_CHECKING:
+    import ray
+
+Layout = Literal["unpacked", "vision_once", "packed"]
+"""How a group enters the forward pass: every completion with its own copy of prompt and frames; prompts
+copied but frames encoded once a video; or one prompt that all completions of the group attend to."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSample:
+    """A group to train on. `frames` refers to the decoded clean frames, uint8 [T, H, W, 3]; `advantages` has
+    one entry per completion."""
+
+    group: Group
+    frames: ray.ObjectRef
+    advantages: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerInfo:
+    """What started. `extra` is what the caller stored in the checkpoint that was loaded, else empty."""
+
+    ranks: int
+    layout: Layout
+    trainable_parameters: int
+    frozen_parameters: int
+    start_s: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RankShard:
+    """One rank's part of an update.
+
+    A rank that got no group of its own holds a `filler`: it takes part in every collective with a gradient
+    of zero. `completions` and `tokens` count the whole update over all ranks.
+    """
+
+    groups: list[Group]
+    advantages: list[list[float]]
+    filler: bool
+    completions: int
+    tokens: int

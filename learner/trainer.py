@@ -1,0 +1,224 @@
+"""One rank's half of an update: forward and backward over its share, in step with the other ranks.
+
+Ranks must make the same collectives in the same order. So they agree on the number of forward passes (the
+largest any needs; the others repeat a batch with a loss of zero), every pass runs every module once, and
+nothing is decided from numbers that only one rank has seen.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.balance import Piece, fill_batches, split_group
+from learner.checkpoint import load_checkpoint, save_checkpoint
+from learner.config import LearnerConfig
+from learner.grpo import LossSums, TokenBatch, grpo_loss, learning_rate, token_weights
+from learner.inputs import EncodedGroup, GroupEncoder, MicroBatch, build_micro_batch
+from learner.policy import Policy, choose_layout, prepare_model
+from learner.records import Layout, RankShard
+from learner.weights import count_parameters
+from learner.zero import Device, OptimizerFactory, adamw, load_sharded, reference_engine, train_engine
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSpec:
+    """What every rank needs to know. `temperature` is the one that the engines sample at."""
+
+    config: LearnerConfig
+    model_path: str
+    total_updates: int
+    temperature: float
+    device: Device
+    trust_remote_code: bool = False
+
+
+class Trainer:
+    """The policy, its optimizer and, with a KL term, the frozen reference, all sharded by ZeRO-3.
+
+    The process must have joined the learner's process group. Every method is a collective.
+    """
+
+    def __init__(self, spec: LearnerSpec, make_optimizer: OptimizerFactory = adamw) -> None:
+        from transformers import AutoProcessor
+
+        self._spec = spec
+        self._config = spec.config
+        self._device = torch.device(spec.device)
+        processor = AutoProcessor.from_pretrained(spec.model_path, trust_remote_code=spec.trust_remote_code)
+        self.processor = processor
+        self._encoder = GroupEncoder(processor)
+        policy = self._build_policy()
+        self.layout: Layout = choose_layout(policy.model, spec.config)
+        self.engine = train_engine(policy, spec.config, spec.device, make_optimizer)
+        self._reference = None
+        if spec.config.kl_coefficient > 0:
+            self._reference = reference_engine(self._build_policy(), spec.device)
+
+    def _build_policy(self) -> Policy:
+        spec = self._spec
+        model = load_sharded(spec.model_path, spec.config, spec.device, spec.trust_remote_code)
+        prepare_model(model, spec.config)
+        return Policy(model, self._encoder.sampleable, spec.temperature, spec.config.logprob_chunk_tokens)
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """(trainable, frozen) parameters of the whole model."""
+        return count_parameters(self.engine.module)
+
+    def update(self, shard: RankShard, frames: Sequence[np.ndarray], version: int) -> dict[str, float]:
+        """Train on this rank's share of one update.
+
+        Args:
+            shard: groups, advantages and the counts of the whole update.
+            frames: clean frames of each group, uint8 [T, H, W, 3].
+            version: updates done before this one; sets the learning rate.
+
+        Returns:
+            metrics of the whole update, the same on every rank. A loss or gradient that is not finite leaves
+            the parameters as they were and says so in `learner/skipped`.
+        """
+        started_s = time.monotonic()
+        batches = self._batches(shard, frames)
+        tokens = [self._token_data(shard, batch, real) for batch, real in batches]
+        reference = [self._reference_logprobs(batch) for batch, _ in batches]
+        lr = learning_rate(version, self._config, self._spec.total_updates)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = lr
+        old: list[Tensor] = []
+        sums: list[LossSums] = []
+        entropy = 0.0
+        skipped = False
+        world = torch.distributed.get_world_size()
+        for step in range(self._config.optimizer_steps_per_update):
+            sums, entropy = [], 0.0
+            for i, (batch, real) in enumerate(batches):
+                logprobs, entropies = self.engine(batch)
+                if step == 0:
+                    old.append(logprobs.detach())
+                engine_logprobs, advantages, weights = tokens[i]
+                loss, part = grpo_loss(
+                    TokenBatch(logprobs, old[i], engine_logprobs, reference[i], advantages, weights),
+                    self._config,
+                )
+                # DeepSpeed averages gradients over ranks; the loss is already a share of the global mean.
+                self.engine.backward(loss * world if real else loss * 0.0, scale_wrt_gas=False)
+                if real:
+                    sums.append(part)
+                    entropy += float(entropies.sum())
+            self.engine.step()
+            skipped = not self.engine.was_step_applied()
+            if skipped:
+                break
+        metrics = self._reduce(sums, entropy, shard.tokens)
+        seconds = time.monotonic() - started_s
+        metrics |= {
+            "learner/grad_norm": float(self.engine.get_global_grad_norm()),
+            "learner/lr": lr,
+            "learner/skipped": float(skipped),
+            "learner/tokens": float(shard.tokens),
+            "learner/micro_batches": float(len(batches)),
+            "learner/update_s": seconds,
+            "learner/tokens_per_s": shard.tokens / seconds,
+        }
+        return metrics
+
+    def logprobs(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[list[list[float]]]:
+        """Log-probs under the current policy: one list per group and completion."""
+        out: list[list[list[float]]] = [[[] for _ in g.completions] for g in shard.groups]
+        for batch, real in self._batches(shard, frames):
+            with torch.no_grad():
+                values, _ = self.engine(batch)
+            if real:
+                for (group, completion), part in zip(batch.owners, values.split(batch.lengths), strict=True):
+                    out[group][completion] = part.tolist()
+        return out
+
+    def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        save_checkpoint(self.engine, folder, extra)
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        return load_checkpoint(self.engine, folder)
+
+    def _batches(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[tuple[MicroBatch, bool]]:
+        """This rank's forward passes, as many as any rank's; False marks those that only keep step."""
+        packed = self.layout == "packed"
+        budget = self._config.micro_batch_tokens
+        encoded: list[EncodedGroup] = [
+            self._encoder.encode(group, array) for group, array in zip(shard.groups, frames, strict=True)
+        ]
+        pieces: list[Piece] = []
+        for index, group in enumerate(encoded):
+            lengths = [len(c) for c in group.tokens.completions]
+            pieces += split_group(index, len(group.tokens.prompt), lengths, budget, packed)
+        plan = fill_batches(pieces, budget)
+        batches = [
+            (
+                build_micro_batch(p, encoded, self.layout, self._encoder.pad_id).to(self._device),
+                not shard.filler,
+            )
+            for p in plan
+        ]
+        most = torch.tensor([len(batches)], device=self._device)
+        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+        shortest = min(batches, key=lambda b: b[0].rows.input_ids.numel())[0]
+        return batches + [(shortest, False)] * (int(most) - len(batches))
+
+    def _token_data(self, shard: RankShard, batch: MicroBatch, real: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """The engine's log-probs, advantages and weights of the batch's tokens, float32 [N] each."""
+        engine: list[float] = []
+        advantages: list[float] = []
+        for (group, completion), length in zip(batch.owners, batch.lengths, strict=True):
+            engine += shard.groups[group].completions[completion].logprobs
+            advantages += [shard.advantages[group][completion]] * length
+        weights = token_weights(
+            batch.lengths, self._config.loss_mean, shard.completions, shard.tokens, self._device
+        )
+        return (
+            torch.tensor(engine, dtype=torch.float32, device=self._device),
+            torch.tensor(advantages, dtype=torch.float32, device=self._device),
+            weights if real else weights * 0,
+        )
+
+    def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
+        if self._reference is None:
+            return None
+        with torch.no_grad():
+            logprobs, _ = self._reference(batch)
+        return logprobs
+
+    def _reduce(self, parts: list[LossSums], entropy: float, tokens: int) -> dict[str, float]:
+        """Global metrics out of every rank's sums; means are over the update's tokens."""
+        columns = [asdict(p) for p in parts]
+        names = ["loss", "kl_to_base", "mismatch_kl", "clipped", "importance"]
+        total = torch.tensor(
+            [math.fsum(c[n] for c in columns) for n in names] + [entropy],
+            dtype=torch.float64,
+            device=self._device,
+        )
+        largest = torch.tensor(
+            [max((c["importance_max"] for c in columns), default=0.0)],
+            dtype=torch.float64,
+            device=self._device,
+        )
+        torch.distributed.all_reduce(total)
+        torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+        loss, kl, mismatch, clipped, importance, entropy_sum = total.tolist()
+        metrics = {
+            "learner/loss": loss,
+            "policy/mismatch_kl": mismatch / tokens,
+            "policy/clip_fraction": clipped / tokens,
+            "policy/importance_mean": importance / tokens,
+            "policy/importance_max": float(largest),
+            "policy/entropy": entropy_sum / tokens,
+        }
+        if self._reference is not None:
+            metrics["policy/kl_to_base"] = kl / tokens
+        return metrics

@@ -1,0 +1,176 @@
+"""DeepSpeed ZeRO-3: process group, configuration, engines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from learner.config import LearnerConfig
+
+Device = Literal["cpu", "cuda"]
+OptimizerFactory = Callable[[Iterable[nn.Parameter], LearnerConfig], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """Where rank 0 listens, and who is asking."""
+
+    host: str
+    port: int
+    rank: int
+    world: int
+    timeout_s: float
+
+
+def join_process_group(where: Rendezvous, device: Device) -> None:
+    """Make this process one rank of the learner. Must come before any other use of DeepSpeed."""
+    # Each actor sees the one GPU that Ray gave it; on the CPU the index means nothing.
+    local_rank = 0 if device == "cuda" else where.rank
+    os.environ.update(
+        RANK=str(where.rank),
+        WORLD_SIZE=str(where.world),
+        LOCAL_RANK=str(local_rank),
+        LOCAL_SIZE=str(where.world),
+        MASTER_ADDR=where.host,
+        MASTER_PORT=str(where.port),
+        DS_ACCELERATOR=device,
+    )
+    import deepspeed
+    import deepspeed.ops
+
+    _silence()
+    if device == "cpu":
+        # Without this DeepSpeed compiles a shared-memory collective with g++ at first use, for minutes.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # torch's own call, not DeepSpeed's: that one would bind the group to a device, which makes later
+    # communicators for weight transfer hang.
+    torch.distributed.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        rank=where.rank,
+        world_size=where.world,
+        timeout=timedelta(seconds=where.timeout_s),
+    )
+    deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
+
+
+def leave_process_group() -> None:
+    """Wait for the other ranks and leave: a rank that ends without it can abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def compute_dtype(device: Device) -> torch.dtype:
+    """bfloat16 on GPUs (with float32 master weights), float32 on the CPU."""
+    return torch.bfloat16 if device == "cuda" else torch.float32
+
+
+def zero_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
+    """DeepSpeed's configuration of the trained engine.
+
+    Accumulation is unmanaged: any number of backward passes, each reduced and partitioned as it ends, then
+    one step. So ranks need to agree on the number of passes only, not to state it beforehand.
+    """
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": config.max_grad_norm,
+        "zero_optimization": {"stage": 3, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+        **_precision(device),
+    }
+
+
+def reference_config(device: Device) -> dict[str, Any]:
+    """DeepSpeed's configuration of the frozen reference: sharded parameters, no optimizer."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": 3},
+        "steps_per_print": 10**9,
+        **_precision(device),
+    }
+
+
+def load_sharded(model_path: str, config: LearnerConfig, device: Device, trust_remote_code: bool) -> Any:
+    """The Hugging Face model, its parameters partitioned over the ranks as they are read."""
+    from transformers import AutoModelForImageTextToText
+    from transformers.integrations import HfDeepSpeedConfig
+
+    # transformers looks for a live configuration while it loads, and no longer than that.
+    alive = HfDeepSpeedConfig(reference_config(device))
+    model = AutoModelForImageTextToText.from_pretrained(
+        model_path,
+        dtype=compute_dtype(device),
+        attn_implementation=config.attention,
+        trust_remote_code=trust_remote_code,
+    )
+    del alive
+    return model
+
+
+def adamw(parameters: Iterable[nn.Parameter], config: LearnerConfig) -> torch.optim.Optimizer:
+    """torch's AdamW with the settings of `config`."""
+    return torch.optim.AdamW(
+        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+    )
+
+
+def sgd(parameters: Iterable[nn.Parameter], config: LearnerConfig) -> torch.optim.Optimizer:
+    """Plain SGD: its step is the gradient itself, so that exactness can be checked."""
+    return torch.optim.SGD(parameters, lr=config.lr)
+
+
+def train_engine(
+    policy: nn.Module, config: LearnerConfig, device: Device, make_optimizer: OptimizerFactory
+) -> Any:
+    """A DeepSpeed engine that trains `policy`."""
+    import deepspeed
+
+    trainable = [p for p in policy.parameters() if p.requires_grad]
+    engine, *_ = deepspeed.initialize(
+        model=policy, optimizer=make_optimizer(trainable, config), config=zero_config(config, device)
+    )
+    return engine
+
+
+def reference_engine(policy: nn.Module, device: Device) -> Any:
+    """A DeepSpeed engine that only computes, in the same process as the trained one."""
+    import deepspeed
+
+    policy.requires_grad_(False)
+    policy.eval()
+    engine, *_ = deepspeed.initialize(model=policy, config=reference_config(device))
+    return engine
+
+
+def _precision(device: Device) -> dict[str, Any]:
+    if device == "cpu":
+        return {}
+    return {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+
+
+def _silence() -> None:
+    """Keep libraries from writing a line for every bucket and deprecation on every rank."""
+    from deepspeed.utils.logging import set_log_level_from_string
+    from transformers.utils import logging as transformers_logging
+
+    set_log_level_from_string("error")
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings(
+        "ignore",
+        category=FutureWarning,
+        message=r".*torch\.distributed\.(all_gather_into_tensor|reduce_scatter_tensor)",
+    )
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
