@@ -7,10 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.frames import read_frames
-from data.records import Video
-from learner.tiny_base.architecture import N_FRAMES
-
 
 @dataclass(frozen=True, slots=True)
 class Clips:
@@ -65,22 +61,3 @@ def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         frames = frames[..., rng.permutation(3)]
     return frames
-
-
-def load_clips(videos: Sequence[Video], split: str) -> Clips:
-    """Decode the clips of a split of the demo set.
-
-    Raises:
-        ValueError: if the split has no videos.
-        data.frames.VideoError: if a file can not be decoded.
-    """
-    chosen = [video for video in videos if video.split == split]
-    if not chosen:
-        raise ValueError(f"the manifest has no videos of split {split!r}: rebuild the demo set")
-    return Clips(
-        np.stack([read_frames(video.path, N_FRAMES) for video in chosen]),
-        [video.distortion for video in chosen],
-        np.array([video.mos for video in chosen]),
-        [video.source for video in chosen],
-        np.array([video.headline for video in chosen]),
-    )

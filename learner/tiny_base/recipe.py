@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ import torch
 from safetensors.torch import load_file
 
 from data.demo.warm import warm_clips
+from data.frames import read_frames
 from data.manifest import read_manifest
-from learner.tiny_base.clips import Clips, load_clips
+from data.records import Video
+from learner.tiny_base.architecture import N_FRAMES
+from learner.tiny_base.clips import Clips
 from learner.tiny_base.decoding import frame_stride
 from learner.tiny_base.evaluation import judge
 from learner.tiny_base.initialisation import build_model
@@ -102,6 +105,25 @@ def make_base(
         "ceiling": _figures(model, processor, held_out, stages["ceiling"]),
     }
     (out / CEILING_NAME).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def load_clips(videos: Sequence[Video], split: str) -> Clips:
+    """Decode the clips of a split of the demo set.
+
+    Raises:
+        ValueError: if the split has no videos.
+        data.frames.VideoError: if a file can not be decoded.
+    """
+    chosen = [video for video in videos if video.split == split]
+    if not chosen:
+        raise ValueError(f"the manifest has no videos of split {split!r}: rebuild the demo set")
+    return Clips(
+        np.stack([read_frames(video.path, N_FRAMES) for video in chosen]),
+        [video.distortion for video in chosen],
+        np.array([video.mos for video in chosen]),
+        [video.source for video in chosen],
+        np.array([video.headline for video in chosen]),
+    )
 
 
 def _warm_clips(path: Path, recipe: Recipe) -> Clips:
