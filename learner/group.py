@@ -160,11 +160,11 @@ class LearnerGroup:
                 f"{config.ranks} x {bundle}, the cluster has {whole}, of which free {free}; "
                 "lower learner.ranks or learner.cpus_per_rank, or add nodes"
             ) from None
-        actor = ray.remote(LearnerRank)
+        # Ray's own annotations leave this option out.
+        actor: Any = ray.remote(concurrency_groups=CONCURRENCY)(LearnerRank)  # type: ignore[call-overload]
         threads = max(1, int(config.cpus_per_rank))
         self._ranks = [
             actor.options(
-                concurrency_groups=CONCURRENCY,
                 max_restarts=0,
                 num_cpus=config.cpus_per_rank,
                 num_gpus=config.gpus_per_rank,
