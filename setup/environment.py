@@ -72,7 +72,7 @@ def run(command: Sequence[str | Path], log: Path) -> None:
             recent.append(line.rstrip())
             if time.monotonic() - shown_at > PROGRESS_EVERY_S:
                 shown_at = time.monotonic()
-                print(f"     {line.strip()[:100]}", flush=True)
+                print(f"     {line.partition(' (from')[0].strip()[:100]}", flush=True)
         status = process.wait()
     if status != 0:
         shown = " ".join(map(str, command))
@@ -136,7 +136,7 @@ def compile_all(python: Path, site_packages: Path) -> None:
 
     The status is of no interest: wheels ship a few templates and tests that are no valid Python.
     """
-    command = [python, "-m", "compileall", "-qq", "-j0", "-x", "/tests?/", site_packages]
+    command: list[str | Path] = [python, "-m", "compileall", "-qq", "-j0", "-x", "/tests?/", site_packages]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
