@@ -24,9 +24,13 @@ class Metrics:
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         header = {"attempt": self._attempt, "update": update, "time": time.time()}
         self._run.append("metrics", header | dict(sorted(finite.items())))
+        self.scalars(update, finite)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Send values to the live sinks alone; their record is kept elsewhere."""
         if self._writer is not None:
-            for name, value in finite.items():
-                self._writer.add_scalar(name, value, update)
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
             self._writer.flush()
 
     def close(self) -> None:

@@ -87,6 +87,14 @@ class RunDirectory:
                 if all(record["update"] < start for start in starts[record["attempt"] + 1 :]):
                     yield record
 
+    def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(p) + "\n" for p in predictions)
+        write_atomically(self.predictions / f"v{version:06d}-{split}.jsonl", text)
+
+    def read_predictions(self, version: int, split: str) -> list[dict[str, Any]]:
+        path = self.predictions / f"v{version:06d}-{split}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
     def checkpoint(self, version: int) -> Path:
         return self.checkpoints / f"v{version:06d}"
 

@@ -52,3 +52,8 @@ class ObjectStoreSync:
             worker_id, "load_weights", self._version, self._buckets, timeout_s=self._timeout_s
         )
         logger.info("worker %s holds version %d", worker_id, self._version)
+
+
+def make_weight_sync(learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> WeightSync:
+    """The transport that the hardware asks for."""
+    return ObjectStoreSync(learner, fleet, config)

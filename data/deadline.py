@@ -1,8 +1,8 @@
-"""Waiting, but never without an end."""
+"""Waiting: never without an end, and never for what nobody wants any more."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -30,3 +30,17 @@ async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
         if not deadline.expired():
             raise  # the awaited call's own
         raise DeadlineError(f"{what}: no answer within {seconds:g} s") from error
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all calls, made at once.
+
+    If one fails, the others are called off, and have ended when its error is raised.
+    """
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,85 @@
+"""The controller as a named Ray actor, so that other commands can reach a run; and its client."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from cluster.config import RunConfig
+from cluster.controller import Controller
+from cluster.preflight import read_job
+from cluster.run_dir import RunDirectory
+
+EVENT_POLL_S = 0.5
+ANSWER_TIMEOUT_S = 60.0
+
+
+class RunFailed(RuntimeError):
+    """A run ended with an error; says which, and how to go on."""
+
+
+class ControllerActor:
+    """A thin shell: reads the job where it runs, and forwards."""
+
+    def __init__(self, config: RunConfig, resume: bool) -> None:
+        logging.basicConfig(level=logging.WARNING)
+        assert config.run_dir is not None
+        self._controller = Controller(read_job(config), RunDirectory(config.run_dir), resume)
+
+    async def run(self) -> dict[str, Any]:
+        return await self._controller.run()
+
+    async def events(self, after: int) -> tuple[int, list[dict[str, Any]]]:
+        return self._controller.journal.events(after)
+
+    async def stop(self) -> None:
+        self._controller.stop()
+
+
+def actor_name(run_name: str) -> str:
+    return f"vqathinker-{run_name}"
+
+
+async def follow_run(
+    config: RunConfig, resume: bool, on_event: Callable[[dict[str, Any]], None], stop: asyncio.Event
+) -> dict[str, Any]:
+    """Start the controller, hand its events to `on_event` as they come, and return its summary.
+
+    When `stop` is set, the run ends after the update in progress, with a checkpoint. Raises RunFailed.
+    """
+    controller = (
+        ray.remote(ControllerActor)
+        .options(name=actor_name(config.name), num_cpus=0, max_concurrency=16)
+        .remote(config, resume)
+    )
+    running = asyncio.ensure_future(_await_ref(controller.run.remote()))
+    seen, told = 0, False
+    try:
+        while True:
+            done, _ = await asyncio.wait([running], timeout=EVENT_POLL_S)
+            if stop.is_set() and not told:
+                told = True
+                await asyncio.wait_for(_await_ref(controller.stop.remote()), ANSWER_TIMEOUT_S)
+            if not running.done() or running.exception() is None:
+                seen, events = await asyncio.wait_for(
+                    _await_ref(controller.events.remote(seen)), ANSWER_TIMEOUT_S
+                )
+                for event in events:
+                    on_event(event)
+            if done:
+                return running.result()
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        raise RunFailed(
+            f"{type(cause).__name__}: {cause}\nThe run's folder is {config.run_dir}; if it holds a checkpoint, "
+            f"`launch.py train --resume --run_dir={config.run_dir}` goes on from it"
+        ) from error
+    finally:
+        running.cancel()
+        ray.kill(controller)
+
+
+async def _await_ref(ref: Any) -> Any:
+    return await ref

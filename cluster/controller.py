@@ -1,0 +1,253 @@
+"""The control loop: four asyncio loops around one CohortBuffer.
+
+      sampler          decode tasks + rollout fleet       reward pool             learner ranks
+         |                         |                           |                        |
+    _sample_loop --cohort--> _rollout_loop --sampled--> _reward_loop --scored--> _learn_loop
+         ^                                                  (CohortBuffer)              |
+         +------------- admitted as far as max_staleness allows <------- version ------+
+
+_sample_loop   draws cohorts in order and starts decoding a few ahead; waits for the buffer to admit the
+               next one; unblocked by the version going up.
+_rollout_loop  samples the groups of every admitted cohort at once; waits for cohorts; a video that fails
+               leaves its cohort smaller.
+_reward_loop   scores whole cohorts as they come, in any order; hands them to the buffer.
+_learn_loop    takes the cohorts of the next update, in order; trains, sends the weights to every engine,
+               and only then advances the version; evaluates and writes checkpoints in between.
+
+Only small things pass through here: references, texts, token ids, scores. No pixel and no weight does.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from cluster.buffer import CohortBuffer
+from cluster.evaluation import Prediction, agreement, predict
+from cluster.journal import Journal
+from cluster.preflight import Job
+from cluster.recorder import SampledCohort, SampledVideo, ScoredCohort, training_batch
+from cluster.run_dir import RunDirectory
+from cluster.schedule import UpdatePlan
+from cluster.workers import Workers
+from data.frames import VideoError
+from data.records import Cohort, CohortMember, SamplingRequest, VideoFailure
+from data.seeds import completion_seed
+from rewards.cohort import CohortTexts
+from rollout.fleet import RolloutFailed
+
+logger = logging.getLogger(__name__)
+
+
+class Controller:
+    """Runs one job from its start, or from its newest checkpoint, to its end or until `stop` is called."""
+
+    def __init__(self, job: Job, run: RunDirectory, resume: bool) -> None:
+        self._job, self._config, self._run = job, job.config, run
+        schedule = job.config.schedule
+        self._plan = UpdatePlan(job.sizes.cohorts_per_epoch, schedule.cohorts_per_update, job.sizes.updates)
+        self._checkpoint = run.newest_checkpoint() if resume else None
+        self._workers = Workers(job, run)
+        self._stopping = asyncio.Event()
+        self._admitted: asyncio.Queue[tuple[Cohort, list[asyncio.Task[Any]]]] = asyncio.Queue()
+        self._sampled: asyncio.Queue[SampledCohort] = asyncio.Queue()
+        self.journal = Journal(run)
+
+    def stop(self) -> None:
+        """End after the update in progress, with a checkpoint."""
+        self._stopping.set()
+
+    async def run(self) -> dict[str, Any]:
+        """Train; returns the summary. Whatever happens, no actor of the run is left behind."""
+        try:
+            version = await self._start()
+            self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(
+                self._plan, self._config.schedule.max_staleness, version
+            )
+            if version == 0:
+                await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
+            await self._train()
+            if self._buffer.version == self._plan.total_updates:
+                await self._finish()
+            return self.journal.summary(finished=self._buffer.version == self._plan.total_updates)
+        finally:
+            self.journal.close()
+            await self._workers.close()
+
+    async def _start(self) -> int:
+        self.journal.stage("starting engines, learner ranks and reward actors")
+        state = await self._workers.start(self._checkpoint)
+        version = int(state.get("version", 0))
+        self.journal.begin(version, self._job.sizes.updates, self._config.metrics.tensorboard, state)
+        if version:
+            await self._workers.sync.push(version)
+        return version
+
+    async def _train(self) -> None:
+        """Run the four loops until the learn loop ends; the first that fails ends them all."""
+        if self._buffer.version == self._plan.total_updates:
+            return
+        self.journal.stage("training")
+        loops = [self._sample_loop(), self._rollout_loop(), self._reward_loop()]
+        learn = asyncio.create_task(self._learn_loop())
+        feeders = [asyncio.create_task(loop) for loop in loops]
+        try:
+            done, _ = await asyncio.wait([learn, *feeders], return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+            await learn
+        finally:
+            await _cancel([learn, *feeders])
+
+    async def _sample_loop(self) -> None:
+        first = self._plan.cohorts_of(self._buffer.version).start
+        ahead = max(1, self._config.cluster.prefetch_videos // self._config.schedule.videos_per_cohort)
+        upcoming: deque[tuple[Cohort, list[asyncio.Task[Any]]]] = deque()
+        drawn = first
+        for index in range(first, self._plan.total_cohorts):
+            while drawn < min(index + ahead, self._plan.total_cohorts):
+                cohort = self._job.sampler.cohort(drawn)
+                decodes = [
+                    asyncio.create_task(self._workers.decoder.decode(m.clean)) for m in cohort.members
+                ]
+                upcoming.append((cohort, decodes))
+                drawn += 1
+            await self._buffer.admit(index)
+            await self._admitted.put(upcoming.popleft())
+
+    async def _rollout_loop(self) -> None:
+        async with asyncio.TaskGroup() as cohorts:
+            while True:
+                cohort, decodes = await self._admitted.get()
+                cohorts.create_task(self._sample_cohort(cohort, decodes))
+
+    async def _reward_loop(self) -> None:
+        async with asyncio.TaskGroup() as cohorts:
+            while True:
+                cohorts.create_task(self._score_cohort(await self._sampled.get()))
+
+    async def _learn_loop(self) -> None:
+        while self._buffer.version < self._plan.total_updates and not self._stopping.is_set():
+            update = self._buffer.version
+            started = time.perf_counter()
+            cohorts = await self._next_cohorts(update)
+            if cohorts is None:
+                break
+            waited_s = time.perf_counter() - started
+            batch = training_batch(cohorts, update, self._config.learner)
+            metrics = await self._workers.learner.update(batch.samples, update)
+            metrics |= await self._workers.sync.push(update + 1)
+            await self._buffer.advance()
+            step_s = time.perf_counter() - started
+            metrics |= batch.metrics | {"timing/wait_s": waited_s, "timing/step_s": step_s}
+            self.journal.update(update, batch, metrics)
+            await self._after_update(update + 1)
+        if self._stopping.is_set() and self._buffer.version < self._plan.total_updates:
+            await self._save(self._buffer.version)
+
+    async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
+        """The cohorts of `update`, or None if the run is asked to stop while they are being made."""
+        take = asyncio.create_task(self._buffer.take(update))
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([take, stop], return_when=asyncio.FIRST_COMPLETED)
+            return take.result() if take.done() else None
+        finally:
+            await _cancel([take, stop])
+
+    async def _after_update(self, version: int) -> None:
+        every = self._config.evaluation.every_updates
+        if every and version % every == 0 and version < self._plan.total_updates:
+            await self._evaluate(self._config.evaluation.splits[:1], samples=0)
+        every = self._config.checkpoint.every_updates
+        if version == self._plan.total_updates or (every and version % every == 0):
+            await self._save(version)
+
+    async def _sample_cohort(self, cohort: Cohort, decodes: list[asyncio.Task[Any]]) -> None:
+        outcomes = await asyncio.gather(
+            *(self._sample_member(cohort, m, d) for m, d in zip(cohort.members, decodes, strict=True))
+        )
+        await self._sampled.put(
+            SampledCohort(
+                cohort,
+                videos=[o for o in outcomes if isinstance(o, SampledVideo)],
+                failures=[o for o in outcomes if isinstance(o, VideoFailure)],
+            )
+        )
+
+    async def _sample_member(
+        self, cohort: Cohort, member: CohortMember, decode: asyncio.Task[Any]
+    ) -> SampledVideo | VideoFailure:
+        """Both groups of one video, on one engine at one policy version, as one unit of routing."""
+        video = member.video
+        requests = [self._request(cohort, member, "clean"), self._request(cohort, member, "perturbed")]
+        wanted = [r for r in requests if r is not None]
+        cost_tokens = sum(len(r.seeds) * r.max_tokens for r in wanted)
+        try:
+            frames = await decode
+            groups = await self._workers.fleet.sample(wanted, frames, cost_tokens)
+        except VideoError as error:
+            return VideoFailure(video.video_id, video.path, "decode", str(error), cohort.epoch)
+        except RolloutFailed as error:
+            return VideoFailure(video.video_id, video.path, "rollout", str(error), cohort.epoch)
+        return SampledVideo(video, groups[0], groups[1] if len(groups) > 1 else None, frames)
+
+    def _request(self, cohort: Cohort, member: CohortMember, copy: str) -> SamplingRequest | None:
+        ref = member.clean if copy == "clean" else member.perturbed
+        if ref is None:
+            return None
+        rollout = self._config.rollout
+        seeds = [
+            completion_seed(self._config.seed, cohort.epoch, cohort.index, ref.video_id, copy, 0, sample)
+            if rollout.seeded_requests
+            else None
+            for sample in range(self._config.schedule.completions_per_video)
+        ]
+        return SamplingRequest(ref, tuple(seeds), rollout.temperature, rollout.max_completion_tokens)
+
+    async def _score_cohort(self, sampled: SampledCohort) -> None:
+        rewards = None
+        if sampled.videos:
+            videos = [s.video for s in sampled.videos]
+            texts = CohortTexts(
+                mos=[v.mos for v in videos],
+                label_sets=[v.label_set for v in videos],
+                rank_only=[v.rank_only for v in videos],
+                clean=[[c.text for c in s.clean.completions] for s in sampled.videos],
+                perturbed=[
+                    None if s.perturbed is None else [c.text for c in s.perturbed.completions]
+                    for s in sampled.videos
+                ],
+            )
+            rewards = await self._workers.rewards.score(texts)
+        await self._buffer.add(ScoredCohort(sampled, rewards))
+
+    async def _evaluate(self, splits: list[str], samples: int) -> dict[str, list[Prediction]]:
+        self.journal.stage(f"evaluating {', '.join(splits)}")
+        settings, found = self._config.evaluation, {}
+        for split in splits:
+            found[split] = await predict(
+                self._job.evaluation[split], self._workers.fleet, self._workers.decoder, self._config, samples
+            )
+            scores = agreement(found[split], settings.bootstrap_samples, self._config.seed)
+            self.journal.evaluation(self._buffer.version, split, scores, found[split])
+        self.journal.stage("training")
+        return found
+
+    async def _save(self, version: int) -> None:
+        state = {"version": version} | self.journal.state()
+        await self._workers.learner.save(self._run.checkpoint(version), state)
+        self._run.prune_checkpoints(self._config.checkpoint.keep_last, self.journal.best_version)
+
+    async def _finish(self) -> None:
+        await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
+        self.journal.stage("exporting the model")
+        await self._workers.learner.export_hf(self._run.final)
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for them; their errors have been raised where they matter."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,100 @@
+"""What a run says of itself: to the run directory, and as events to whoever watches."""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cluster.evaluation import Prediction
+from cluster.metrics import Metrics
+from cluster.recorder import TrainingBatch
+from cluster.run_dir import RunDirectory
+
+EVENTS_KEPT = 1000
+
+
+class Journal:
+    """Records updates and evaluations under the current attempt, and keeps the best version so far."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._metrics: Metrics | None = None
+        self._attempt = 0
+        self._total_updates = 0
+        self._started = time.monotonic()
+        self._earlier_s = 0.0
+        self._best: tuple[float, int] | None = None
+        self._last_scores: dict[str, dict[str, Any]] = {}
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._n_events = 0
+
+    def begin(self, version: int, total_updates: int, tensorboard: bool, state: Mapping[str, Any]) -> None:
+        """Open a new attempt that goes on from `version`, with the state kept in its checkpoint."""
+        self._attempt = self._run.start_attempt(version)
+        self._metrics = Metrics(self._run, self._attempt, tensorboard)
+        self._total_updates = total_updates
+        self._earlier_s = float(state.get("seconds", 0.0))
+        if state.get("best"):
+            self._best = (state["best"][0], state["best"][1])
+        self._emit("begin", version=version, total_updates=total_updates)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must keep of the journal."""
+        return {"seconds": self.seconds, "best": self._best, "attempt": self._attempt}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run took so far, all attempts together."""
+        return self._earlier_s + time.monotonic() - self._started
+
+    @property
+    def best_version(self) -> int | None:
+        return self._best[1] if self._best else None
+
+    def stage(self, text: str) -> None:
+        self._emit("stage", text=text)
+
+    def update(self, update: int, batch: TrainingBatch, metrics: Mapping[str, float]) -> None:
+        """Record one update: its metrics, its groups, and the rows that failed."""
+        assert self._metrics is not None
+        header = {"attempt": self._attempt, "update": update}
+        self._run.append("groups", *(header | record for record in batch.group_records))
+        self._run.append("failures", *(header | asdict(failure) for failure in batch.failures))
+        self._metrics.record(update, metrics)
+        for failure in batch.failures:
+            self._emit("warning", text=f"{failure.path}: {failure.reason}")
+        self._emit("update", update=update, metrics=dict(metrics))
+
+    def evaluation(
+        self, version: int, split: str, scores: Mapping[str, Any], predictions: Sequence[Prediction]
+    ) -> None:
+        """Record how version `version` does on a split. Its record belongs to the update that made it."""
+        record = {"attempt": self._attempt, "update": version - 1, "version": version, "split": split}
+        self._run.append("evaluations", record | dict(scores))
+        self._run.write_predictions(version, split, [p.to_json() for p in predictions])
+        if self._metrics is not None:
+            figures = {f"eval/{split}/{k}": v for k, v in scores.items() if isinstance(v, float)}
+            self._metrics.scalars(version, figures)
+        self._last_scores[split] = dict(scores)
+        srcc = scores.get("srcc")
+        first = next(iter(self._last_scores))
+        if split == first and srcc is not None and version and (self._best is None or srcc > self._best[0]):
+            self._best = (srcc, version)
+        self._emit("evaluation", version=version, split=split, scores=dict(scores))
+
+    def events(self, after: int) -> tuple[int, list[dict[str, Any]]]:
+        """The events from number `after` on, and the number to ask from next time."""
+        first = self._n_events - len(self._events)
+        return self._n_events, list(self._events)[max(0, after - first) :]
+
+    def summary(self, finished: bool) -> dict[str, Any]:
+        return {"finished": finished, "seconds": round(self.seconds, 1)}
+
+    def close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        self._events.append({"kind": kind, "seconds": self.seconds} | fields)
+        self._n_events += 1

@@ -1,0 +1,72 @@
+"""The actors of a run: started together, ended together."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from cluster.preflight import Job
+from cluster.run_dir import RunDirectory
+from cluster.weight_sync import WeightSync, make_weight_sync
+from data.decode import Decoder
+from learner.group import LearnerGroup
+from rewards.pool import RewardPool
+from rollout.fleet import RolloutFleet
+
+logger = logging.getLogger(__name__)
+
+
+class Workers:
+    """Rollout fleet, reward pool, learner group, decoder, and the weights' way between them."""
+
+    def __init__(self, job: Job, run: RunDirectory) -> None:
+        config = job.config
+        self._config = config
+        self.decoder = Decoder(
+            n_frames=config.data.frames_per_video,
+            max_px=config.data.max_frame_px,
+            timeout_s=config.data.decode_timeout_s,
+            cpus=config.data.decode_cpus,
+        )
+        self.rewards = RewardPool(config.rewards)
+        self.learner = LearnerGroup(
+            config.learner,
+            model_path=config.model.path,
+            total_updates=job.sizes.updates,
+            seed=config.seed,
+            temperature=config.rollout.temperature,
+            trust_remote_code=config.model.trust_remote_code,
+            placement_timeout_s=config.cluster.placement_timeout_s,
+        )
+        self.fleet = RolloutFleet(
+            config.rollout,
+            model_path=config.model.path,
+            frames_per_video=config.data.frames_per_video,
+            seed=config.seed,
+            trust_remote_code=config.model.trust_remote_code,
+            placement_timeout_s=config.cluster.placement_timeout_s,
+            on_join=self._join,
+        )
+        self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config)
+
+    async def start(self, checkpoint: Path | None) -> dict[str, Any]:
+        """Start everything side by side; returns the state kept in `checkpoint`, empty without one."""
+        async with asyncio.TaskGroup() as tasks:
+            learner = tasks.create_task(self.learner.start(checkpoint))
+            tasks.create_task(self.fleet.start(self._config.rollout.replicas))
+            tasks.create_task(self.rewards.start())
+        return learner.result()
+
+    async def close(self) -> None:
+        """End every actor, whatever state it is in; a failure to end one does not keep the others."""
+        closing = [self.fleet.close(), self.learner.close(), self.rewards.close()]
+        results = await asyncio.gather(
+            *(asyncio.wait_for(c, self._config.cluster.shutdown_timeout_s) for c in closing),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                logger.error("while ending the run's actors: %r", result)
+
+    async def _join(self, worker_id: str) -> None:
+        await self.sync.join(worker_id)

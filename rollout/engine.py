@@ -1,0 +1,306 @@
+"""The seam to vLLM: what an engine is asked, and the two engines that answer.
+
+    group = await engine.generate(request, frames)   any number at once: they share the running batch
+    await engine.load_weights(version, buckets)      waits for those running, holds newcomers back
+
+`InProcessEngine` steps vLLM in a thread of this process, for small machines. `AsyncEngine` is vLLM's
+AsyncLLM, whose engine process leaves this one free. A dead engine raises `EngineDead` from every call, and
+so does one whose weights were loaded only in part: it must never sample again.
+"""
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import vllm
+from PIL import Image
+from transformers import AutoConfig, AutoProcessor
+from vllm import SamplingParams
+from vllm.config import WeightTransferConfig
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+
+from data.prompt import prompt_text, sampleable_token_ids
+from data.records import Completion, Group, SamplingRequest
+from rollout.config import RolloutConfig
+from rollout.environment import uses_async_engine
+from rollout.errors import EngineDead
+from rollout.gate import DrainGate
+from rollout.token_mask import CONFIG_KEY
+
+logger = logging.getLogger(__name__)
+
+SUPPORTED_VLLM = ("0.32.",)
+CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention takes multiples of 32
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What an engine is started with. `seed` draws the samples of requests that bring none."""
+
+    model_path: str
+    frames_per_video: int
+    rollout: RolloutConfig
+    seed: int
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Totals since the start. `busy_s` are seconds with at least one request running."""
+
+    requests: int
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: int
+    busy_s: float
+
+
+class Engine(ABC):
+    """Prompts in, groups out, and weights by version. Every call belongs to one event loop."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._processor = AutoProcessor.from_pretrained(
+            settings.model_path, trust_remote_code=settings.trust_remote_code
+        )
+        config = AutoConfig.from_pretrained(
+            settings.model_path, trust_remote_code=settings.trust_remote_code
+        ).get_text_config()
+        _check_length(settings, config)
+        allowed = set(sampleable_token_ids(self._processor))
+        self.masked_token_ids = [id_ for id_ in range(config.vocab_size) if id_ not in allowed]
+        """Ids never sampled, padding rows of the vocabulary among them; the learner masks the same."""
+        self._gate = DrainGate()
+        self._version = 0
+        self._death: BaseException | None = None
+        self._requests = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+
+    @property
+    def version(self) -> int:
+        """The policy version whose weights the engine holds."""
+        return self._version
+
+    @property
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            self._requests,
+            self._prompt_tokens,
+            self._cached_tokens,
+            self._completion_tokens,
+            self._gate.busy_s,
+        )
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load the model; the engine then holds version 0."""
+
+    async def generate(self, request: SamplingRequest, frames: np.ndarray) -> Group:
+        """Sample one completion for each seed of `request`, all from the same policy version.
+
+        Args:
+            request: whom to ask and how; temperature 0 decodes greedily.
+            frames: uint8 [T, H, W, 3], the pixels that `request.ref` names.
+
+        Raises:
+            ValueError: if vLLM refuses the request, too long a prompt for example.
+            EngineDead: if the engine cannot go on.
+        """
+        if len(frames) != request.ref.n_frames:
+            raise ValueError(f"{request.ref.path}: {len(frames)} frames for a ref of {request.ref.n_frames}")
+        async with self._gate.entered():
+            self._require_alive()
+            version, started = self._version, time.perf_counter()
+            prompt = {
+                "prompt": prompt_text(self._processor, len(frames)),
+                # vLLM hashes the pixels, so a perturbed copy's frames come out of the vision tower once.
+                "multi_modal_data": {"image": [Image.fromarray(frame) for frame in frames]},
+            }
+            outputs = await self._complete(prompt, [_sampling(request, seed) for seed in request.seeds])
+        cached = sum(output.num_cached_tokens or 0 for output in outputs)
+        self._requests += len(outputs)
+        self._prompt_tokens += sum(len(output.prompt_token_ids) for output in outputs)
+        self._cached_tokens += cached
+        completions = [self._completion(o, version, s) for o, s in zip(outputs, request.seeds, strict=True)]
+        self._completion_tokens += sum(len(c.token_ids) for c in completions)
+        return Group(
+            ref=request.ref,
+            prompt_token_ids=list(outputs[0].prompt_token_ids),
+            completions=completions,
+            sampled_s=time.perf_counter() - started,
+            cached_prompt_tokens=cached,
+        )
+
+    async def load_weights(self, version: int, buckets: AsyncIterable[Mapping[str, np.ndarray]]) -> None:
+        """Replace all weights by those of `buckets` (Hugging Face names) and forget what the old ones made.
+
+        Requests that are running finish first, on the old weights. Raises EngineDead if anything fails on
+        the way: the engine then holds neither the old weights nor the new.
+        """
+        async with self._gate.drained():
+            self._require_alive()
+            with self._fatal(f"loading version {version}"):
+                await self._rpc("begin_weight_load")
+                async for bucket in buckets:
+                    await self._load_bucket(bucket)
+                missing = (await self._rpc("finish_weight_load"))[0]
+                if missing:
+                    raise ValueError(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
+                await self._reset_caches()
+            self._version = version
+
+    async def init_transfer(self, init_info: dict[str, Any]) -> None:
+        """Join the sender's NCCL group. `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo,
+        with a `rank_offset` that is this engine's alone; an older group is left first."""
+        async with self._gate.drained():
+            self._require_alive()
+            with self._fatal("joining the weight-transfer group"):
+                await self._rpc("shutdown_weight_transfer_engine")
+                await self._rpc("init_weight_transfer_engine", init_info)
+
+    async def receive_weights(self, version: int, update_info: dict[str, Any]) -> None:
+        """Like `load_weights`, out of the sender's NCCL broadcast. `update_info` holds the fields of vLLM's
+        NCCLWeightTransferUpdateInfo: names, dtype_names and shapes, in the order of sending."""
+        async with self._gate.drained():
+            self._require_alive()
+            with self._fatal(f"receiving version {version}"):
+                await self._rpc("start_weight_update")
+                await self._rpc("update_weights", update_info)
+                await self._rpc("finish_weight_update")
+                await self._reset_caches()
+            self._version = version
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Free everything, processes included. May be called more than once."""
+
+    @abstractmethod
+    async def _complete(self, prompt: Any, params: Sequence[SamplingParams]) -> list[RequestOutput]:
+        """One finished output for each of `params`, in order."""
+
+    @abstractmethod
+    async def _rpc(self, method: str, *args: Any) -> list[Any]:
+        """Call a method of every vLLM worker."""
+
+    @abstractmethod
+    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+        """Hand one bucket to every vLLM worker."""
+
+    @abstractmethod
+    async def _reset_caches(self) -> None:
+        """Drop prefix, multimodal and encoder caches: all hold what the old weights made."""
+
+    def _completion(self, output: RequestOutput, version: int, seed: int | None) -> Completion:
+        sampled = output.outputs[0]
+        if sampled.finish_reason not in ("stop", "length"):
+            raise self._die(RuntimeError(f"a request ended with '{sampled.finish_reason}'"), "sampling")
+        ids = list(sampled.token_ids)
+        return Completion(
+            token_ids=ids,
+            logprobs=[row[id_].logprob for row, id_ in zip(sampled.logprobs, ids, strict=True)],
+            text=self._processor.tokenizer.decode(ids, skip_special_tokens=True),
+            finish_reason=sampled.finish_reason,
+            versions=[version] * len(ids),
+            seed=seed,
+        )
+
+    def _require_alive(self) -> None:
+        if self._death is not None:
+            raise EngineDead(f"the engine is dead: {self._death}") from self._death
+
+    @contextmanager
+    def _fatal(self, doing: str) -> Iterator[None]:
+        """Whatever goes wrong inside leaves the engine dead, being called off included."""
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            self._die(error, doing)
+            raise
+        except Exception as error:
+            raise self._die(error, doing) from error
+
+    def _die(self, error: BaseException, doing: str) -> EngineDead:
+        """Mark the engine dead, and return the error that says so."""
+        if self._death is None:
+            self._death = error
+            logger.error("the engine died while %s", doing, exc_info=error)
+        return EngineDead(f"the engine died while {doing}: {type(error).__name__}: {error}")
+
+
+def make_engine(settings: EngineSettings) -> Engine:
+    """The engine that the configuration asks for, not started yet."""
+    from rollout.async_engine import AsyncEngine
+    from rollout.in_process import InProcessEngine
+
+    if not vllm.__version__.startswith(SUPPORTED_VLLM):
+        raise RuntimeError(
+            f"vLLM {vllm.__version__} is installed; this was tested with {', '.join(SUPPORTED_VLLM)}x: "
+            f"`make setup` installs that"
+        )
+    return AsyncEngine(settings) if uses_async_engine(settings.rollout) else InProcessEngine(settings)
+
+
+def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> dict[str, Any]:
+    """Arguments of vLLM's engine, the same for both engines."""
+    config = settings.rollout
+    common: dict[str, Any] = {
+        "model": settings.model_path,
+        "trust_remote_code": settings.trust_remote_code,
+        "max_model_len": config.max_model_tokens,
+        "max_num_seqs": config.max_concurrent_sequences,
+        "max_num_batched_tokens": max(config.max_batched_tokens, config.max_model_tokens),
+        "limit_mm_per_prompt": {"image": settings.frames_per_video, "video": 0},
+        "seed": settings.seed,
+        "generation_config": "vllm",  # a checkpoint's own top_p and the like would change the policy
+        "logprobs_mode": "processed_logprobs",
+        "logits_processors": ["rollout.token_mask:TokenMask"],
+        "additional_config": {CONFIG_KEY: masked_token_ids},
+        "worker_extension_cls": "rollout.weights.WeightLoading",
+        # The two halves of this cache, one in each process, rely on the order of messages; in one process
+        # it spares the perturbed copy's frames their preprocessing.
+        "mm_processor_cache_gb": 0 if uses_async_engine(config) else 0.1,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if config.gpus_per_replica > 0:
+        return common | {
+            "dtype": "bfloat16",
+            "tensor_parallel_size": config.gpus_per_replica,
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+            "weight_transfer_config": WeightTransferConfig(backend="nccl"),
+        }
+    return common | {
+        "dtype": "float32",
+        "enforce_eager": True,  # spares a C++ compiler at run time
+        "block_size": CPU_KV_BLOCK_TOKENS,
+        "kv_cache_memory_bytes": config.kv_cache_mb * 2**20,
+        # A request that is prefilled in parts cannot have a seed of its own on the CPU.
+        "enable_chunked_prefill": False,
+    }
+
+
+def _sampling(request: SamplingRequest, seed: int | None) -> SamplingParams:
+    """Temperature only: log-probs of a truncated distribution could not be had again from the learner."""
+    return SamplingParams(
+        temperature=request.temperature,
+        max_tokens=request.max_tokens,
+        seed=seed,
+        logprobs=0,  # the sampled token's own, and no others
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _check_length(settings: EngineSettings, text_config: Any) -> None:
+    longest = getattr(text_config, "max_position_embeddings", None)
+    if longest is not None and settings.rollout.max_model_tokens > longest:
+        raise ValueError(
+            f"rollout.max_model_tokens is {settings.rollout.max_model_tokens}, but {settings.model_path} was "
+            f"made for {longest} tokens: lower it"
+        )

@@ -1,0 +1,27 @@
+"""Which engine a configuration means, and what its process needs around it. Importable without vllm."""
+
+from rollout.config import RolloutConfig
+
+
+def uses_async_engine(config: RolloutConfig) -> bool:
+    """Whether the engine is vLLM's AsyncLLM, with processes of its own."""
+    return config.engine == "async" or (config.engine == "auto" and config.gpus_per_replica > 0)
+
+
+def engine_environment(config: RolloutConfig, model_is_local: bool) -> dict[str, str]:
+    """Environment variables that must stand before vLLM is imported."""
+    environment = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if uses_async_engine(config) else "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    if config.gpus_per_replica == 0:
+        environment |= {
+            "OMP_NUM_THREADS": str(max(1, int(config.cpus_per_replica))),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # pinned engines would share cores on a small machine
+        }
+    if model_is_local:
+        environment["HF_HUB_OFFLINE"] = "1"
+    return environment

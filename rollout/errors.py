@@ -1,0 +1,17 @@
+"""What can go wrong while sampling. Importable without vllm: these travel between processes."""
+
+
+class EngineDead(RuntimeError):
+    """The engine cannot go on; its process has to be replaced."""
+
+
+class RolloutFailed(RuntimeError):
+    """One video's groups could not be sampled; others may be."""
+
+
+class FleetExhausted(RuntimeError):
+    """No worker is left to sample with, or too many had to be replaced: the run cannot go on."""
+
+
+class PlacementError(RuntimeError):
+    """The cluster did not give the resources of a worker in time."""

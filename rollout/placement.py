@@ -1,0 +1,83 @@
+"""Where a worker runs: one placement group each, so that workers come and go by themselves."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from data.deadline import DeadlineError, within
+from rollout.config import RolloutConfig
+from rollout.environment import engine_environment
+from rollout.errors import PlacementError
+
+logger = logging.getLogger(__name__)
+
+EXIT_TIMEOUT_S = 20.0
+CONCURRENT_CALLS = 1000  # an engine batches what is asked of it at once: calls must not queue before it
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Resources on one node, reserved for one worker."""
+
+    worker_id: str
+    group: PlacementGroup
+    config: RolloutConfig
+
+    def actor_options(self, model_path: str) -> dict[str, Any]:
+        """Ray options of an actor that runs here. It is never restarted by Ray: an actor that comes back
+        without its weights would look healthy."""
+        return {
+            "num_cpus": self.config.cpus_per_replica,
+            "num_gpus": self.config.gpus_per_replica,
+            "max_restarts": 0,
+            "max_concurrency": CONCURRENT_CALLS,
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                self.group, placement_group_bundle_index=0
+            ),
+            "runtime_env": {"env_vars": engine_environment(self.config, Path(model_path).exists())},
+        }
+
+    async def end(self, actor: Any) -> None:
+        """Kill the actor, wait until it is dead, and free the resources."""
+        ray.kill(actor)
+        try:
+            await within(actor.ping.remote(), EXIT_TIMEOUT_S, f"{self.worker_id}: waiting for its end")
+        except (ray.exceptions.RayError, DeadlineError) as error:
+            if not isinstance(error, ray.exceptions.RayActorError):
+                logger.warning("%s may have left a process behind: %s", self.worker_id, error)
+        remove_placement_group(self.group)
+
+
+async def place(config: RolloutConfig, timeout_s: float, worker_id: str) -> Placement:
+    """Reserve the resources of one worker on one node.
+
+    Raises PlacementError if the cluster has not granted them within `timeout_s`.
+    """
+    bundle = {"CPU": config.cpus_per_replica}
+    if config.gpus_per_replica:
+        bundle["GPU"] = float(config.gpus_per_replica)
+    group = placement_group([bundle], strategy="STRICT_PACK", name=worker_id)
+    try:
+        # `wait` blocks, and costs no worker process, as `ready` would.
+        granted = await asyncio.to_thread(group.wait, timeout_s)
+    except BaseException:
+        remove_placement_group(group)
+        raise
+    if not granted:
+        remove_placement_group(group)
+        raise PlacementError(
+            f"{worker_id}: no node had {_words(bundle)} free within {timeout_s:g} s "
+            f"(rollout.cpus_per_replica, rollout.gpus_per_replica); the cluster has "
+            f"{_words(ray.cluster_resources())}, of which {_words(ray.available_resources())} are free"
+        )
+    return Placement(worker_id, group, config)
+
+
+def _words(resources: dict[str, float]) -> str:
+    return ", ".join(f"{resources.get(kind, 0.0):g} {kind}" for kind in ("CPU", "GPU"))

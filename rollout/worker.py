@@ -1,0 +1,168 @@
+"""One rollout worker: a Ray actor around an engine. Importable without vllm."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import ray
+
+from data.deadline import together, within
+from data.perturb import perturb
+from data.records import Group, SamplingRequest
+from rollout.config import RolloutConfig
+from rollout.errors import EngineDead
+
+if TYPE_CHECKING:
+    from rollout.engine import Engine
+
+T = TypeVar("T")
+
+EXIT_DELAY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """Who a worker is. `node` is the address of its machine; `masked_token_ids` are never sampled."""
+
+    worker_id: str
+    node: str
+    pid: int
+    engine: str
+    version: int
+    masked_token_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """Totals since the worker's start; `busy_s` are seconds with at least one request running."""
+
+    worker_id: str
+    version: int
+    requests: int
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: int
+    busy_s: float
+
+
+class RolloutWorker:
+    """Samples, and takes new weights. Made an actor by the fleet, with `engine_environment` around it."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        config: RolloutConfig,
+        model_path: str,
+        frames_per_video: int,
+        seed: int,
+        trust_remote_code: bool,
+    ) -> None:
+        self._worker_id = worker_id
+        self._config = config
+        self._model_path = model_path
+        self._frames_per_video = frames_per_video
+        self._seed = seed
+        self._trust_remote_code = trust_remote_code
+        self._engine: Engine | None = None
+
+    async def start(self) -> WorkerInfo:
+        """Load the model. Importing vLLM takes longer than a tiny model does, so both happen here."""
+        from rollout.engine import EngineSettings, make_engine
+
+        engine = make_engine(
+            EngineSettings(
+                self._model_path, self._frames_per_video, self._config, self._seed, self._trust_remote_code
+            )
+        )
+        self._engine = engine  # from here on `close` ends it, however far `start` comes
+        await engine.start()
+        return WorkerInfo(
+            worker_id=self._worker_id,
+            node=ray.util.get_node_ip_address(),
+            pid=os.getpid(),
+            engine=type(engine).__name__,
+            version=engine.version,
+            masked_token_ids=engine.masked_token_ids,
+        )
+
+    async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:
+        """The groups of one video, all from the same policy version.
+
+        Args:
+            requests: of the same clean ref, or of perturbed ones of it.
+            frames: uint8 [T, H, W, 3], those of the clean ref.
+        """
+        engine = self._running
+        groups = await self._exit_if_dead(
+            together(engine.generate(request, _frames_of(request, frames)) for request in requests)
+        )
+        return [replace(group, worker_id=self._worker_id) for group in groups]
+
+    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
+        """Take the weights of `version` out of the object store; returns the version now held.
+
+        Each bucket is a dict of Hugging Face parameter name to numpy array.
+        """
+        await self._exit_if_dead(self._running.load_weights(version, self._fetch(buckets)))
+        return self._running.version
+
+    async def init_transfer(self, init_info: dict[str, Any]) -> None:
+        """Join the learner's NCCL group; see `Engine.init_transfer`."""
+        await self._exit_if_dead(self._running.init_transfer(init_info))
+
+    async def receive_weights(self, version: int, update_info: dict[str, Any]) -> int:
+        """Take the weights of `version` out of the learner's broadcast; returns the version now held."""
+        await self._exit_if_dead(self._running.receive_weights(version, update_info))
+        return self._running.version
+
+    async def ping(self) -> int:
+        """The policy version held."""
+        return self._running.version
+
+    async def stats(self) -> WorkerStats:
+        engine = self._running
+        totals = engine.stats
+        return WorkerStats(
+            self._worker_id,
+            engine.version,
+            totals.requests,
+            totals.prompt_tokens,
+            totals.cached_prompt_tokens,
+            totals.completion_tokens,
+            totals.busy_s,
+        )
+
+    async def close(self) -> None:
+        """End the engine and its processes."""
+        if self._engine is not None:
+            await self._engine.close()
+
+    @property
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError(f"{self._worker_id} has not been started")
+        return self._engine
+
+    async def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Mapping[str, np.ndarray]]:
+        for number, bucket in enumerate(buckets):
+            what = f"{self._worker_id}: weight bucket {number + 1} of {len(buckets)} from the object store"
+            yield await within(bucket, self._config.sync_timeout_s, what)
+
+    async def _exit_if_dead(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await `call`. If the engine has died, let the caller know, and let the process follow the engine:
+        an actor that lives on without one would still be sent work."""
+        try:
+            return await call
+        except EngineDead:
+            asyncio.get_running_loop().call_later(EXIT_DELAY_S, os._exit, 1)
+            raise
+
+
+def _frames_of(request: SamplingRequest, clean: np.ndarray) -> np.ndarray:
+    perturbation = request.ref.perturbation
+    return clean if perturbation is None else perturb(clean, perturbation)
