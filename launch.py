@@ -50,7 +50,7 @@ def train(
     check_run_dir(run, resume)
     job = read_job(config)
     print_plan(console, config, job.sizes)
-    with ray_session(config, job.sizes.cpus + config.data.decode_cpus):
+    with ray_session(config, job.sizes.cpus):
         check_resources(job.sizes, config)
         if not resume:
             run.create(dump_config(config), manifest_hash(config.data.manifest))

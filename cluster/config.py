@@ -199,7 +199,8 @@ def derive_sizes(config: RunConfig, train_videos: int, cohorts_per_epoch: int) -
         rollout_gpus=rollout.replicas * rollout.gpus_per_replica,
         cpus=learner.ranks * learner.cpus_per_rank
         + rollout.replicas * rollout.cpus_per_replica
-        + config.rewards.actors * config.rewards.cpus_per_actor,
+        + config.rewards.actors * config.rewards.cpus_per_actor
+        + config.data.decode_tasks * config.data.decode_cpus,
     )
 
 

@@ -23,9 +23,9 @@ class Workers:
         config = job.config
         self._config = config
         self.decoder = Decoder(
-            n_frames=config.data.frames_per_video,
             max_px=config.data.max_frame_px,
             timeout_s=config.data.decode_timeout_s,
+            tasks=config.data.decode_tasks,
             cpus=config.data.decode_cpus,
         )
         self.rewards = RewardPool(config.rewards)
@@ -33,7 +33,6 @@ class Workers:
             config.learner,
             model_path=config.model.path,
             total_updates=job.sizes.updates,
-            seed=config.seed,
             temperature=config.rollout.temperature,
             trust_remote_code=config.model.trust_remote_code,
             placement_timeout_s=config.cluster.placement_timeout_s,
@@ -55,7 +54,7 @@ class Workers:
             learner = tasks.create_task(self.learner.start(checkpoint))
             tasks.create_task(self.fleet.start(self._config.rollout.replicas))
             tasks.create_task(self.rewards.start())
-        return learner.result()
+        return learner.result().extra
 
     async def close(self) -> None:
         """End every actor, whatever state it is in; a failure to end one does not keep the others."""

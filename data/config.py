@@ -11,7 +11,7 @@ class DataConfig(BaseModel):
     manifest: Path = Path("data/demo/clips/manifest.csv")
     """Manifest of labelled videos (.csv, .jsonl or .parquet), one row a video."""
     root: Path | None = None
-    """Folder that relative video paths start from and that no path may leave; default: the manifest's folder."""
+    """Folder that relative video paths start from and that no path may leave; default: the manifest's."""
     train_split: str = "train"
     """Value of the `split` column to train on."""
     frames_per_video: int = Field(6, ge=1, le=256)
@@ -20,5 +20,7 @@ class DataConfig(BaseModel):
     """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
+    decode_tasks: int = Field(8, ge=1)
+    """Videos decoded at once."""
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""

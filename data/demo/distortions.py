@@ -45,7 +45,10 @@ def _encode(frames: np.ndarray, codec: str, options: dict[str, str]) -> np.ndarr
 
 def _h264(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     options = {"crf": f"{18 + 33 * strength:.1f}", "preset": "veryfast"}
-    return _encode(frames, "libx264", options | {"x264-params": "log-level=none:threads=1"})
+    # x264's lookahead over clips this small depends on what was in memory before; without it, as in live
+    # streaming, the same frames give the same bytes.
+    params = "log-level=none:threads=1:rc-lookahead=0:mbtree=0:sync-lookahead=0"
+    return _encode(frames, "libx264", options | {"x264-params": params})
 
 
 def _hevc(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

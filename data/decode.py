@@ -1,0 +1,52 @@
+"""Decoding in Ray tasks: a file that crashes or hangs the decoder costs one task, not a worker."""
+
+import asyncio
+
+import numpy as np
+import ray
+
+from data.deadline import DeadlineError, within
+from data.frames import VideoError, read_frames
+from data.records import VideoRef
+
+
+@ray.remote(num_returns=2, max_retries=0)
+def _decode(path: str, n_frames: int, max_px: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """The frames' shape apart from the frames: it tells that they are there without moving a pixel."""
+    frames = read_frames(path, n_frames, max_px)
+    return frames.shape, frames
+
+
+class Decoder:
+    """Turns refs into frames in the object store. Only references pass through whoever calls it."""
+
+    def __init__(self, max_px: int, timeout_s: float, tasks: int, cpus: float) -> None:
+        """`timeout_s` is the deadline of one video, `tasks` how many are decoded at once (so that the
+        deadline does not count waiting in line), `cpus` what Ray reserves for each."""
+        self._max_px = max_px
+        self._timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(tasks)
+        self._task = _decode.options(num_cpus=cpus)
+
+    async def decode(self, ref: VideoRef) -> ray.ObjectRef:
+        """A reference to the clean frames of `ref`, uint8 [T, H, W, 3], once they are there.
+
+        Raises VideoError if the file is bad, or the decoder crashed or passed its deadline.
+        """
+        async with self._slots:
+            shape, frames = self._task.remote(ref.path, ref.n_frames, self._max_px)
+            try:
+                await within(shape, self._timeout_s, f"decoding {ref.path}")
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, VideoError):
+                    raise error.cause from None
+                raise
+            except ray.exceptions.WorkerCrashedError:
+                raise VideoError(ref.path, "the decoder crashed") from None
+            except DeadlineError:
+                ray.cancel(shape, force=True)
+                raise VideoError(ref.path, f"not decoded within {self._timeout_s:g} s") from None
+            except asyncio.CancelledError:
+                ray.cancel(shape, force=True)
+                raise
+            return frames

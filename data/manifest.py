@@ -1,0 +1,195 @@
+"""Manifests: labelled videos, one row each, checked as a whole before anything starts.
+
+    path        the video, relative to the manifest's folder (or to the root given); required
+    mos         mean opinion score from 1 to 5; required
+    video_id    name, unique; default: the path
+    split       default: train
+    label_set   scores are compared within one set only; default: default
+    source      content, what intervals are bootstrapped over
+    rank_only   true: the label orders the video among its set and is no target
+    headline    false: left out of the headline figures
+    distortion, strength, content, label_by, licence   notes
+"""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data.records import Video
+
+COLUMNS = (
+    "video_id", "path", "mos", "split", "label_set", "source", "rank_only", "headline", "distortion",
+    "strength", "content", "label_by", "licence",
+)  # fmt: skip
+_REQUIRED = ("path", "mos")
+_LISTED_PROBLEMS = 20
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used; lists every problem with its row, column and cure."""
+
+
+def read_manifest(path: Path, root: Path | None = None, check_files: bool = True) -> list[Video]:
+    """Read and validate a manifest (.csv, .jsonl or .parquet).
+
+    Args:
+        root: folder that relative paths start from and that no path may leave; default: the manifest's.
+        check_files: whether every video has to be there.
+    Returns:
+        The videos in the order of their rows, paths absolute.
+    Raises:
+        ManifestError: with all problems at once.
+    """
+    table = _read_table(path)
+    base = (root or path.parent).resolve()
+    problems = _column_problems(table)
+    if problems:
+        raise ManifestError(_report(path, problems))
+    videos: list[Video] = []
+    first_row: dict[str, Hashable] = {}
+    for number, row in enumerate(table.to_dict("records"), start=_first_row_number(path)):
+        cells = {str(name): value for name, value in row.items() if not _is_missing(value)}
+        reader = _RowReader(number, cells, problems)
+        video = reader.video(base, check_files)
+        if video is None:
+            continue
+        if video.video_id in first_row:
+            reader.problem(
+                "video_id",
+                f"'{video.video_id}' is already in row {first_row[video.video_id]}: remove one, or give "
+                f"them different video_ids",
+            )
+        first_row.setdefault(video.video_id, number)
+        videos.append(video)
+    if not len(table):
+        problems.append("it has no rows")
+    if problems:
+        raise ManifestError(_report(path, problems))
+    return videos
+
+
+def manifest_hash(path: Path) -> str:
+    """SHA-256 of the file, to tell whether a run is resumed on the rows that it began with."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False, na_values=[""]),
+        ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),
+        ".parquet": pd.read_parquet,
+    }
+    if path.suffix not in readers:
+        raise ManifestError(f"{path}: a manifest is a .csv, .jsonl or .parquet file, not '{path.suffix}'")
+    if not path.is_file():
+        hint = " (make demo-set builds it)" if path.parent.parts[-2:] == ("demo", "clips") else ""
+        raise ManifestError(f"{path}: no such manifest; give its path with --data.manifest{hint}")
+    try:
+        return readers[path.suffix](path)
+    except (ValueError, OSError) as error:
+        raise ManifestError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
+
+
+def _first_row_number(path: Path) -> int:
+    """Rows are counted as an editor shows them: from 1, a CSV's header line included."""
+    return 2 if path.suffix == ".csv" else 1
+
+
+def _column_problems(table: pd.DataFrame) -> list[str]:
+    problems = [
+        f"column '{name}' is missing: every row needs it" for name in _REQUIRED if name not in table.columns
+    ]
+    for name in table.columns:
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(str(name), COLUMNS, n=1)
+            cure = f"did you mean '{near[0]}'?" if near else f"known columns are {', '.join(COLUMNS)}"
+            problems.append(f"column '{name}' is unknown; {cure}")
+    return problems
+
+
+class _RowReader:
+    """Turns one row into a Video and collects what is wrong with it."""
+
+    def __init__(self, number: int, cells: dict[str, Any], problems: list[str]) -> None:
+        self._number = number
+        self._cells = cells
+        self._problems = problems
+
+    def problem(self, column: str, text: str) -> None:
+        self._problems.append(f"row {self._number}, {column}: {text}")
+
+    def video(self, base: Path, check_files: bool) -> Video | None:
+        before = len(self._problems)
+        path = self._path(base, check_files)
+        mos = self._mos()
+        strength = self._number_of("strength") if "strength" in self._cells else None
+        video = Video(
+            video_id=self._text("video_id", self._text("path", "")),
+            path=str(path),
+            mos=mos,
+            split=self._text("split", "train"),
+            label_set=self._text("label_set", "default"),
+            source=self._text("source", ""),
+            rank_only=self._flag("rank_only", default=False),
+            headline=self._flag("headline", default=True),
+            distortion=self._text("distortion", ""),
+            strength=strength,
+        )
+        return video if len(self._problems) == before else None
+
+    def _path(self, base: Path, check_files: bool) -> Path | None:
+        text = self._text("path", "")
+        if not text:
+            self.problem("path", "is empty: name the video's file")
+            return None
+        path = (base / text).resolve()
+        if not path.is_relative_to(base):
+            self.problem("path", f"'{text}' leaves the folder {base}: move the file, or set --data.root")
+            return None
+        if check_files and not path.is_file():
+            self.problem("path", f"{path} does not exist: correct the path, or set --data.root")
+            return None
+        return path
+
+    def _mos(self) -> float:
+        if "mos" not in self._cells:
+            self.problem("mos", "is empty: give the video's mean opinion score")
+            return 0.0
+        mos = self._number_of("mos")
+        if mos is None:
+            return 0.0
+        if not 1 <= mos <= 5:
+            self.problem("mos", f"{mos:g} is outside 1 to 5: map the labels to that scale first")
+        return mos
+
+    def _number_of(self, column: str) -> float | None:
+        try:
+            return float(self._cells[column])
+        except (TypeError, ValueError):
+            self.problem(column, f"{self._cells[column]!r} is not a number")
+            return None
+
+    def _flag(self, column: str, default: bool) -> bool:
+        text = str(self._cells.get(column, default)).lower()
+        if text not in _TRUE + _FALSE:
+            self.problem(column, f"{self._cells[column]!r} is neither true nor false")
+        return text in _TRUE
+
+    def _text(self, column: str, default: str) -> str:
+        return str(self._cells.get(column, default)).strip()
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _report(path: Path, problems: list[str]) -> str:
+    shown = [f"  {problem}" for problem in problems[:_LISTED_PROBLEMS]]
+    if len(problems) > _LISTED_PROBLEMS:
+        shown.append(f"  and {len(problems) - _LISTED_PROBLEMS} more")
+    return "\n".join([f"{path}:", *shown])

@@ -1,0 +1,103 @@
+"""Temporal perturbations: the copy of a video whose frames no longer follow one another.
+
+Pure functions of frames and seed, after VQAThinker's temporal reward: global shuffle, shuffle within windows
+of 4, reversal, jitter, duplication and blackened drops. A draw is never the identity.
+"""
+
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+
+from data.records import Perturbation, PerturbationKind
+from data.seeds import stable_hash
+
+KINDS: tuple[PerturbationKind, ...] = get_args(PerturbationKind)
+WINDOW_FRAMES = 4
+MOST_REPEATS = 3
+MOST_DROPS = 3
+
+
+def draw_perturbation(
+    seed: int, epoch: int, cohort_index: int, video_id: str, n_frames: int
+) -> Perturbation | None:
+    """The perturbation of one video in one cohort, uniform over the kinds that can change `n_frames` frames.
+
+    None for a single frame: it has no order, and a black one would be another video.
+    """
+    if n_frames < 2:
+        return None
+    drawn = stable_hash("perturbation", seed, epoch, cohort_index, video_id)
+    return Perturbation(KINDS[drawn % len(KINDS)], drawn)
+
+
+def perturb(frames: np.ndarray, perturbation: Perturbation) -> np.ndarray:
+    """A perturbed copy of `frames` [T, ...]; the same perturbation gives the same copy.
+
+    Raises ValueError if there are fewer than 2 frames.
+    """
+    n_frames = len(frames)
+    if n_frames < 2:
+        raise ValueError(f"cannot perturb {n_frames} frame(s): a temporal perturbation needs at least 2")
+    rng = np.random.default_rng(perturbation.seed)
+    if perturbation.kind == "drop":
+        return _drop(frames, rng)
+    return frames[_ORDERS[perturbation.kind](n_frames, rng)]
+
+
+def _drop(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    count = rng.integers(1, min(MOST_DROPS, len(frames) - 1) + 1)
+    out = frames.copy()
+    out[rng.choice(len(frames), count, replace=False)] = 0
+    return out
+
+
+def _shuffle(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    return _until_changed(n_frames, lambda: rng.permutation(n_frames))
+
+
+def _local_shuffle(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    def draw() -> np.ndarray:
+        starts = range(0, n_frames, WINDOW_FRAMES)
+        windows = (np.arange(s, min(s + WINDOW_FRAMES, n_frames)) for s in starts)
+        return np.concatenate([rng.permutation(window) for window in windows])
+
+    return _until_changed(n_frames, draw)
+
+
+def _reverse(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    return np.arange(n_frames)[::-1]
+
+
+def _jitter(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Each frame is replaced by itself or a neighbour."""
+    return _until_changed(
+        n_frames, lambda: np.clip(np.arange(n_frames) + rng.integers(-1, 2, n_frames), 0, n_frames - 1)
+    )
+
+
+def _duplicate(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """One frame stands still in place of the 1 to 3 that follow it."""
+    repeats = int(rng.integers(1, min(MOST_REPEATS, n_frames - 1) + 1))
+    first = int(rng.integers(0, n_frames - repeats))
+    order = np.arange(n_frames)
+    order[first + 1 : first + 1 + repeats] = first
+    return order
+
+
+def _until_changed(n_frames: int, draw: Callable[[], np.ndarray]) -> np.ndarray:
+    """Draw until the order is not that of the video; each draw is the identity with probability 1/2 or less,
+    or ends the loop at once."""
+    identity = np.arange(n_frames)
+    while np.array_equal(order := draw(), identity):
+        pass
+    return order
+
+
+_ORDERS: dict[PerturbationKind, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "shuffle": _shuffle,
+    "local_shuffle": _local_shuffle,
+    "reverse": _reverse,
+    "jitter": _jitter,
+    "duplicate": _duplicate,
+}

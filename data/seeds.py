@@ -1,0 +1,25 @@
+"""Seeds that depend on what is drawn and on nothing else: not on timing, not on the number of machines."""
+
+import hashlib
+
+from data.records import Copy
+
+
+def stable_hash(*parts: int | str) -> int:
+    """A 63-bit hash of `parts`, the same in every process and on every machine.
+
+    Integers and strings are kept apart (1 is not "1"), and so are the borders between parts.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        kind = b"i" if isinstance(part, int) else b"s"
+        text = str(part).encode()
+        digest.update(kind + len(text).to_bytes(4, "big") + text)
+    return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def completion_seed(
+    run_seed: int, epoch: int, cohort: int, video_id: str, copy: Copy, attempt: int, sample: int
+) -> int:
+    """The sampling seed of one completion; 63 bits, so that no two of a run share one."""
+    return stable_hash("completion", run_seed, epoch, cohort, video_id, copy, attempt, sample)

@@ -1,0 +1,15 @@
+"""Whether an answer has the form that was asked for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rewards.parser import is_well_formed
+
+
+def format_reward(texts: Sequence[str], scores: np.ndarray) -> np.ndarray:
+    """1 for a text that is nothing but `<think>…</think><answer>…</answer>` with a score in it, else 0.
+
+    An answer that does not parse earns nothing at all, its form included.
+    """
+    return np.array([float(is_well_formed(t)) for t in texts]) * np.isfinite(scores)

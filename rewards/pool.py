@@ -1,0 +1,91 @@
+"""The pool of reward actors: whole cohorts go to whichever has the least to do."""
+
+import asyncio
+import logging
+from typing import Any
+
+import ray
+
+from data.deadline import DeadlineError, within
+from rewards.cohort import CohortTexts, RewardTable, score_cohort
+from rewards.config import RewardConfig
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+START_TIMEOUT_S = 120.0
+
+
+class RewardsFailed(RuntimeError):
+    """A cohort could not be scored, though actors were replaced."""
+
+
+class RewardActor:
+    """A thin shell around `score_cohort`."""
+
+    def __init__(self, config: RewardConfig) -> None:
+        self._config = config
+
+    def score(self, cohort: CohortTexts) -> RewardTable:
+        return score_cohort(cohort, self._config)
+
+    def ping(self) -> bool:
+        return True
+
+
+class RewardPool:
+    """
+    pool = RewardPool(config)
+    await pool.start()
+    table = await pool.score(cohort)
+    await pool.close()
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        self._config = config
+        self._outstanding: dict[Any, int] = {}
+
+    async def start(self) -> None:
+        """Start all actors; raises DeadlineError if they are not up in time."""
+        actors = [self._add() for _ in range(self._config.actors)]
+        await asyncio.gather(
+            *(within(actor.ping.remote(), START_TIMEOUT_S, "reward actor.ping") for actor in actors)
+        )
+
+    async def score(self, cohort: CohortTexts) -> RewardTable:
+        """Rewards of one cohort. An actor that dies or hangs is replaced and the cohort given to another.
+
+        Raises RewardsFailed after `MAX_ATTEMPTS`; an error of the rewards themselves as it is.
+        """
+        reason: Exception | None = None
+        for _ in range(MAX_ATTEMPTS):
+            actor = min(self._outstanding, key=lambda a: self._outstanding[a])
+            self._outstanding[actor] += 1
+            try:
+                call = actor.score.remote(cohort)
+                return await within(call, self._config.timeout_s, "reward actor.score")
+            except (ray.exceptions.RayActorError, DeadlineError) as error:
+                reason = error
+                self._replace(actor)
+            finally:
+                if actor in self._outstanding:
+                    self._outstanding[actor] -= 1
+        raise RewardsFailed(f"a cohort could not be scored in {MAX_ATTEMPTS} attempts: {reason}")
+
+    async def close(self) -> None:
+        """End all actors."""
+        actors, self._outstanding = list(self._outstanding), {}
+        for actor in actors:
+            ray.kill(actor)
+
+    def _add(self) -> Any:
+        actor = ray.remote(RewardActor).options(num_cpus=self._config.cpus_per_actor).remote(self._config)
+        self._outstanding[actor] = 0
+        return actor
+
+    def _replace(self, actor: Any) -> None:
+        if self._outstanding.pop(actor, None) is None:
+            return  # another cohort has already found out
+        logger.warning("a reward actor died or hung and is replaced")
+        ray.kill(actor)
+        self._add()

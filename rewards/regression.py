@@ -1,0 +1,25 @@
+"""How close a score is to the label: a bell, so that near misses still tell better from worse."""
+
+import numpy as np
+
+
+def regression_reward(
+    scores: np.ndarray,
+    decimals: np.ndarray,
+    mos: float | np.ndarray,
+    sigma: float = 0.5,
+    short_answer_factor: float = 0.8,
+) -> np.ndarray:
+    """exp(-(s - y)^2 / (2 sigma^2)), times `short_answer_factor` for answers of fewer than two decimals
+    (VQAThinker's bell-shaped regression reward).
+
+    Args:
+        scores: any shape; NaN where nothing was parsed.
+        decimals: same shape, decimals in the text of each score.
+        mos: label, broadcast against `scores`.
+    Returns:
+        float64 of the same shape, in [0, 1]; 0 where nothing was parsed.
+    """
+    bell = np.exp(-((scores - mos) ** 2) / (2 * sigma**2))
+    factor = np.where(np.asarray(decimals) < 2, short_answer_factor, 1.0)
+    return np.nan_to_num(bell * factor, nan=0.0)
