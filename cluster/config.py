@@ -5,6 +5,7 @@ A preset (TOML) states what differs from the defaults; dotted overrides on the c
 """
 
 import difflib
+import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -205,19 +206,20 @@ def derive_sizes(config: RunConfig, train_videos: int, cohorts_per_epoch: int) -
 
 
 def load_config(preset: Path | None, overrides: list[str] | None = None) -> RunConfig:
-    """Read a TOML preset and apply dotted overrides (`--learner.lr=1e-4`).
+    """Read a TOML preset, or the JSON of a run directory, and apply dotted overrides (`--learner.lr=1e-4`).
 
     Raises ConfigError naming the file or flag, the field and the cure.
     """
     values: dict[str, Any] = {}
     if preset is not None:
         try:
-            values = tomllib.loads(preset.read_text())
+            text = preset.read_text()
+            values = json.loads(text) if preset.suffix == ".json" else tomllib.loads(text)
         except FileNotFoundError:
             near = sorted(str(p) for p in Path("configs").glob("*.toml"))
             raise ConfigError(f"{preset}: no such preset; the presets here are {', '.join(near)}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{preset}: not valid TOML: {error}") from None
+        except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{preset}: cannot be read: {error}") from None
     known = set(field_names(RunConfig))
     for key in _leaf_keys(values):
         _require_known(key, known, f"{preset}: unknown setting '{key}'")

@@ -92,11 +92,12 @@ class Controller:
         loops = [self._sample_loop(), self._rollout_loop(), self._reward_loop()]
         learn = asyncio.create_task(self._learn_loop())
         feeders = [asyncio.create_task(loop) for loop in loops]
+        running = {learn, *feeders}
         try:
-            done, _ = await asyncio.wait([learn, *feeders], return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-            await learn
+            while learn in running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
         finally:
             await _cancel([learn, *feeders])
 
@@ -136,7 +137,8 @@ class Controller:
                 break
             waited_s = time.perf_counter() - started
             batch = training_batch(cohorts, update, self._config.learner)
-            metrics = await self._workers.learner.update(batch.samples, update)
+            # With nothing to learn from, the version still goes up: every row of an epoch has its update.
+            metrics = await self._workers.learner.update(batch.samples, update) if batch.samples else {}
             metrics |= await self._workers.sync.push(update + 1)
             await self._buffer.advance()
             step_s = time.perf_counter() - started

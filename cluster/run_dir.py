@@ -6,7 +6,7 @@
     groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
     evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
-    checkpoints/v000025/ what resume needs: learner shards and state.json
+    checkpoints/v000025/ what resume needs: learner shards and checkpoint.json
     final/               the trained model for transformers and vLLM
     tensorboard/         the metrics again, as TensorBoard events
 
@@ -99,12 +99,12 @@ class RunDirectory:
         return self.checkpoints / f"v{version:06d}"
 
     def newest_checkpoint(self) -> Path | None:
-        complete = sorted(p.parent for p in self.checkpoints.glob("v*/state.json"))
+        complete = sorted(p.parent for p in self.checkpoints.glob("v*/checkpoint.json"))
         return complete[-1] if complete else None
 
     def prune_checkpoints(self, keep_last: int, best_version: int | None) -> None:
         """Delete all but the newest `keep_last` checkpoints and the best one."""
-        complete = sorted(p.parent for p in self.checkpoints.glob("v*/state.json"))
+        complete = sorted(p.parent for p in self.checkpoints.glob("v*/checkpoint.json"))
         best = None if best_version is None else self.checkpoint(best_version)
         for path in complete[:-keep_last]:
             if path != best:
