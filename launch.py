@@ -17,7 +17,11 @@ from cluster.config import ConfigError, RunConfig, describe_fields, dump_config,
 from data.manifest import ManifestError
 
 app = typer.Typer(
-    help=__doc__, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False
+    help=__doc__,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
 )
 console = Console(stderr=False)
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -37,8 +41,9 @@ def train(
     """
     from cluster.actor import RunFailed, follow_run
     from cluster.console import RunDisplay, print_plan, print_summary
+    from cluster.plots import plot
     from cluster.preflight import check_resources, check_run_dir, read_job, resolve_paths
-    from cluster.report import plot, summarise, write_summary
+    from cluster.report import summarise, write_summary
     from cluster.run_dir import RunDirectory
     from cluster.session import ray_session
     from data.manifest import manifest_hash
@@ -57,7 +62,9 @@ def train(
         console.print(f"Run directory: {run.path}")
         try:
             with RunDisplay(console) as display:
-                outcome = asyncio.run(_with_stop_signals(lambda stop: follow_run(config, resume, display.show, stop)))
+                outcome = asyncio.run(
+                    _with_stop_signals(lambda stop: follow_run(config, resume, display.show, stop))
+                )
         except RunFailed as error:
             raise _failure(str(error)) from None
     if not outcome["finished"]:
@@ -83,7 +90,9 @@ def make_demo_set(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("clips", total=None)
         try:
-            manifest = build(out or CLIPS, workers, lambda done, n: progress.update(task, completed=done, total=n))
+            manifest = build(
+                out or CLIPS, workers, lambda done, n: progress.update(task, completed=done, total=n)
+            )
         except DemoSetError as error:
             raise _failure(str(error)) from None
     console.print(f"Demo set: {manifest}")

@@ -49,10 +49,9 @@ async def follow_run(
 
     When `stop` is set, the run ends after the update in progress, with a checkpoint. Raises RunFailed.
     """
-    controller = (
-        ray.remote(ControllerActor)
-        .options(name=actor_name(config.name), num_cpus=0, max_concurrency=16)
-        .remote(config, resume)
+    actor: Any = ray.remote(ControllerActor)
+    controller = actor.options(name=actor_name(config.name), num_cpus=0, max_concurrency=16).remote(
+        config, resume
     )
     running = asyncio.ensure_future(_await_ref(controller.run.remote()))
     seen, told = 0, False
@@ -73,7 +72,8 @@ async def follow_run(
     except ray.exceptions.RayError as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         raise RunFailed(
-            f"{type(cause).__name__}: {cause}\nThe run's folder is {config.run_dir}; if it holds a checkpoint, "
+            f"{type(cause).__name__}: {cause}\n"
+            f"The run's folder is {config.run_dir}; if it holds a checkpoint, "
             f"`launch.py train --resume --run_dir={config.run_dir}` goes on from it"
         ) from error
     finally:

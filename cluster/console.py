@@ -4,7 +4,14 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from cluster.config import DerivedSizes, RunConfig, dump_config
@@ -27,7 +34,7 @@ class RunDisplay:
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("starting", total=None, figures="")
-        self._srcc = ""
+        self._srcc, self._headline_split = "", ""
 
     def __enter__(self) -> "RunDisplay":
         self._progress.start()
@@ -55,7 +62,9 @@ class RunDisplay:
 
     def _show_evaluation(self, event: dict[str, Any]) -> None:
         scores = event["scores"]
-        self._srcc = f"SRCC {_figure(scores['srcc'], 3)}"
+        self._headline_split = self._headline_split or event["split"]
+        if event["split"] == self._headline_split:
+            self._srcc = f"SRCC {_figure(scores['srcc'], 3)}"
         mean = f", mean of samples {_figure(scores['mean_srcc'], 3)}" if "mean_srcc" in scores else ""
         self._console.print(
             f"[{event['seconds']:6.0f} s] version {event['version']}, {event['split']}: "

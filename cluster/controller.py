@@ -32,7 +32,7 @@ from cluster.run_dir import RunDirectory
 from cluster.schedule import UpdatePlan
 from cluster.workers import Workers
 from data.frames import VideoError
-from data.records import Cohort, CohortMember, SamplingRequest, VideoFailure
+from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure
 from data.seeds import completion_seed
 from rewards.cohort import CohortTexts
 from rollout.fleet import RolloutFailed
@@ -109,9 +109,7 @@ class Controller:
         for index in range(first, self._plan.total_cohorts):
             while drawn < min(index + ahead, self._plan.total_cohorts):
                 cohort = self._job.sampler.cohort(drawn)
-                decodes = [
-                    asyncio.create_task(self._workers.decoder.decode(m.clean)) for m in cohort.members
-                ]
+                decodes = [asyncio.create_task(self._workers.decoder.decode(m.clean)) for m in cohort.members]
                 upcoming.append((cohort, decodes))
                 drawn += 1
             await self._buffer.admit(index)
@@ -162,6 +160,7 @@ class Controller:
         every = self._config.evaluation.every_updates
         if every and version % every == 0 and version < self._plan.total_updates:
             await self._evaluate(self._config.evaluation.splits[:1], samples=0)
+            self.journal.stage("training")
         every = self._config.checkpoint.every_updates
         if version == self._plan.total_updates or (every and version % every == 0):
             await self._save(version)
@@ -195,7 +194,7 @@ class Controller:
             return VideoFailure(video.video_id, video.path, "rollout", str(error), cohort.epoch)
         return SampledVideo(video, groups[0], groups[1] if len(groups) > 1 else None, frames)
 
-    def _request(self, cohort: Cohort, member: CohortMember, copy: str) -> SamplingRequest | None:
+    def _request(self, cohort: Cohort, member: CohortMember, copy: Copy) -> SamplingRequest | None:
         ref = member.clean if copy == "clean" else member.perturbed
         if ref is None:
             return None
@@ -234,7 +233,6 @@ class Controller:
             )
             scores = agreement(found[split], settings.bootstrap_samples, self._config.seed)
             self.journal.evaluation(self._buffer.version, split, scores, found[split])
-        self.journal.stage("training")
         return found
 
     async def _save(self, version: int) -> None:

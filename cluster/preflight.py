@@ -122,7 +122,8 @@ def _check_model(config: RunConfig) -> None:
     looks_local = path.is_absolute() or path.exists() or config.model.path.startswith((".", "~"))
     if looks_local and not (path / "config.json").is_file():
         raise ConfigError(
-            f"model.path: {path} holds no config.json; give the folder of a Hugging Face checkpoint or a hub name"
+            f"model.path: {path} holds no config.json; give the folder of a Hugging Face checkpoint, "
+            f"or a hub name"
         )
     if not looks_local and config.model.path.count("/") != 1:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """The Ray that a run uses: a running cluster, or one of its own on this machine, stopped with it."""
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def ray_session(config: RunConfig, cpus_needed: float) -> Iterator[None]:
             include_dashboard=False,
             namespace=NAMESPACE,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}},
         )
     else:
@@ -54,7 +55,7 @@ def ray_session(config: RunConfig, cpus_needed: float) -> Iterator[None]:
                 namespace=NAMESPACE,
                 runtime_env=runtime_env,
                 log_to_driver=False,
-                logging_level="error",
+                logging_level=logging.ERROR,
             )
         except ConnectionError as error:
             raise ConfigError(

@@ -43,7 +43,11 @@ class ObjectStoreSync:
         gathered = time.perf_counter()
         await self._fleet.each_healthy("load_weights", version, self._buckets, timeout_s=self._timeout_s)
         loaded = time.perf_counter()
-        return {"sync/gather_s": gathered - started, "sync/load_s": loaded - gathered, "sync/s": loaded - started}
+        return {
+            "sync/gather_s": gathered - started,
+            "sync/load_s": loaded - gathered,
+            "sync/s": loaded - started,
+        }
 
     async def join(self, worker_id: str) -> None:
         if self._buckets is None:

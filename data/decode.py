@@ -1,6 +1,7 @@
 """Decoding in Ray tasks: a file that crashes or hangs the decoder costs one task, not a worker."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import ray
@@ -26,7 +27,7 @@ class Decoder:
         self._max_px = max_px
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(tasks)
-        self._task = _decode.options(num_cpus=cpus)
+        self._task: Any = _decode.options(num_cpus=cpus)
 
     async def decode(self, ref: VideoRef) -> ray.ObjectRef:
         """A reference to the clean frames of `ref`, uint8 [T, H, W, 3], once they are there.

@@ -1,14 +1,14 @@
 """Manifests: labelled videos, one row each, checked as a whole before anything starts.
 
-    path        the video, relative to the manifest's folder (or to the root given); required
-    mos         mean opinion score from 1 to 5; required
-    video_id    name, unique; default: the path
-    split       default: train
-    label_set   scores are compared within one set only; default: default
-    source      content, what intervals are bootstrapped over
-    rank_only   true: the label orders the video among its set and is no target
-    headline    false: left out of the headline figures
-    distortion, strength, content, label_by, licence   notes
+path        the video, relative to the manifest's folder (or to the root given); required
+mos         mean opinion score from 1 to 5; required
+video_id    name, unique; default: the path
+split       default: train
+label_set   scores are compared within one set only; default: default
+source      content, what intervals are bootstrapped over
+rank_only   true: the label orders the video among its set and is no target
+headline    false: left out of the headline figures
+distortion, strength, content, label_by, licence   notes
 """
 
 import difflib

@@ -14,9 +14,7 @@ QUESTION = (
     "Rate the overall quality of this video with a float "
     "from 1 (very poor) to 5 (excellent), rounded to two decimals."
 )
-FORMAT = (
-    "First think in <think> </think> tags, then give only the rating in <answer> </answer> tags."
-)
+FORMAT = "First think in <think> </think> tags, then give only the rating in <answer> </answer> tags."
 
 # Placeholders that stand for pixels or frame them: `<IMG_CONTEXT>`, `<img>`, `</img>`, `<video>` (InternVL),
 # `<|image_pad|>`, `<|video_pad|>`, `<|vision_start|>` (Qwen-VL), `<image>`, `<image_soft_token>` (others).

@@ -47,7 +47,7 @@ class CohortSampler:
             if self._temporal
             else None
         )
-        perturbed = drawn and VideoRef(video.video_id, video.path, self._n_frames, drawn)
+        perturbed = None if drawn is None else VideoRef(video.video_id, video.path, self._n_frames, drawn)
         return CohortMember(video, clean, perturbed)
 
     def _epoch(self, epoch: int) -> list[list[Video]]:

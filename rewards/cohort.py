@@ -75,7 +75,10 @@ def score_cohort(cohort: CohortTexts, config: RewardConfig) -> RewardTable:
     perturbed_scores = [s for s, _ in perturbed]
     table["temporal"] = [
         temporal_reward(
-            *rewards, config.temporal_bonus, config.temporal_ranking_threshold, config.temporal_regression_threshold
+            *rewards,
+            config.temporal_bonus,
+            config.temporal_ranking_threshold,
+            config.temporal_regression_threshold,
         )
         for rewards in zip(
             table["ranking"],

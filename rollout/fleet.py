@@ -231,7 +231,7 @@ class RolloutFleet:
     def _make_actor(self, worker_id: str, number: int, placement: Placement) -> Any:
         # Requests without a seed must not be the same on two workers.
         seed = (self._seed + number) % 2**31
-        remote = ray.remote(self._worker_class)
+        remote: Any = ray.remote(self._worker_class)
         return remote.options(**placement.actor_options(self._worker_arguments[1])).remote(
             worker_id, *self._worker_arguments, seed, self._trust_remote_code
         )

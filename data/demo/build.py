@@ -51,7 +51,7 @@ def plan_clips() -> Iterator[ClipPlan]:
     """The clips of the three splits: every source meets every kind, at strengths spread over [0, 1]."""
     seed = 0
     for split, kinds in (("train", TRAIN_KINDS), ("test", TRAIN_KINDS), ("ood", OOD_KINDS)):
-        sources = contents(split)  # type: ignore[arg-type]
+        sources = contents(split)
         for kind in kinds:
             pairs = _train_sources(sources) if split == "train" else _held_out_sources(sources, split, kind)
             rng = np.random.default_rng([len(pairs), hash_of(split, kind)])
@@ -94,9 +94,7 @@ def signature(frames: np.ndarray) -> str:
     return "/".join(f"{q.mean():.1f}" for q in quadrants)
 
 
-def build(
-    out: Path = CLIPS, workers: int = 2, progress: Callable[[int, int], None] | None = None
-) -> Path:
+def build(out: Path = CLIPS, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Path:
     """Make what is missing of the demo set under `out`; returns the manifest's path.
 
     `progress` is called with clips done and clips in all. Raises DemoSetError if a clip does not come out

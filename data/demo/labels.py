@@ -42,7 +42,9 @@ def vmaf_scores(
     scores = []
     with torch.inference_mode():
         for start in range(0, len(reference), batch_frames):
-            batch = [torch.from_numpy(luma[start : start + batch_frames, None]) for luma in (reference, tested)]
+            batch = [
+                torch.from_numpy(luma[start : start + batch_frames, None]) for luma in (reference, tested)
+            ]
             scores.append(metric(*batch).flatten().double().numpy())
     return np.concatenate(scores).reshape(len(pristine), -1).mean(1)
 

@@ -6,7 +6,7 @@ At this size the usual initialisation (0.02, layer scale 0.1) learns next to not
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,4 +78,4 @@ def pixel_values(frames: np.ndarray) -> torch.Tensor:
     """
     flat = torch.from_numpy(np.ascontiguousarray(frames)).reshape(-1, FRAME_PX, FRAME_PX, 3)
     scaled = flat.permute(0, 3, 1, 2).to(torch.float32) / 255
-    return cast(torch.Tensor, (scaled - PIXEL_MEAN) / PIXEL_STD)
+    return (scaled - PIXEL_MEAN) / PIXEL_STD

@@ -11,7 +11,7 @@ import torch
 from learner.tiny_base.architecture import N_FRAMES
 from learner.tiny_base.clips import Clips
 from learner.tiny_base.decoding import embed_prompts, prompt_token_ids, sample_answers
-from rewards.agreement import plcc, srcc
+from rewards.agreement import bootstrap_ci, plcc, srcc
 from rewards.parser import parse_score
 
 CLIPS_PER_BATCH = 16
@@ -20,13 +20,16 @@ SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Agreement of a model with the labels of `n` clips. PLCC is unfitted."""
+    """Agreement of a model with the labels of clips: of greedy scores, with a 95 % interval over sources, and
+    of the means of `SAMPLES` sampled ones (`mean_`). PLCC is unfitted."""
 
-    n: int
-    srcc_greedy: float
-    plcc_greedy: float
-    srcc_mean_of_8: float
-    plcc_mean_of_8: float
+    videos: int
+    srcc: float
+    srcc_low: float
+    srcc_high: float
+    plcc: float
+    mean_srcc: float
+    mean_plcc: float
     unparsed_ratio: float
     spread: float
 
@@ -62,12 +65,16 @@ def judge(model: Any, processor: Any, clips: Clips, seed: int = 0) -> Figures:
     counted = np.maximum((~np.isnan(sampled)).sum(1), 1)
     mean = np.where(np.isnan(sampled).all(1), np.nan, np.nansum(sampled, 1) / counted)
     centred = np.nan_to_num(sampled - mean[:, None])
+    known = ~np.isnan(greedy)
+    low, high = bootstrap_ci(greedy[known], clips.mos[known], np.array(clips.sources)[known])
     return Figures(
-        n=len(clips),
-        srcc_greedy=_agreement(srcc, greedy, clips.mos),
-        plcc_greedy=_agreement(plcc, greedy, clips.mos),
-        srcc_mean_of_8=_agreement(srcc, mean, clips.mos),
-        plcc_mean_of_8=_agreement(plcc, mean, clips.mos),
+        videos=len(clips),
+        srcc=_agreement(srcc, greedy, clips.mos),
+        srcc_low=low,
+        srcc_high=high,
+        plcc=_agreement(plcc, greedy, clips.mos),
+        mean_srcc=_agreement(srcc, mean, clips.mos),
+        mean_plcc=_agreement(plcc, mean, clips.mos),
         unparsed_ratio=float(np.isnan(sampled).mean()),
         spread=float(np.sqrt((centred**2).sum(1) / counted).mean()),
     )
@@ -75,4 +82,4 @@ def judge(model: Any, processor: Any, clips: Clips, seed: int = 0) -> Figures:
 
 def _agreement(measure: Any, predicted: np.ndarray, mos: np.ndarray) -> float:
     known = ~np.isnan(predicted)
-    return float(measure(predicted[known], mos[known]))
+    return round(float(measure(predicted[known], mos[known])), 4)

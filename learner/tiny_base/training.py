@@ -96,7 +96,7 @@ def train(
             group["lr"] = group["scale"] * schedule.lr(step)
         loss, figures = loss_of_step(step)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters.values(), MAX_GRAD_NORM)
         optimizer.step()
         last = step + 1 == schedule.steps
