@@ -54,6 +54,8 @@ class RunDirectory:
     def start_attempt(self, from_version: int) -> int:
         """Record that a process trains from `from_version` on; returns the attempt's number."""
         state = self.state()
+        for path in self.path.glob("*.jsonl"):
+            _drop_broken_end(path)
         attempts = state["attempts"]
         attempts.append({"from_version": from_version, "started": time.time()})
         self._write_state(state)
@@ -74,7 +76,7 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def read_lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Records of NAME.jsonl that no later attempt superseded. A line cut short by a crash is left out."""
+        """Records of NAME.jsonl that no later attempt superseded. A line cut short is left out."""
         starts = [a["from_version"] for a in self.state()["attempts"]]
         path = self.path / f"{name}.jsonl"
         if not path.exists():
@@ -122,6 +124,14 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _drop_broken_end(path: Path) -> None:
+    """Cut off a last line that a crash left without its end, so that nothing is glued to it."""
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _library_versions() -> Iterator[tuple[str, str]]:

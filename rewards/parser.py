@@ -6,7 +6,7 @@ from dataclasses import dataclass
 LOWEST, HIGHEST = 1.0, 5.0
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_NUMBER = re.compile(r"\d{1,3}(?:\.(\d+))?")
+_NUMBER = re.compile(r"[0-9]{1,3}(?:\.([0-9]+))?")
 _WELL_FORMED = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 _TAG = re.compile(r"</?(?:think|answer)>")
 

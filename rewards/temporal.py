@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_ROUNDING = 1e-9
+
 
 def temporal_reward(
     ranking: np.ndarray,
@@ -28,6 +30,6 @@ def temporal_reward(
         (ranking, perturbed_ranking, ranking_threshold),
         (regression, perturbed_regression, regression_threshold),
     ):
-        if len(perturbed) and clean.mean() >= perturbed.mean():
+        if len(perturbed) and clean.mean() >= perturbed.mean() - _ROUNDING:
             earned += bonus * (clean > threshold)
     return earned

@@ -1,0 +1,51 @@
+"""Agreement figures: scipy's values, intervals over sources, and defined answers to degenerate inputs."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rewards.agreement import bootstrap_ci, krcc, paired_bootstrap, plcc, rmse, srcc
+
+rng = np.random.default_rng(0)
+MOS = rng.uniform(1, 5, 60)
+GOOD = MOS + rng.normal(0, 0.5, 60)
+POOR = MOS + rng.normal(0, 3.0, 60)
+SOURCES = np.array([f"s{i % 12}" for i in range(60)])
+
+
+def test_figures_are_scipys() -> None:
+    assert srcc(GOOD, MOS) == pytest.approx(stats.spearmanr(GOOD, MOS)[0])
+    assert plcc(GOOD, MOS) == pytest.approx(stats.pearsonr(GOOD, MOS)[0])
+    assert krcc(GOOD, MOS) == pytest.approx(stats.kendalltau(GOOD, MOS)[0])
+    assert rmse(np.array([1.0, 3.0]), np.array([2.0, 5.0])) == pytest.approx(math.sqrt(2.5))
+
+
+@pytest.mark.parametrize("figure", [srcc, plcc, krcc])
+def test_degenerate_inputs_have_no_correlation(figure) -> None:  # type: ignore[no-untyped-def]
+    assert math.isnan(figure(np.array([1.0, 2.0]), np.array([1.0, 2.0])))
+    assert math.isnan(figure(np.full(9, 3.0), np.arange(9.0)))
+    assert math.isnan(figure(np.arange(9.0), np.full(9, 3.0)))
+    assert math.isnan(figure(np.array([]), np.array([])))
+
+
+def test_interval_holds_the_figure_and_widens_when_sources_are_few() -> None:
+    low, high = bootstrap_ci(GOOD, MOS, SOURCES, samples=500)
+    assert low < srcc(GOOD, MOS) < high
+    assert bootstrap_ci(GOOD, MOS, SOURCES, samples=500) == (low, high), "the same seed, the same interval"
+    assert all(math.isnan(x) for x in bootstrap_ci(GOOD, MOS, np.full(60, "one")))
+
+
+def test_interval_of_clones_is_that_of_their_sources() -> None:
+    """Ten copies of every clip are no new evidence."""
+    single = bootstrap_ci(POOR, MOS, np.arange(60), samples=800)
+    cloned = bootstrap_ci(*(np.repeat(x, 10) for x in (POOR, MOS, np.arange(60))), samples=800)
+    assert cloned == pytest.approx(single, abs=0.03)
+
+
+def test_paired_gain() -> None:
+    gain, low, high = paired_bootstrap(POOR, GOOD, MOS, SOURCES, samples=500)
+    assert gain == pytest.approx(srcc(GOOD, MOS) - srcc(POOR, MOS))
+    assert 0 < low < gain < high
+    assert paired_bootstrap(GOOD, GOOD, MOS, SOURCES, samples=50) == (0.0, 0.0, 0.0)
