@@ -21,6 +21,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from cluster.buffer import CohortBuffer
@@ -43,12 +44,14 @@ logger = logging.getLogger(__name__)
 class Controller:
     """Runs one job from its start, or from its newest checkpoint, to its end or until `stop` is called."""
 
-    def __init__(self, job: Job, run: RunDirectory, resume: bool) -> None:
+    def __init__(
+        self, job: Job, run: RunDirectory, resume: bool, make_workers: Callable[[Job], Workers] = Workers
+    ) -> None:
         self._job, self._config, self._run = job, job.config, run
         schedule = job.config.schedule
         self._plan = UpdatePlan(job.sizes.cohorts_per_epoch, schedule.cohorts_per_update, job.sizes.updates)
         self._checkpoint = run.newest_checkpoint() if resume else None
-        self._workers = Workers(job, run)
+        self._workers = make_workers(job)
         self._stopping = asyncio.Event()
         self._admitted: asyncio.Queue[tuple[Cohort, list[asyncio.Task[Any]]]] = asyncio.Queue()
         self._sampled: asyncio.Queue[SampledCohort] = asyncio.Queue()
@@ -231,7 +234,10 @@ class Controller:
             found[split] = await predict(
                 self._job.evaluation[split], self._workers.fleet, self._workers.decoder, self._config, samples
             )
-            scores = agreement(found[split], settings.bootstrap_samples, self._config.seed)
+            # Thousands of resamples: not on the loop that feeds the engines.
+            scores = await asyncio.to_thread(
+                agreement, found[split], settings.bootstrap_samples, self._config.seed
+            )
             self.journal.evaluation(self._buffer.version, split, scores, found[split])
         return found
 

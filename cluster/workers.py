@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from cluster.preflight import Job
-from cluster.run_dir import RunDirectory
 from cluster.weight_sync import WeightSync, make_weight_sync
 from data.decode import Decoder
 from learner.group import LearnerGroup
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Workers:
     """Rollout fleet, reward pool, learner group, decoder, and the weights' way between them."""
 
-    def __init__(self, job: Job, run: RunDirectory) -> None:
+    def __init__(self, job: Job) -> None:
         config = job.config
         self._config = config
         self.decoder = Decoder(

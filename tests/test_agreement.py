@@ -40,7 +40,8 @@ def test_interval_holds_the_figure_and_widens_when_sources_are_few() -> None:
 def test_interval_of_clones_is_that_of_their_sources() -> None:
     """Ten copies of every clip are no new evidence."""
     single = bootstrap_ci(POOR, MOS, np.arange(60), samples=800)
-    cloned = bootstrap_ci(*(np.repeat(x, 10) for x in (POOR, MOS, np.arange(60))), samples=800)
+    poor, mos, sources = (np.repeat(x, 10) for x in (POOR, MOS, np.arange(60)))
+    cloned = bootstrap_ci(poor, mos, sources, samples=800)
     assert cloned == pytest.approx(single, abs=0.03)
 
 

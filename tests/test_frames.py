@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_decoder_hands_out_references_and_reports_bad_files(
     decoder = Decoder(max_px=448, timeout_s=60, tasks=2, cpus=1)
     bad = damaged(tmp_path, videos[0], "truncated")
 
-    async def run() -> list[object]:
+    async def run() -> list[Any]:
         refs = [VideoRef("good", str(videos[0]), 4), VideoRef("bad", str(bad), 4)]
         return await asyncio.gather(*(decoder.decode(ref) for ref in refs), return_exceptions=True)
 

@@ -1,6 +1,7 @@
 """The rewards against cases worked out by hand, and the properties that the method promises."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,9 +171,13 @@ def test_temporal_by_hand() -> None:
     assert temporal_reward(ranking, regression, np.array([]), np.array([])) == pytest.approx([0, 0])
 
 
-def cohort_of(clean: list[list[str]], perturbed: list[list[str] | None], **given: list) -> RewardTable:
+def cohort_of(clean: list[list[str]], perturbed: list[list[str] | None], **given: Any) -> RewardTable:
     k = len(clean)
-    columns = {"mos": [2.0, 4.0][:k], "label_sets": ["a"] * k, "rank_only": [False] * k} | given
+    columns: dict[str, Any] = {
+        "mos": [2.0, 4.0][:k],
+        "label_sets": ["a"] * k,
+        "rank_only": [False] * k,
+    } | given
     return score_cohort(CohortTexts(clean=clean, perturbed=perturbed, **columns), CONFIG)
 
 

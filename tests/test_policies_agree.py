@@ -1,0 +1,121 @@
+"""Engine and learner compute the same policy, and go on doing so while it is trained."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.config import RunConfig
+from cluster.weight_sync import make_weight_sync
+from data.perturb import draw_perturbation
+from data.records import Group, SamplingRequest, VideoRef
+from learner.group import LearnerGroup
+from learner.records import TrainSample
+from rollout.fleet import RolloutFleet
+from tests.checkpoints import FRAME_PX
+from tests.conftest import moving_frames
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
+
+N_FRAMES = 3
+TOLERANCE = 1e-4
+
+
+def small_config(model: Path) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "model": {"path": str(model)},
+            "rollout": {"replicas": 1, "max_completion_tokens": 12, "max_model_tokens": 512},
+            "learner": {"ranks": 2, "lr": 1e-3, "warmup_updates": 0, "kl_coefficient": 0.04},
+        }
+    )
+
+
+class Graph:
+    """Engine, learner and the weights' way between them, without the control loop."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.learner = LearnerGroup(config.learner, config.model.path, total_updates=20)
+        self.fleet = RolloutFleet(config.rollout, config.model.path, N_FRAMES, seed=0)
+        self.sync = make_weight_sync(self.learner, self.fleet, config)
+        self.config = config
+
+    async def start(self) -> None:
+        await asyncio.gather(self.learner.start(), self.fleet.start(self.config.rollout.replicas))
+
+    async def close(self) -> None:
+        await asyncio.gather(self.learner.close(), self.fleet.close())
+
+    async def sample(self, number: int, round_: int) -> list[TrainSample]:
+        """A clean and a perturbed group of video `number`, with advantages that mean nothing."""
+        import ray
+
+        frames = ray.put(moving_frames(N_FRAMES, FRAME_PX["internvl"], seed=number))
+        perturbation = draw_perturbation(0, round_, 0, f"v{number}", N_FRAMES)
+        requests = [
+            SamplingRequest(
+                VideoRef(f"v{number}", f"/v{number}.mp4", N_FRAMES, p),
+                seeds=tuple(1000 * round_ + 100 * number + 10 * copy + i for i in range(3)),
+                temperature=1.0,
+                max_tokens=12,
+            )
+            for copy, p in enumerate((None, perturbation))
+        ]
+        groups = await self.fleet.sample(requests, frames, cost_tokens=72)
+        return [TrainSample(g, frames, [1.0, -0.5, -0.5]) for g in groups]
+
+    async def largest_difference(self, round_: int) -> tuple[float, list[Group]]:
+        samples = [s for number in range(3) for s in await self.sample(number, round_)]
+        found = await self.learner.logprobs(samples)
+        differences = [
+            np.abs(np.array(completion.logprobs) - np.array(ours)).max()
+            for sample, rows in zip(samples, found, strict=True)
+            for completion, ours in zip(sample.group.completions, rows, strict=True)
+        ]
+        return float(max(differences)), [s.group for s in samples]
+
+
+def with_graph(model: Path, work: Callable[[Graph], Awaitable[None]]) -> None:
+    async def run() -> None:
+        graph = Graph(small_config(model))
+        try:
+            await graph.start()
+            await work(graph)
+        finally:
+            await graph.close()
+
+    asyncio.run(run())
+
+
+def test_log_probs_agree_before_the_first_and_after_the_tenth_update(local_ray: None, internvl: Path) -> None:
+    """Also with perturbed copies and the vision tower trained; and the weights do change."""
+    import ray
+
+    async def work(graph: Graph) -> None:
+        before, _ = await graph.largest_difference(round_=0)
+        assert before < TOLERANCE
+        first = ray.get(await graph.learner.weight_buckets())
+        old_samples = [s for number in range(2) for s in await graph.sample(number, 99)]
+        old = await graph.learner.logprobs(old_samples)
+
+        for version in range(10):
+            samples = [s for number in range(3) for s in await graph.sample(number, version)]
+            assert {v for s in samples for c in s.group.completions for v in c.versions} == {version}
+            await graph.learner.update(samples, version)
+            await graph.sync.push(version + 1)
+
+        after, groups = await graph.largest_difference(round_=100)
+        assert after < TOLERANCE
+        assert {g.oldest_version for g in groups} == {10}, "the engine says which weights it holds"
+        last = ray.get(await graph.learner.weight_buckets())
+        moved = {n: np.abs(a[n] - b[n]).max() for a, b in zip(first, last, strict=True) for n in a}
+        assert max(v for n, v in moved.items() if "vision_tower" in n) > 1e-3
+        assert max(v for n, v in moved.items() if "language_model" in n) > 1e-3
+        new = await graph.learner.logprobs(old_samples)
+        drift = max(abs(a - b) for x, y in zip(old, new, strict=True) for p, q in zip(x, y, strict=True)
+                    for a, b in zip(p, q, strict=True))  # fmt: skip
+        assert drift > 100 * TOLERANCE, "agreement on unchanged weights would prove nothing"
+
+    with_graph(internvl, work)
