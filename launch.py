@@ -98,6 +98,27 @@ def make_demo_set(
     console.print(f"Demo set: {manifest}")
 
 
+@app.command("make-base")
+def make_base(
+    out: Annotated[Path, typer.Option(help="folder of the model")] = Path("models/tiny-internvl"),
+    work: Annotated[Path, typer.Option(help="folder of clips and checkpoints on the way")] = Path(
+        "runs/make-base"
+    ),
+    threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
+    restart: Annotated[bool, typer.Option("--restart", help="make everything again")] = False,
+) -> None:
+    """Make the demo's tiny base model from nothing (about an hour; goes on where it was stopped)."""
+    import torch
+
+    from data.demo.build import CLIPS, build
+    from learner.tiny_base.recipe import make_base
+
+    logging.getLogger("learner.tiny_base").setLevel(logging.INFO)
+    torch.set_num_threads(threads)
+    make_base(out, work, build(CLIPS, threads), resume=not restart)
+    console.print(f"Model: {out}")
+
+
 @app.command()
 def settings() -> None:
     """List every setting with its default and what it does."""
