@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cluster.config import ConfigError, RunConfig, describe_fields, dump_config, load_config
+from cluster.run_dir import RunDirectory, RunDirectoryError
 from data.manifest import ManifestError
 
 app = typer.Typer(
@@ -24,13 +25,17 @@ app = typer.Typer(
     add_completion=False,
 )
 console = Console(stderr=False)
-OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+OVERRIDES = {"ignore_unknown_options": True}
 
 
 @app.command(context_settings=OVERRIDES)
 def train(
-    context: typer.Context,
-    preset: Annotated[Path | None, typer.Argument(help="TOML preset, for example configs/demo.toml")] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PRESET] [--SETTING=VALUE]...", help="for example configs/demo.toml --seed=7"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --run_dir")] = False,
 ) -> None:
     """Train a model, here or on a cluster.
@@ -44,11 +49,10 @@ def train(
     from cluster.plots import plot
     from cluster.preflight import check_resources, check_run_dir, read_job, resolve_paths
     from cluster.report import summarise, write_summary
-    from cluster.run_dir import RunDirectory
     from cluster.session import ray_session
     from data.manifest import manifest_hash
 
-    config = _training_config(preset, context.args, resume)
+    config = _training_config(arguments or [], resume)
     config = resolve_paths(config, Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     assert config.run_dir is not None
     run = RunDirectory(config.run_dir)
@@ -128,13 +132,16 @@ def settings() -> None:
     console.print(table)
 
 
-def _training_config(preset: Path | None, overrides: list[str], resume: bool) -> RunConfig:
+def _training_config(arguments: list[str], resume: bool) -> RunConfig:
+    preset = Path(arguments.pop(0)) if arguments and not arguments[0].startswith("-") else None
     if not resume:
-        return load_config(preset, overrides)
-    run_dir = next((o.split("=", 1)[1] for o in overrides if o.startswith("--run_dir=")), None)
-    if run_dir is None:
-        raise ConfigError("--resume needs --run_dir=FOLDER, the folder of the run to go on with")
-    return load_config(Path(run_dir) / "config.json", overrides)
+        return load_config(preset, arguments)
+    run_dir = next((a.split("=", 1)[1] for a in arguments if a.startswith("--run_dir=")), None)
+    if run_dir is None or preset is not None:
+        raise ConfigError("--resume goes on with the run of --run_dir=FOLDER, under its own configuration")
+    if not (Path(run_dir) / "config.json").exists():
+        raise ConfigError(f"{run_dir} holds no run to resume; leave --resume out to start one")
+    return load_config(Path(run_dir) / "config.json", arguments)
 
 
 async def _with_stop_signals(main):  # type: ignore[no-untyped-def]
@@ -163,7 +170,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
-    except (ConfigError, ManifestError) as error:
+    except (ConfigError, ManifestError, RunDirectoryError) as error:
         console.print("[red]error[/] ", end="")
         console.print(str(error), highlight=False, markup=False)
         sys.exit(2)

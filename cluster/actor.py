@@ -70,7 +70,7 @@ async def follow_run(
             if done:
                 return running.result()
     except ray.exceptions.RayError as error:
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        cause = _root_cause(error)
         raise RunFailed(
             f"{type(cause).__name__}: {cause}\n"
             f"The run's folder is {config.run_dir}; if it holds a checkpoint, "
@@ -79,6 +79,17 @@ async def follow_run(
     finally:
         running.cancel()
         ray.kill(controller)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The error behind those that Ray and task groups wrap around it."""
+    while True:
+        if isinstance(error, ray.exceptions.RayTaskError):
+            error = error.cause
+        elif isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        else:
+            return error
 
 
 async def _await_ref(ref: Any) -> Any:

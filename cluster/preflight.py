@@ -89,7 +89,7 @@ def check_run_dir(run: RunDirectory, resume: bool) -> None:
     existing = run.path
     while not existing.exists():
         existing = existing.parent
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ConfigError(f"{run.path}: cannot write to {existing}; give another --run_dir")
     has_run = (run.path / "run.json").exists()
     if resume and not has_run:

@@ -44,8 +44,11 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path} already holds a run: go on with `--resume`, or name another --run_dir"
             )
-        for folder in (self.path, self.checkpoints, self.predictions):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (self.path, self.checkpoints, self.predictions):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"{error.filename}: {error.strerror}; give another --run_dir") from None
         write_atomically(self.path / "config.json", config_json + "\n")
         self._write_state(
             {"manifest_hash": manifest_hash, "libraries": dict(_library_versions()), "attempts": []}

@@ -52,6 +52,8 @@ def test_a_second_run_needs_a_folder_of_its_own(run: RunDirectory, tmp_path: Pat
         run.create("{}", "hash")
     with pytest.raises(RunDirectoryError, match="holds no run"):
         RunDirectory(tmp_path / "none").state()
+    with pytest.raises(RunDirectoryError, match="give another --run_dir"):
+        RunDirectory(Path("/proc/run")).create("{}", "")
 
 
 def test_pruning_keeps_the_newest_and_the_best_and_ignores_unfinished_ones(run: RunDirectory) -> None:
