@@ -2,12 +2,16 @@
 
 import logging
 import time
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import ray
 
 from cluster.config import RunConfig
+from data.deadline import together
 from learner.group import LearnerGroup
+from learner.transfer import BUFFERS
 from rollout.fleet import RolloutFleet
 
 logger = logging.getLogger(__name__)
@@ -41,7 +45,10 @@ class ObjectStoreSync:
         started = time.perf_counter()
         self._buckets, self._version = await self._learner.weight_buckets(), version
         gathered = time.perf_counter()
-        await self._fleet.each_healthy("load_weights", version, self._buckets, timeout_s=self._timeout_s)
+        held = await self._fleet.each_healthy(
+            "load_weights", version, self._buckets, timeout_s=self._timeout_s
+        )
+        _confirm(version, held)
         loaded = time.perf_counter()
         return {
             "sync/gather_s": gathered - started,
@@ -58,6 +65,81 @@ class ObjectStoreSync:
         logger.info("worker %s holds version %d", worker_id, self._version)
 
 
+class NcclSync:
+    """Over NCCL, straight from learner rank 0 into every engine.
+
+    The group is opened anew when the set of workers has changed, between two updates. A newcomer takes the
+    weights out of the object store instead: the others need not stop for it.
+    """
+
+    def __init__(self, learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> None:
+        self._learner = learner
+        self._fleet = fleet
+        self._timeout_s = config.rollout.sync_timeout_s
+        self._engine_ranks = config.rollout.gpus_per_replica
+        self._buffer_bytes = config.learner.bucket_mb * 2**20
+        self._version = 0
+        self._members: list[str] = []
+        self._layout: dict[str, Any] = {}
+
+    async def push(self, version: int) -> dict[str, float]:
+        started = time.perf_counter()
+        async with self._fleet.settled() as workers:
+            if workers != self._members:
+                await self._open_group(workers)
+            opened = time.perf_counter()
+            received = await together(
+                [
+                    self._learner.send_weights(self._timeout_s),
+                    *(self._call(w, "receive_weights", version, self._layout) for w in workers),
+                ]
+            )
+            self._version = version
+        _confirm(version, dict(zip(workers, received[1:], strict=True)))
+        sent = time.perf_counter()
+        return {"sync/open_s": opened - started, "sync/load_s": sent - opened, "sync/s": sent - started}
+
+    async def join(self, worker_id: str) -> None:
+        if self._version == 0:
+            return
+        buckets = await self._learner.weight_buckets()
+        await self._call(worker_id, "load_weights", self._version, buckets)
+
+    async def _open_group(self, workers: list[str]) -> None:
+        if not self._layout:
+            self._layout = asdict(await self._learner.weight_layout())
+        host, port = await self._learner.transfer_address()
+        world_size = 1 + self._engine_ranks * len(workers)
+        shared = {
+            "master_address": host,
+            "master_port": port,
+            "world_size": world_size,
+            "packed": True,
+            "packed_buffer_size_bytes": self._buffer_bytes,
+            "packed_num_buffers": BUFFERS,
+        }
+        self._members = []  # until all are in, there is no group
+        await together(
+            [
+                self._learner.join_transfer(host, port, world_size, self._timeout_s),
+                *(
+                    self._call(w, "init_transfer", shared | {"rank_offset": 1 + i * self._engine_ranks})
+                    for i, w in enumerate(workers)
+                ),
+            ]
+        )
+        self._members = workers
+
+    async def _call(self, worker_id: str, method: str, *args: Any) -> Any:
+        return await self._fleet.call(worker_id, method, *args, timeout_s=self._timeout_s)
+
+
 def make_weight_sync(learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> WeightSync:
-    """The transport that the hardware asks for."""
-    return ObjectStoreSync(learner, fleet, config)
+    """The transport that the hardware asks for: NCCL on GPUs, the object store on CPUs."""
+    return (NcclSync if config.device == "cuda" else ObjectStoreSync)(learner, fleet, config)
+
+
+def _confirm(version: int, held: Mapping[str, int]) -> None:
+    odd = {worker: v for worker, v in held.items() if v != version}
+    if odd:
+        raise RuntimeError(f"engines hold other versions than {version} after it was sent: {odd}")

@@ -19,6 +19,7 @@ from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank
 from learner.records import LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
+from learner.transfer import WeightLayout
 from learner.zero import Rendezvous
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class LearnerGroup:
         buckets = await learner.weight_buckets()
         await learner.close()
 
-    One call at a time. Not restartable: after `close` or `LearnerFailed`, make a new one.
+    Calls made at once take turns. Not restartable: after `close` or `LearnerFailed`, make a new one.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LearnerGroup:
         self._shutdown_timeout_s = shutdown_timeout_s
         self._placement: PlacementGroup | None = None
         self._ranks: list[Any] = []
+        self._turn = asyncio.Lock()
 
     async def start(self, checkpoint: Path | None = None) -> LearnerInfo:
         """Place and start all ranks and load the model, then `checkpoint` if given.
@@ -124,6 +126,26 @@ class LearnerGroup:
         """
         replies = await self._call_all("weight_buckets", self._config.update_timeout_s)
         return replies[0]
+
+    async def weight_layout(self) -> WeightLayout:
+        """What `send_weights` sends, in its order."""
+        return (await self._call_all("weight_layout", self._config.update_timeout_s))[0]
+
+    async def transfer_address(self) -> tuple[str, int]:
+        """An address on which `join_transfer` can open a group."""
+        return await self._call_one(0, "address", self._config.collective_timeout_s)
+
+    async def join_transfer(self, host: str, port: int, world_size: int, timeout_s: float) -> None:
+        """Open the NCCL group of rank 0 and the engines; returns when all `world_size` members are in."""
+        await self._call_all("join_transfer", timeout_s, lambda _: (host, port, world_size))
+
+    async def send_weights(self, timeout_s: float) -> None:
+        """Broadcast the current policy over the group that `join_transfer` opened.
+
+        Raises:
+            LearnerFailed: if an engine does not take it in time; a broadcast that hangs cannot be called off.
+        """
+        await self._call_all("send_weights", timeout_s)
 
     async def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
         """Write a checkpoint; `extra` (JSON) comes back from `start(checkpoint=folder)`."""
@@ -214,7 +236,16 @@ class LearnerGroup:
     async def _call_all(
         self, method: str, timeout_s: float, args: Callable[[int], tuple[Any, ...]] = lambda _: ()
     ) -> list[Any]:
-        """Call `method` on every rank; the first failure ends them all."""
+        """Call `method` on every rank; the first failure ends them all.
+
+        Ranks must make their collectives in the same order, so calls do not overlap.
+        """
+        async with self._turn:
+            return await self._call_ranks(method, timeout_s, args)
+
+    async def _call_ranks(
+        self, method: str, timeout_s: float, args: Callable[[int], tuple[Any, ...]]
+    ) -> list[Any]:
         if not self._ranks:
             raise LearnerFailed(f"learner: {method} called, but no rank is running")
         tasks = [

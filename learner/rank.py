@@ -17,6 +17,7 @@ import ray
 
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
+from learner.transfer import NcclSender, WeightLayout, weight_layout
 from learner.weights import gather_buckets, to_numpy
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
@@ -30,6 +31,7 @@ class LearnerRank:
         self._rank = rank
         self._spec = spec
         self._threads = threads
+        self._sender = NcclSender(self._bucket_bytes)
 
     @ray.method(concurrency_group="control")
     def ping(self) -> int:
@@ -74,6 +76,27 @@ class LearnerRank:
         return [ray.put(to_numpy(bucket)) for bucket in buckets if bucket]
 
     @ray.method(concurrency_group="work")
+    def weight_layout(self) -> WeightLayout:
+        return weight_layout(self._trainer.engine.module)
+
+    @ray.method(concurrency_group="work")
+    def join_transfer(self, host: str, port: int, world_size: int) -> None:
+        """Open the group over which weights go to the engines; only rank 0 is in it."""
+        if self._rank == 0:
+            self._sender.join(host, port, world_size)
+
+    @ray.method(concurrency_group="work")
+    def send_weights(self) -> None:
+        """Broadcast the policy to the engines; the other ranks take part in gathering it."""
+        buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
+        tensors = (named for bucket in buckets for named in bucket.items())
+        if self._rank == 0:
+            self._sender.send(tensors)
+        else:
+            for _ in tensors:
+                raise AssertionError("only rank 0 is handed tensors")
+
+    @ray.method(concurrency_group="work")
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         self._trainer.save(folder, extra)
 
@@ -85,6 +108,7 @@ class LearnerRank:
 
     @ray.method(concurrency_group="work")
     def leave(self) -> None:
+        self._sender.leave()
         leave_process_group()
 
     @property

@@ -67,6 +67,11 @@ def count_parameters(policy: nn.Module) -> tuple[int, int]:
     return counts[True], counts[False]
 
 
+def full_shape(parameter: Any) -> list[int]:
+    """Shape of the whole parameter, partitioned or not."""
+    return list(getattr(parameter, "ds_shape", parameter.shape))
+
+
 def _numel(parameter: Any) -> int:
     """Size of the whole parameter; a partitioned one holds nothing itself."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))

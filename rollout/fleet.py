@@ -12,7 +12,8 @@ weights that were replaced while it joined.
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +163,13 @@ class RolloutFleet:
                 async with self._changed:
                     self._changed.notify_all()
         raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[list[str]]:
+        """The healthy workers' ids; none joins before the block ends."""
+        async with self._membership:
+            self._raise_failure()
+            yield self.healthy
 
     async def each_healthy(self, method: str, *args: Any, timeout_s: float) -> dict[str, Any]:
         """Call `method` of every healthy worker at once; returns the answers by worker id.

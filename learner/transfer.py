@@ -1,0 +1,73 @@
+"""Weights to the engines over NCCL: the sending side of vLLM's native weight transfer.
+
+vLLM's own trainer client numbers every engine from rank 1 and waits without a deadline, so engines of several
+replicas would collide: only its communicator and its packed broadcast are used here, and whoever calls gives
+each engine a rank of its own. Rank 0 of the group is the learner's rank 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from learner.weights import full_shape, hf_name
+
+BUFFERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WeightLayout:
+    """What is sent, in the order of sending."""
+
+    names: list[str]
+    dtype_names: list[str]
+    shapes: list[list[int]]
+
+
+def weight_layout(policy: nn.Module) -> WeightLayout:
+    """The layout of a (sharded) policy's weights, under their Hugging Face names."""
+    named = [(hf_name(name), parameter) for name, parameter in policy.named_parameters()]
+    return WeightLayout(
+        names=[name for name, _ in named],
+        dtype_names=[str(p.dtype).removeprefix("torch.") for _, p in named],
+        shapes=[full_shape(p) for _, p in named],
+    )
+
+
+class NcclSender:
+    """Rank 0 of a group of learner and engines. Needs CUDA."""
+
+    def __init__(self, buffer_bytes: int) -> None:
+        self._buffer_bytes = buffer_bytes
+        self._group: Any = None
+
+    def join(self, host: str, port: int, world_size: int) -> None:
+        """Open a new group; blocks until all engines have joined. An older group is left first, for vLLM
+        would overwrite it without ending it."""
+        from vllm.distributed.weight_transfer.nccl_common import trainer_init
+
+        self.leave()
+        self._group = trainer_init({"master_address": host, "master_port": port, "world_size": world_size})
+
+    def send(self, tensors: Iterator[tuple[str, Tensor]]) -> None:
+        """Broadcast tensors in the order of the layout; blocks until every engine has them."""
+        from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer
+
+        if self._group is None:
+            raise RuntimeError("no transfer group is open: call join first")
+        packed_nccl_broadcast_producer(
+            iterator=tensors,
+            group=self._group,
+            src=0,
+            post_iter_func=lambda item: item[1],
+            buffer_size_bytes=self._buffer_bytes,
+            num_buffers=BUFFERS,
+        )
+
+    def leave(self) -> None:
+        if self._group is not None:
+            self._group.destroy()
+            self._group = None

@@ -1,0 +1,113 @@
+"""Handing weights over NCCL: ranks, membership and confirmation, with fakes in place of GPUs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from cluster.config import load_config
+from cluster.weight_sync import NcclSync
+from learner.group import LearnerGroup
+from learner.transfer import WeightLayout, weight_layout
+from rollout.fleet import RolloutFleet
+
+GPUS = ["--learner.gpus_per_rank=1", "--rollout.gpus_per_replica=2"]
+
+
+class FakeLearner:
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        self.sent = 0
+
+    async def weight_layout(self) -> WeightLayout:
+        return WeightLayout(["a"], ["bfloat16"], [[2]])
+
+    async def transfer_address(self) -> tuple[str, int]:
+        return "node", 1234
+
+    async def join_transfer(self, host: str, port: int, world_size: int, timeout_s: float) -> None:
+        self.groups.append(world_size)
+
+    async def send_weights(self, timeout_s: float) -> None:
+        self.sent += 1
+
+    async def weight_buckets(self) -> list[str]:
+        return ["bucket"]
+
+
+class FakeFleet:
+    def __init__(self, workers: list[str]) -> None:
+        self.workers = workers
+        self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
+        self.held: dict[str, int] = {}
+        self.stuck: set[str] = set()
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[list[str]]:
+        yield list(self.workers)
+
+    async def call(self, worker_id: str, method: str, *args: Any, timeout_s: float) -> Any:
+        self.calls.append((worker_id, method, args))
+        if method in ("receive_weights", "load_weights") and worker_id not in self.stuck:
+            self.held[worker_id] = args[0]
+        return self.held.get(worker_id, 0)
+
+
+def make(workers: list[str]) -> tuple[NcclSync, FakeLearner, FakeFleet]:
+    learner, fleet = FakeLearner(), FakeFleet(workers)
+    config = load_config(None, GPUS)
+    return NcclSync(cast(LearnerGroup, learner), cast(RolloutFleet, fleet), config), learner, fleet
+
+
+def test_every_engine_rank_has_a_place_of_its_own() -> None:
+    sync, learner, fleet = make(["r0", "r1", "r2"])
+    asyncio.run(sync.push(1))
+    infos = [args[0] for _, method, args in fleet.calls if method == "init_transfer"]
+    assert learner.groups == [7]
+    taken = [info["rank_offset"] + rank for info in infos for rank in range(2)]
+    assert sorted(taken) == [1, 2, 3, 4, 5, 6], "rank 0 is the learner's"
+    assert {info["world_size"] for info in infos} == {7}
+    assert fleet.held == {"r0": 1, "r1": 1, "r2": 1}
+
+
+def test_the_group_is_opened_anew_only_when_the_workers_change() -> None:
+    sync, learner, fleet = make(["r0", "r1"])
+
+    async def pushes() -> None:
+        await sync.push(1)
+        await sync.push(2)
+        fleet.workers = ["r1", "r5"]
+        await sync.push(3)
+
+    asyncio.run(pushes())
+    assert learner.groups == [5, 5]
+    assert learner.sent == 3
+    assert fleet.held == {"r0": 2, "r1": 3, "r5": 3}
+
+
+def test_a_newcomer_gets_the_weights_that_the_others_hold() -> None:
+    sync, _, fleet = make(["r0"])
+
+    async def join_twice() -> None:
+        await sync.join("early")
+        await sync.push(4)
+        await sync.join("late")
+
+    asyncio.run(join_twice())
+    assert fleet.held == {"r0": 4, "late": 4}, "before the first update all hold the base model"
+
+
+def test_an_engine_that_confirms_another_version_is_an_error() -> None:
+    sync, _, fleet = make(["r0", "r1"])
+    fleet.stuck = {"r1"}
+    with pytest.raises(RuntimeError, match=r"other versions than 1 .*'r1': 0"):
+        asyncio.run(sync.push(1))
+
+
+def test_layout_names_the_policys_weights() -> None:
+    policy = nn.ModuleDict({"model": nn.Linear(3, 2, bias=False, dtype=torch.bfloat16)})
+    assert weight_layout(policy) == WeightLayout(["weight"], ["bfloat16"], [[2, 3]])
