@@ -127,7 +127,8 @@ def _cut_still(content: Content, rng: np.random.Generator) -> np.ndarray:
     y = rng.uniform(margin, height - side - margin)
     x = rng.uniform(margin, width - side - margin)
     limit = margin / CLIP_FRAMES
-    velocity = rng.uniform(-1, 1, 2) * limit
+    # Never so slow that a freeze would not show.
+    velocity = rng.uniform(0.4, 1, 2) * rng.choice([-1, 1], 2) * limit
     shake = rng.normal(0, 0.3 * zoom, (CLIP_FRAMES, 2)).cumsum(0) * (rng.random() < 0.3)
     cut = []
     for i in range(CLIP_FRAMES):
@@ -147,7 +148,7 @@ def _random_look(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Contrast, brightness and tint: half of the generated clips are left as they are."""
     if rng.random() < 0.5:
         return frames
-    gain, lift, tint = rng.uniform(0.5, 1.2), rng.uniform(-25, 25), rng.normal(0, 8, 3)
+    gain, lift, tint = rng.uniform(0.75, 1.15), rng.uniform(-12, 12), rng.normal(0, 8, 3)
     look = (frames.astype(np.float32) - 128) * gain + 128 + lift + tint
     return np.clip(look, 0, 255).astype(np.uint8)
 

@@ -108,8 +108,8 @@ def _rescale(frames: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 
 def _exposure(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Up to 2.4 stops over or under, with clipping, as a camera that exposes wrongly."""
-    stops = 2.4 * strength * (1 if rng.random() < 0.5 else -1)
+    """Up to 4 stops over or under, with clipping, as a camera that exposes wrongly."""
+    stops = 4 * strength * (1 if rng.random() < 0.5 else -1)
     linear = (frames / 255.0) ** 2.2 * 2.0**stops
     return (np.clip(linear, 0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)
 

@@ -39,10 +39,19 @@ def embed_prompts(model: Any, prompt_ids: Tensor, frames: np.ndarray) -> Tensor:
         prompt_ids: [n_prompt_tokens], the same for all videos.
         frames: uint8 [n_videos, n_frames, FRAME_PX, FRAME_PX, 3].
     """
+    return place_features(model, prompt_ids, frame_features(model, frames))
+
+
+def frame_features(model: Any, frames: np.ndarray) -> Tensor:
+    """What the text model reads of frames [n_videos, ...]: [n_videos, n_image_tokens, hidden]."""
     features = model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
-    features = features.reshape(len(frames), -1, features.shape[-1])
-    embedded = model.get_input_embeddings()(prompt_ids).expand(len(frames), -1, -1)
-    is_image = (prompt_ids == model.config.image_token_id).expand(len(frames), -1).unsqueeze(-1)
+    return cast(Tensor, features.reshape(len(frames), -1, features.shape[-1]))
+
+
+def place_features(model: Any, prompt_ids: Tensor, features: Tensor) -> Tensor:
+    """Prompts with `features` from `frame_features` in place: [n_videos, n_prompt_tokens, hidden]."""
+    embedded = model.get_input_embeddings()(prompt_ids).expand(len(features), -1, -1)
+    is_image = (prompt_ids == model.config.image_token_id).expand(len(features), -1).unsqueeze(-1)
     return embedded.masked_scatter(is_image, features)
 
 

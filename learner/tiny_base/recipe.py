@@ -1,8 +1,8 @@
 """`make_base`: the tiny base from nothing to shipped weights, in one seeded and resumable call.
 
-Stages, each with its result in the work folder: clips made for the purpose, vision tower, answers with
-miscalibrated scores (the base that is shipped), and, from that base, answers with the true scores of the
-train split (the ceiling that the demo is compared with).
+Stages, each with its result in the work folder: clips made for the purpose; vision tower; text model on the
+tower's features; both together, which is the base that is shipped (right words, miscalibrated scores); and,
+from that base, answers with the true scores of the train split, the ceiling that the demo is compared with.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from learner.tiny_base.tokenizer import build_processor, build_tokenizer
 from learner.tiny_base.tower import warm_up_tower
 from learner.tiny_base.traces import corpus, miscalibrated_score
 from learner.tiny_base.training import Schedule, Stage, record
-from learner.tiny_base.warm_start import Supervision, supervise, true_score
+from learner.tiny_base.warm_start import Supervision, supervise, teach_reader, true_score
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,12 @@ class Recipe:
 
     seed: int = 0
     n_warm_clips: int = 16_000
-    tower_steps: int = 4000
+    tower_steps: int = 2500
     tower_lr: float = 1.5e-3
-    base_steps: int = 600
-    base_lr: float = 1.5e-3
+    reader_steps: int = 2500
+    reader_lr: float = 2e-3
+    base_steps: int = 500
+    base_lr: float = 1e-3
     ceiling_steps: int = 300
     ceiling_lr: float = 5e-4
     workers: int = 2
@@ -72,7 +74,7 @@ def make_base(
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     log = out / LOG_NAME
-    stages = {name: Stage(name, work, log) for name in ("tower", "base", "ceiling")}
+    stages = {name: Stage(name, work, log) for name in ("tower", "reader", "base", "ceiling")}
     if not resume:
         for path in (log, work / "warm.npz", *(p for s in stages.values() for p in (s.checkpoint, s.result))):
             path.unlink(missing_ok=True)
@@ -82,12 +84,14 @@ def make_base(
     tokenizer = build_tokenizer(corpus())
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, frame_stride(processor), recipe.seed)
-    if not (_load(model, stages["base"]) or _load(model, stages["tower"])):
+    if not _load(model, stages["base"]):
         clips = _warm_clips(work / "warm.npz", recipe)
-        schedule = Schedule(recipe.tower_steps, recipe.tower_lr)
-        warm_up_tower(model, clips, held_out, stages["tower"], schedule, recipe.seed)
-    if not stages["base"].result.exists():
-        clips = _warm_clips(work / "warm.npz", recipe)
+        if not (_load(model, stages["reader"]) or _load(model, stages["tower"])):
+            schedule = Schedule(recipe.tower_steps, recipe.tower_lr)
+            warm_up_tower(model, clips, held_out, stages["tower"], schedule, recipe.seed)
+        if not stages["reader"].result.exists():
+            plan = Supervision(Schedule(recipe.reader_steps, recipe.reader_lr), videos_per_step=24)
+            teach_reader(model, processor, clips, miscalibrated_score, stages["reader"], plan, recipe.seed)
         plan = Supervision(Schedule(recipe.base_steps, recipe.base_lr))
         supervise(model, processor, clips, miscalibrated_score, stages["base"], plan, recipe.seed)
     base_figures = _figures(model, processor, held_out, stages["base"])

@@ -1,6 +1,6 @@
 """Supervised answers: the warm start of the tiny base, and the ceiling it is compared with.
 
-Both minimise the cross-entropy of whole answers. The warm start's scores are miscalibrated on purpose
+All minimise the cross-entropy of whole answers. The warm start's scores are miscalibrated on purpose
 (`traces.miscalibrated_score`); the ceiling's are the true ones.
 """
 
@@ -11,18 +11,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data.demo.distortions import TEMPORAL_KINDS
 from learner.tiny_base.architecture import N_FRAMES
 from learner.tiny_base.clips import Clips, augment
-from learner.tiny_base.decoding import answer_logits, embed_prompts, encode_answers, prompt_token_ids
+from learner.tiny_base.decoding import (
+    answer_logits,
+    embed_prompts,
+    encode_answers,
+    frame_features,
+    place_features,
+    prompt_token_ids,
+)
 from learner.tiny_base.tower import VISION_PREFIXES
 from learner.tiny_base.traces import TEMPLATES, completion
 from learner.tiny_base.training import Schedule, Stage, finish, step_rng, train
 
 # Of a clip's kind and quality, a score to teach.
 Scorer = Callable[[str, float, np.random.Generator], float]
+
+TEMPORAL_SHARE = 2.0
+CLIPS_PER_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +60,63 @@ def supervise(
     stage: Stage,
     plan: Supervision,
     seed: int,
-    evaluate: Callable[[], Mapping[str, float]] | None = None,
 ) -> None:
-    """Teach `model`, in place, to answer for `clips` with right words and the scores of `score`."""
+    """Teach the whole of `model`, in place, to answer for `clips` with right words and the scores of
+    `score`."""
     prompt_ids = prompt_token_ids(processor, N_FRAMES)
+
+    def prompts(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        return embed_prompts(model, prompt_ids, augment(clips.frames[rows], rng))
+
+    scales = dict.fromkeys(VISION_PREFIXES, plan.vision_lr_scale)
+    _teach(model, processor, clips, score, stage, plan, seed, prompts, dict(model.named_parameters()), scales)
+
+
+def teach_reader(
+    model: Any,
+    processor: Any,
+    clips: Clips,
+    score: Scorer,
+    stage: Stage,
+    plan: Supervision,
+    seed: int,
+) -> None:
+    """`supervise` for the text model alone, on features that a frozen tower has made once.
+
+    Several times cheaper a step, and it takes many steps to learn to compare frames with one another.
+    """
+    prompt_ids = prompt_token_ids(processor, N_FRAMES)
+    with torch.no_grad():
+        starts = range(0, len(clips), CLIPS_PER_BATCH)
+        features = torch.cat([frame_features(model, clips.frames[i : i + CLIPS_PER_BATCH]) for i in starts])
+
+    def prompts(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        return place_features(model, prompt_ids, features[rows])
+
+    read = {n: p for n, p in model.named_parameters() if not n.startswith(VISION_PREFIXES)}
+    _teach(model, processor, clips, score, stage, plan, seed, prompts, read, {})
+
+
+def _teach(
+    model: Any,
+    processor: Any,
+    clips: Clips,
+    score: Scorer,
+    stage: Stage,
+    plan: Supervision,
+    seed: int,
+    prompts: Callable[[np.ndarray, np.random.Generator], Tensor],
+    parameters: Mapping[str, torch.nn.Parameter],
+    scales: Mapping[str, float],
+) -> None:
     pad = processor.tokenizer.pad_token_id
+    # What shows only between frames is the hardest to learn, and there is one such kind among many.
+    share = np.where([kind in TEMPORAL_KINDS for kind in clips.kinds], TEMPORAL_SHARE, 1.0)
+    share /= share.sum()
 
     def loss_of_step(step: int) -> tuple[Tensor, Mapping[str, float]]:
         rng = step_rng(seed, stage, step)
-        rows = rng.choice(len(clips), plan.videos_per_step, replace=False)
+        rows = rng.choice(len(clips), plan.videos_per_step, replace=False, p=share)
         texts = [
             completion(
                 clips.kinds[row],
@@ -69,12 +129,9 @@ def supervise(
         ]
         answers = encode_answers(processor.tokenizer, texts)
         answers = answers.reshape(len(rows), plan.answers_per_video, -1)
-        prompts = embed_prompts(model, prompt_ids, augment(clips.frames[rows], rng))
-        logits = answer_logits(model, prompts, answers)
+        logits = answer_logits(model, prompts(rows, rng), answers)
         loss = F.cross_entropy(logits.flatten(0, 2), answers.flatten(), ignore_index=pad)
         return loss, {}
 
-    parameters = dict(model.named_parameters())
-    scales = dict.fromkeys(VISION_PREFIXES, plan.vision_lr_scale)
-    train(stage, parameters, loss_of_step, plan.schedule, lr_scale=scales, evaluate=evaluate)
-    finish(stage, parameters)
+    train(stage, parameters, loss_of_step, plan.schedule, lr_scale=scales)
+    finish(stage, dict(model.named_parameters()))
