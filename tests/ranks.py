@@ -1,0 +1,105 @@
+"""Real ZeRO-3 ranks in processes of their own, without Ray."""
+
+import multiprocessing as mp
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from data.records import Group
+from learner.balance import spread
+from learner.config import LearnerConfig
+from learner.records import RankShard
+from learner.trainer import LearnerSpec
+
+TIMEOUT_S = 240
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one update trains on."""
+
+    groups: list[Group]
+    frames: list[np.ndarray]
+    advantages: list[list[float]]
+
+    def shards(self, ranks: int) -> list[tuple[RankShard, list[np.ndarray]]]:
+        owners = spread([sum(len(c.token_ids) for c in g.completions) for g in self.groups], ranks)
+        completions = sum(len(g.completions) for g in self.groups)
+        tokens = sum(g.n_tokens for g in self.groups)
+        shards = []
+        for own in owners:
+            mine = own or [0]
+            shard = RankShard(
+                [self.groups[i] for i in mine],
+                [self.advantages[i] for i in mine],
+                not own,
+                completions,
+                tokens,
+            )
+            shards.append((shard, [self.frames[i] for i in mine]))
+        return shards
+
+
+@dataclass(frozen=True)
+class Script:
+    """What ranks do: load a checkpoint, train on the batches in turn, save, and report."""
+
+    config: LearnerConfig
+    model: Path
+    batches: Sequence[Batch] = ()
+    first_version: int = 0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    load_from: Path | None = None
+    save_to: Path | None = None
+    export_to: Path | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rank 0's metrics of each update and the whole weights at the end."""
+
+    metrics: list[dict[str, float]]
+    weights: dict[str, np.ndarray]
+    layout: str
+    extra: dict[str, Any]
+
+
+def run_ranks(script: Script, ranks: int = 2) -> Report:
+    """Run `script` on `ranks` gloo ranks; raises what a rank raised."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with mp.get_context("spawn").Pool(ranks) as pool:
+        calls = [pool.apply_async(_rank, (script, rank, ranks, port)) for rank in range(ranks)]
+        reports = [call.get(TIMEOUT_S) for call in calls]
+    return reports[0]
+
+
+def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
+    import torch
+
+    from learner.export import export_hf
+    from learner.trainer import Trainer
+    from learner.weights import gather_buckets, to_numpy
+    from learner.zero import Rendezvous, adamw, join_process_group, leave_process_group, sgd
+
+    torch.set_num_threads(1)
+    join_process_group(Rendezvous("127.0.0.1", port, rank, ranks, 60), "cpu")
+    make: Callable[..., Any] = sgd if script.optimizer == "sgd" else adamw
+    trainer = Trainer(LearnerSpec(script.config, str(script.model), 20, 1.0, "cpu"), make)
+    extra = trainer.load(script.load_from) if script.load_from else {}
+    metrics = []
+    for version, batch in enumerate(script.batches, start=script.first_version):
+        shard, frames = batch.shards(ranks)[rank]
+        metrics.append(trainer.update(shard, frames, version))
+    weights = {n: a for b in gather_buckets(trainer.engine.module, 2**20) for n, a in to_numpy(b).items()}
+    if script.save_to:
+        trainer.save(script.save_to, {"version": script.first_version + len(metrics)})
+    if script.export_to:
+        export_hf(trainer.engine.module, trainer.processor, script.export_to, 2**18)
+    leave_process_group()
+    return Report(metrics, weights, trainer.layout, extra)
