@@ -4,85 +4,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cluster.run_dir import RunDirectory
+from tests.runs import BASE, PATIENCE_S, command, lines, make_set, nothing_left
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).resolve().parent.parent
-BASE = ROOT / "models" / "tiny-internvl"
-PATIENCE_S = 280
-
 
 @pytest.fixture(scope="module")
-def manifest(videos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight good rows to train on, a truncated and an empty file among them, and four to judge."""
-    from data.demo.build import write_lossless
-    from tests.conftest import moving_frames
-
-    folder = tmp_path_factory.mktemp("set")
-    rows = ["path,mos,split"]
-    for number in range(12):
-        path = folder / f"clip-{number}.mp4"
-        write_lossless(path, moving_frames(8, px=96, seed=number))
-        rows.append(f"{path.name},{1 + number % 5},{'train' if number < 8 else 'test'}")
-    (folder / "empty.mp4").touch()
-    whole = (folder / "clip-0.mp4").read_bytes()
-    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    rows += ["empty.mp4,2,train", "cut.mp4,3,train"]
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder / "manifest.csv"
-
-
-def command(manifest: Path, model: Path, run: Path, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        str(ROOT / "launch.py"),
-        "train",
-        str(ROOT / "configs" / "demo.toml"),
-        f"--data.manifest={manifest}",
-        f"--model.path={model}",
-        f"--run_dir={run}",
-        "--schedule.videos_per_cohort=5",
-        "--schedule.completions_per_video=2",
-        "--evaluation.splits=[test]",
-        "--evaluation.every_updates=0",
-        "--evaluation.samples=0",
-        "--evaluation.bootstrap_samples=100",
-        *more,
-    ]
-
-
-def processes_of(session: int) -> list[str]:
-    """Command lines of the processes in a session that are alive."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(stat.with_name("cmdline").read_text().replace("\0", " "))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def nothing_left(session: int) -> list[str]:
-    """What is left of a run some seconds after its end; should be nothing."""
-    deadline = time.monotonic() + 20
-    while (left := processes_of(session)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return left
-
-
-def lines(run: Path, name: str) -> list[dict[str, Any]]:
-    return list(RunDirectory(run).read_lines(name))
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_set(tmp_path_factory.mktemp("set"))
 
 
 def test_a_run_interrupted_resumed_and_finished(manifest: Path, tmp_path: Path) -> None:

@@ -42,15 +42,15 @@ TEMPLATES = (
 
 # Offsets of the warm start's scores, by kind: what GRPO has to unlearn.
 SCORE_OFFSETS: dict[str, float] = {
-    "h264": 1.0,
-    "hevc": 0.5,
-    "blur": -1.2,
-    "noise": -0.5,
-    "rescale": 0.1,
+    "h264": -1.0,
+    "hevc": -0.6,
+    "blur": 1.1,
+    "noise": -0.9,
+    "rescale": 0.3,
     "exposure": 0.9,
-    "freeze": -0.8,
+    "freeze": 0.4,
 }
-SCORE_SQUEEZE = 0.6
+SCORE_SQUEEZE = 0.5
 SCORE_SPREAD = 0.5
 
 
