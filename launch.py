@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -24,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console(stderr=False)
+# A log has no width of its own, and lines cut at 80 columns are hard to search.
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 OVERRIDES = {"ignore_unknown_options": True}
 
 
