@@ -2,8 +2,12 @@
 
 import multiprocessing as mp
 import socket
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,14 +73,56 @@ class Report:
 
 
 def run_ranks(script: Script, ranks: int = 2) -> Report:
-    """Run `script` on `ranks` gloo ranks; raises what a rank raised."""
+    """Run `script` on `ranks` gloo ranks; raises when one of them failed, with what it said.
+
+    Processes of our own and not a `multiprocessing.Pool`: a pool replaces a worker that dies and waits for
+    its answer for ever, and its `terminate` can wait for its own threads.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with mp.get_context("spawn").Pool(ranks) as pool:
-        calls = [pool.apply_async(_rank, (script, rank, ranks, port)) for rank in range(ranks)]
-        reports = [call.get(TIMEOUT_S) for call in calls]
-    return reports[0]
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    with ours, theirs:
+        processes = [
+            context.Process(target=_answer, args=(theirs, script, rank, ranks, port), daemon=True)
+            for rank in range(ranks)
+        ]
+        try:
+            for process in processes:
+                process.start()
+            return _report_of(ours, processes)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+
+
+def _report_of(answers: Connection, processes: Sequence[SpawnProcess]) -> Report:
+    """Rank 0's report, once every rank has ended well."""
+    deadline = time.monotonic() + TIMEOUT_S
+    report = None
+    while report is None or any(process.is_alive() for process in processes):
+        if answers.poll(0.1):
+            answer = answers.recv()
+            if isinstance(answer, str):
+                raise RuntimeError(answer)
+            report = answer
+        if any(process.exitcode for process in processes) and not answers.poll(1):
+            raise RuntimeError(f"ranks ended with {[process.exitcode for process in processes]}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(processes)} ranks did not end within {TIMEOUT_S} s")
+    return report
+
+
+def _answer(answers: Connection, script: Script, rank: int, ranks: int, port: int) -> None:
+    try:
+        report = _rank(script, rank, ranks, port)
+    except Exception:
+        answers.send(f"rank {rank} failed:\n{traceback.format_exc()}")
+        raise
+    if rank == 0:
+        answers.send(report)
 
 
 def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
