@@ -26,6 +26,7 @@ class Workers:
             timeout_s=config.data.decode_timeout_s,
             tasks=config.data.decode_tasks,
             cpus=config.data.decode_cpus,
+            decoder=config.data.decoder,
         )
         self.rewards = RewardPool(config.rewards)
         self.learner = LearnerGroup(

@@ -1,6 +1,7 @@
 """What a run is trained and judged on. Importable without torch, ray or decord."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +19,8 @@ class DataConfig(BaseModel):
     """Frames the model looks at: the middle frame of each of this many equal segments."""
     max_frame_px: int = Field(448, ge=28)
     """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
+    decoder: Literal["auto", "decord", "pyav"] = "auto"
+    """Reads the files: decord, PyAV, or decord and then PyAV for what decord refuses."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
     decode_tasks: int = Field(8, ge=1)

@@ -7,24 +7,27 @@ import numpy as np
 import ray
 
 from data.deadline import DeadlineError, within
-from data.frames import VideoError, read_frames
+from data.frames import DecoderName, FrameInfo, VideoError, look_at
 from data.records import VideoRef
 
 
 @ray.remote(num_returns=2, max_retries=0)
-def _decode(path: str, n_frames: int, max_px: int) -> tuple[tuple[int, ...], np.ndarray]:
-    """The frames' shape apart from the frames: it tells that they are there without moving a pixel."""
-    frames = read_frames(path, n_frames, max_px)
-    return frames.shape, frames
+def _decode(ref: VideoRef, max_px: int, decoder: DecoderName) -> tuple[FrameInfo, np.ndarray]:
+    """What was looked at apart from its pixels: it tells that they are there without moving one."""
+    frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s)
+    return info, frames
 
 
 class Decoder:
     """Turns refs into frames in the object store. Only references pass through whoever calls it."""
 
-    def __init__(self, max_px: int, timeout_s: float, tasks: int, cpus: float) -> None:
+    def __init__(
+        self, max_px: int, timeout_s: float, tasks: int, cpus: float, decoder: DecoderName = "auto"
+    ) -> None:
         """`timeout_s` is the deadline of one video, `tasks` how many are decoded at once (so that the
         deadline does not count waiting in line), `cpus` what Ray reserves for each."""
         self._max_px = max_px
+        self._decoder: DecoderName = decoder
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(tasks)
         self._task: Any = _decode.options(num_cpus=cpus)
@@ -34,10 +37,14 @@ class Decoder:
 
         Raises VideoError if the file is bad, or the decoder crashed or passed its deadline.
         """
+        return (await self.look(ref))[1]
+
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
+        """Like `decode`, with what was looked at."""
         async with self._slots:
-            shape, frames = self._task.remote(ref.path, ref.n_frames, self._max_px)
+            info, frames = self._task.remote(ref, self._max_px, self._decoder)
             try:
-                await within(shape, self._timeout_s, f"decoding {ref.path}")
+                return await within(info, self._timeout_s, f"decoding {ref.path}"), frames
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, VideoError):
                     raise error.cause from None
@@ -45,9 +52,8 @@ class Decoder:
             except ray.exceptions.WorkerCrashedError:
                 raise VideoError(ref.path, "the decoder crashed") from None
             except DeadlineError:
-                ray.cancel(shape, force=True)
+                ray.cancel(info, force=True)
                 raise VideoError(ref.path, f"not decoded within {self._timeout_s:g} s") from None
             except asyncio.CancelledError:
-                ray.cancel(shape, force=True)
+                ray.cancel(info, force=True)
                 raise
-            return frames

@@ -1,12 +1,24 @@
-"""The one seam to decord: which frames of a file the model looks at, and their pixels.
+"""Which frames of a file the model looks at, and their pixels. The one seam to the decoders.
 
-decord is unmaintained and may crash or hang on a damaged file, so training calls this in processes that may
-be killed (data/decode.py).
+decord reads first; PyAV reads what decord refuses (some transport streams, still images). Decoders may crash
+or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+
+DecoderName = Literal["auto", "decord", "pyav"]
+_ORDER: dict[DecoderName, tuple[DecoderName, ...]] = {
+    "auto": ("decord", "pyav"),
+    "decord": ("decord",),
+    "pyav": ("pyav",),
+}
 
 
 class VideoError(Exception):
@@ -21,6 +33,41 @@ class VideoError(Exception):
         return f"{self.path}: {self.reason}"
 
 
+class Unreadable(Exception):
+    """A decoder's reason for refusing a file."""
+
+
+class OpenVideo(Protocol):
+    """A file as a decoder sees it. Frames are counted from 0 in the order of presentation; the calls raise
+    Unreadable."""
+
+    decoder: str
+    """Name and version, for the record."""
+    n_frames: int
+
+    def times_s(self) -> np.ndarray:
+        """When each frame is shown, from 0 on, and when the last one ends: float64 [n_frames + 1]."""
+        ...
+
+    def frames(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [n, height, width, 3], RGB, upright."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """What was looked at: `indices` of `n_total` frames, decoded at `source_px` (height, width) and handed on
+    at `px`."""
+
+    indices: tuple[int, ...]
+    n_total: int
+    source_px: tuple[int, int]
+    px: tuple[int, int]
+    decoder: str
+
+
 def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
     """The middle frame of each of `n_frames` equal segments of a video of `n_total` frames, int64 [n_frames].
 
@@ -32,36 +79,93 @@ def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
 
 
 def read_frames(path: str | Path, n_frames: int, max_px: int | None = None) -> np.ndarray:
+    """The frames of `look_at` alone."""
+    return look_at(path, n_frames, max_px)[0]
+
+
+def look_at(
+    path: str | Path,
+    n_frames: int,
+    max_px: int | None = None,
+    decoder: DecoderName = "auto",
+    window_s: tuple[float, float] | None = None,
+) -> tuple[np.ndarray, FrameInfo]:
     """Decode the frames of `frame_indices`.
 
     Args:
         max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
+        decoder: `auto` takes decord, and PyAV for what decord refuses.
+        window_s: (start, end), seconds: only frames shown in between count.
     Returns:
-        uint8 [n_frames, height, width, 3], RGB.
+        uint8 [n_frames, height, width, 3], RGB, and what they are.
     Raises:
-        VideoError: if the file is missing, empty, truncated or no video.
+        VideoError: if the file is missing, empty, truncated or no video, or has no frame in the window.
     """
-    import decord
 
-    name = str(path)
+    def look(video: OpenVideo) -> tuple[np.ndarray, FrameInfo]:
+        first, last = _span(video, window_s)
+        indices = first + frame_indices(last - first, n_frames)
+        frames = video.frames(indices)
+        small = frames if max_px is None else _shrink(frames, max_px)
+        info = FrameInfo(
+            indices=tuple(int(i) for i in indices),
+            n_total=video.n_frames,
+            source_px=(frames.shape[1], frames.shape[2]),
+            px=(small.shape[1], small.shape[2]),
+            decoder=video.decoder,
+        )
+        return np.ascontiguousarray(small), info
+
+    return _with_decoder(path, decoder, look)
+
+
+def video_duration_s(path: str | Path, decoder: DecoderName = "auto") -> float:
+    """How long a video is, in seconds. Raises VideoError like `look_at`."""
+    return _with_decoder(path, decoder, lambda video: float(video.times_s()[-1]))
+
+
+def _with_decoder(path: str | Path, decoder: DecoderName, use: Callable[[OpenVideo], T]) -> T:
+    """What `use` makes of the file, with the first decoder that can read it."""
+    name, reason = str(path), ""
     try:
         size = Path(path).stat().st_size
     except OSError as error:
         raise VideoError(name, error.strerror or str(error)) from None
     if size == 0:
         raise VideoError(name, "the file is empty")
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        reader = decord.VideoReader(name, num_threads=1)
-        n_total = len(reader)
-        if n_total == 0:
-            raise VideoError(name, "the video has no frames")
-        frames = reader.get_batch(frame_indices(n_total, n_frames)).asnumpy()
-    except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise VideoError(name, f"not a readable video ({_reason(error)})") from None
-    if max_px is not None:
-        frames = _shrink(frames, max_px)
-    return np.ascontiguousarray(frames)
+    for choice in _ORDER[decoder]:
+        try:
+            video = _open(name, choice)
+            try:
+                if video.n_frames == 0:
+                    raise Unreadable("it has no frames")
+                return use(video)
+            finally:
+                video.close()
+        except Unreadable as error:
+            reason = str(error)
+    raise VideoError(name, f"not a readable video ({reason})")
+
+
+def _open(path: str, decoder: DecoderName) -> OpenVideo:
+    if decoder == "decord":
+        from data.decord_video import DecordVideo
+
+        return DecordVideo(path)
+    from data.pyav_video import PyAVVideo
+
+    return PyAVVideo(path)
+
+
+def _span(video: OpenVideo, window_s: tuple[float, float] | None) -> tuple[int, int]:
+    """First frame of the window, and the one after its last."""
+    if window_s is None:
+        return 0, video.n_frames
+    starts = video.times_s()[:-1]
+    first, last = np.searchsorted(starts, window_s)
+    if last <= first:
+        raise Unreadable(f"no frame is shown from {window_s[0]:g} to {window_s[1]:g} s")
+    return int(first), int(last)
 
 
 def _shrink(frames: np.ndarray, max_px: int) -> np.ndarray:
@@ -74,9 +178,3 @@ def _shrink(frames: np.ndarray, max_px: int) -> np.ndarray:
     size = (max(1, round(width * max_px / longest)), max(1, round(height * max_px / longest)))
     resample = Image.Resampling.LANCZOS
     return np.stack([np.asarray(Image.fromarray(frame).resize(size, resample)) for frame in frames])
-
-
-def _reason(error: Exception) -> str:
-    """The first line of decord's message, without its source position."""
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return line.split("] ", 1)[-1].split("Check failed: ", 1)[-1]

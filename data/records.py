@@ -23,13 +23,14 @@ class Perturbation:
 
 @dataclass(frozen=True, slots=True)
 class VideoRef:
-    """Which pixels: the middle frame of each of `n_frames` equal segments of the file at `path`, then
-    the perturbation, if any. `path` is absolute."""
+    """Which pixels: the middle frame of each of `n_frames` equal segments of the file at `path`, or of what
+    it shows between the two seconds of `window_s`; then the perturbation, if any. `path` is absolute."""
 
     video_id: str
     path: str
     n_frames: int
     perturbation: Perturbation | None = None
+    window_s: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
     import ray
 
     @ray.remote(num_returns=2, max_retries=0)
-    def misbehave(path: str, n_frames: int, max_px: int) -> tuple[int, int]:
+    def misbehave(ref: VideoRef, max_px: int, decoder: str) -> tuple[int, int]:
         if act == "crash":
             os._exit(1)
         time.sleep(1000)
