@@ -98,6 +98,20 @@ def block_mask(segments: Tensor) -> Tensor:
     return visible[:, None]
 
 
+def follow_prompt(inline: Tensor, positions: Tensor) -> Tensor:
+    """M-RoPE positions of packed rows, in which every completion goes on from the prompt.
+
+    Args:
+        inline: [3, B, L], the model's own for the same ids, where each completion follows the one before.
+        positions: [B, L], of `pack_groups`.
+    Returns:
+        [3, B, L]; a token moves back by as many places as there are tokens between the prompt and its
+        completion. An image takes up fewer positions than tokens, so padding is kept from falling below 0.
+    """
+    between = torch.arange(positions.shape[1], device=positions.device) - positions
+    return (inline - between).clamp_min(0)
+
+
 def packed_length(group: TokenGroup) -> int:
     """Tokens of the group's packed row."""
     return len(group.prompt) + sum(map(len, group.completions))

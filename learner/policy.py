@@ -15,10 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from learner.config import LearnerConfig
 from learner.inputs import MicroBatch
+from learner.packing import follow_prompt
 from learner.records import Layout
 
-# Families whose text positions simply count tokens, so that a packed row's can be given explicitly.
-_PACKABLE_FAMILIES = frozenset({"internvl"})
+# Families whose packed rows can be given their positions: those that count tokens, and M-RoPE (Qwen-VL).
+_PACKABLE_FAMILIES = frozenset({"internvl", "qwen3_vl"})
 
 
 class LogProbHead(nn.Module):
@@ -98,11 +99,16 @@ class Policy(nn.Module):
             "use_cache": False,
             **batch.images,
         }
-        if rows.positions is not None:
-            inputs["position_ids"] = rows.positions
+        base = self.model.base_model
         if "mm_token_type_ids" in self._accepts:
             inputs["mm_token_type_ids"] = (rows.input_ids == self._image_token_id).int()
-        base = self.model.base_model
+        if rows.positions is not None:
+            inputs["position_ids"] = rows.positions
+            if hasattr(base, "get_rope_index"):
+                inline, _ = base.get_rope_index(
+                    rows.input_ids, inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
+                )
+                inputs["position_ids"] = follow_prompt(inline, rows.positions)
         if batch.frame_of_slot is not None:
             slots = batch.frame_of_slot.tolist()
             features = base.get_image_features(**batch.images, return_dict=True)
@@ -134,7 +140,7 @@ def choose_layout(model: Any, config: LearnerConfig) -> Layout:
 def _obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
     family = model.config.model_type
     if family not in _PACKABLE_FAMILIES:
-        return f"models of type '{family}' place images in positions of their own"
+        return f"packing has not been shown to be exact for models of type '{family}'"
     if config.attention == "flash_attention_2":
         return "flash attention ignores the mask that keeps completions apart"
     layers = getattr(model.config.get_text_config(), "layer_types", None) or []
