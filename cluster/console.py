@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from cluster.config import DerivedSizes, RunConfig, dump_config
+from cluster.placement import PlacementPlan
 
 
 class RunDisplay:
@@ -54,7 +56,9 @@ class RunDisplay:
                 if not self._console.is_terminal:
                     self._console.print(f"[{event['seconds']:6.0f} s] {event['text']}")
             case "warning":
-                self._console.print(f"[yellow]skipped[/] {event['text']}")
+                self._console.print(f"[yellow]skipped[/] {escape(event['text'])}")
+            case "fault":
+                self._console.print(f"[yellow]{event['actor']}[/] {escape(event['reason'])}", highlight=False)
             case "evaluation":
                 self._show_evaluation(event)
             case "update":
@@ -96,6 +100,20 @@ def print_plan(console: Console, config: RunConfig, sizes: DerivedSizes) -> None
     console.print(table)
     for warning in config.warnings():
         console.print(f"[yellow]warning[/] {warning}")
+
+
+def print_placement(console: Console, plan: PlacementPlan) -> None:
+    """Which node will do what, and what has no room yet; nothing for a single machine with room for all."""
+    if len(plan.nodes) > 1:
+        columns = ("node", "labels", "CPU", "GPU", *plan.placed[0])
+        table = Table(*columns, title="Placement", title_justify="left")
+        for node, placed in zip(plan.nodes, plan.placed, strict=True):
+            own = ", ".join(f"{k}={v}" for k, v in node.labels.items() if not k.startswith("ray.io/node"))
+            figures = [f"{node.cpus:g}", f"{node.gpus:g}", *(str(n or "") for n in placed.values())]
+            table.add_row(node.address, own, *figures)
+        console.print(table)
+    for line in plan.missing:
+        console.print(f"[yellow]waits for nodes[/] {escape(line)}", highlight=False)
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:

@@ -25,7 +25,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.buffer import CohortBuffer
-from cluster.evaluation import Prediction, agreement, predict
+from cluster.divergence import FiniteUpdates
+from cluster.evaluation import agreement, predict
 from cluster.journal import Journal
 from cluster.preflight import Job
 from cluster.recorder import SampledCohort, SampledVideo, ScoredCohort, training_batch
@@ -35,6 +36,7 @@ from cluster.workers import Workers
 from data.frames import VideoError
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure
 from data.seeds import completion_seed
+from learner.group import LearnerFailed
 from rewards.cohort import CohortTexts
 from rollout.fleet import RolloutFailed
 
@@ -42,20 +44,26 @@ logger = logging.getLogger(__name__)
 
 
 class Controller:
-    """Runs one job from its start, or from its newest checkpoint, to its end or until `stop` is called."""
+    """Runs one job from its start, or from its newest checkpoint, to its end or until `stop` is called.
+
+    Faults of rollout workers, reward actors and decoders are dealt with where they happen. When the learner
+    fails, its ranks are started anew from the last checkpoint and the loops begin again there.
+    """
 
     def __init__(
-        self, job: Job, run: RunDirectory, resume: bool, make_workers: Callable[[Job], Workers] = Workers
+        self, job: Job, run: RunDirectory, resume: bool, make_workers: Callable[..., Workers] = Workers
     ) -> None:
         self._job, self._config, self._run = job, job.config, run
         schedule = job.config.schedule
         self._plan = UpdatePlan(job.sizes.cohorts_per_epoch, schedule.cohorts_per_update, job.sizes.updates)
         self._checkpoint = run.newest_checkpoint() if resume else None
-        self._workers = make_workers(job)
-        self._stopping = asyncio.Event()
-        self._admitted: asyncio.Queue[tuple[Cohort, list[asyncio.Task[Any]]]] = asyncio.Queue()
-        self._sampled: asyncio.Queue[SampledCohort] = asyncio.Queue()
         self.journal = Journal(run)
+        self._workers = make_workers(job, self.journal.fault)
+        self._stopping = asyncio.Event()
+        self._decodes: set[asyncio.Task[Any]] = set()
+        """Decoding under way or done and not yet asked for."""
+        self._restarts = 0
+        self._finite = FiniteUpdates(job.config.learner.max_skipped_updates)
 
     def stop(self) -> None:
         """End after the update in progress, with a checkpoint."""
@@ -64,32 +72,56 @@ class Controller:
     async def run(self) -> dict[str, Any]:
         """Train; returns the summary. Whatever happens, no actor of the run is left behind."""
         try:
-            version = await self._start()
-            self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(
-                self._plan, self._config.schedule.max_staleness, version
-            )
-            if version == 0:
-                await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
-            await self._train()
-            if self._buffer.version == self._plan.total_updates:
-                await self._finish()
-            return self.journal.summary(finished=self._buffer.version == self._plan.total_updates)
+            self.journal.stage("starting engines, learner ranks and reward actors")
+            state = await self._workers.start(self._checkpoint)
+            while True:
+                try:
+                    await self._go_on_from(state)
+                    await self._train()
+                    if self._finished:
+                        await self._finish()
+                    return self.journal.summary(self._finished)
+                except LearnerFailed as error:
+                    state = await self._restart_learner(error)
         finally:
             self.journal.close()
             await self._workers.close()
 
-    async def _start(self) -> int:
-        self.journal.stage("starting engines, learner ranks and reward actors")
-        state = await self._workers.start(self._checkpoint)
+    @property
+    def _finished(self) -> bool:
+        return self._buffer.version == self._plan.total_updates
+
+    async def _go_on_from(self, state: dict[str, Any]) -> None:
+        """Open an attempt at the version that the learner holds, with nothing in flight."""
         version = int(state.get("version", 0))
         self.journal.begin(version, self._job.sizes.updates, self._config.metrics.tensorboard, state)
-        if version:
+        self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(
+            self._plan, self._config.schedule.max_staleness, version
+        )
+        self._admitted: asyncio.Queue[tuple[Cohort, list[asyncio.Task[Any]]]] = asyncio.Queue()
+        self._sampled: asyncio.Queue[SampledCohort] = asyncio.Queue()
+        if version or self._restarts:  # a fresh engine has read the base model itself
             await self._workers.sync.push(version)
-        return version
+        if version == 0:
+            await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
+
+    async def _restart_learner(self, error: LearnerFailed) -> dict[str, Any]:
+        """Start all ranks anew from the last checkpoint, while the fleet stays; returns the state kept in it.
+
+        Raises the failure itself once `learner.max_restarts` are used up.
+        """
+        while self._restarts < self._config.learner.max_restarts:
+            self._restarts += 1
+            self.journal.fault("learner", f"{error}; its ranks are started anew from the last checkpoint")
+            try:
+                return await self._workers.restart_learner(self._run.newest_checkpoint())
+            except LearnerFailed as again:
+                error = again
+        raise error
 
     async def _train(self) -> None:
         """Run the four loops until the learn loop ends; the first that fails ends them all."""
-        if self._buffer.version == self._plan.total_updates:
+        if self._finished:
             return
         self.journal.stage("training")
         loops = [self._sample_loop(), self._rollout_loop(), self._reward_loop()]
@@ -102,7 +134,8 @@ class Controller:
                 for task in done:
                     task.result()
         finally:
-            await _cancel([learn, *feeders])
+            await _cancel([learn, *feeders, *self._decodes])
+            self._decodes.clear()
 
     async def _sample_loop(self) -> None:
         first = self._plan.cohorts_of(self._buffer.version).start
@@ -113,6 +146,7 @@ class Controller:
             while drawn < min(index + ahead, self._plan.total_cohorts):
                 cohort = self._job.sampler.cohort(drawn)
                 decodes = [asyncio.create_task(self._workers.decoder.decode(m.clean)) for m in cohort.members]
+                self._decodes.update(decodes)
                 upcoming.append((cohort, decodes))
                 drawn += 1
             await self._buffer.admit(index)
@@ -140,13 +174,14 @@ class Controller:
             batch = training_batch(cohorts, update, self._config.learner)
             # With nothing to learn from, the version still goes up: every row of an epoch has its update.
             metrics = await self._workers.learner.update(batch.samples, update) if batch.samples else {}
+            batch = self._finite.check(batch, metrics, update)
             metrics |= await self._workers.sync.push(update + 1)
             await self._buffer.advance()
             step_s = time.perf_counter() - started
             metrics |= batch.metrics | {"timing/wait_s": waited_s, "timing/step_s": step_s}
             self.journal.update(update, batch, metrics)
             await self._after_update(update + 1)
-        if self._stopping.is_set() and self._buffer.version < self._plan.total_updates:
+        if self._stopping.is_set() and not self._finished:
             await self._save(self._buffer.version)
 
     async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
@@ -195,6 +230,8 @@ class Controller:
             return VideoFailure(video.video_id, video.path, "decode", str(error), cohort.epoch)
         except RolloutFailed as error:
             return VideoFailure(video.video_id, video.path, "rollout", str(error), cohort.epoch)
+        finally:
+            self._decodes.discard(decode)
         return SampledVideo(video, groups[0], groups[1] if len(groups) > 1 else None, frames)
 
     def _request(self, cohort: Cohort, member: CohortMember, copy: Copy) -> SamplingRequest | None:
@@ -227,19 +264,20 @@ class Controller:
             rewards = await self._workers.rewards.score(texts)
         await self._buffer.add(ScoredCohort(sampled, rewards))
 
-    async def _evaluate(self, splits: list[str], samples: int) -> dict[str, list[Prediction]]:
-        self.journal.stage(f"evaluating {', '.join(splits)}")
-        settings, found = self._config.evaluation, {}
+    async def _evaluate(self, splits: list[str], samples: int) -> None:
+        known = self._run.evaluated(self._buffer.version)
+        splits = [split for split in splits if split not in known]  # else before a restart, of these weights
+        if splits:
+            self.journal.stage(f"evaluating {', '.join(splits)}")
         for split in splits:
-            found[split] = await predict(
+            found = await predict(
                 self._job.evaluation[split], self._workers.fleet, self._workers.decoder, self._config, samples
             )
             # Thousands of resamples: not on the loop that feeds the engines.
             scores = await asyncio.to_thread(
-                agreement, found[split], settings.bootstrap_samples, self._config.seed
+                agreement, found, self._config.evaluation.bootstrap_samples, self._config.seed
             )
-            self.journal.evaluation(self._buffer.version, split, scores, found[split])
-        return found
+            self.journal.evaluation(self._buffer.version, split, scores, found)
 
     async def _save(self, version: int) -> None:
         state = {"version": version} | self.journal.state()

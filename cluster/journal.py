@@ -21,7 +21,6 @@ class Journal:
         self._run = run
         self._metrics: Metrics | None = None
         self._attempt = 0
-        self._total_updates = 0
         self._started = time.monotonic()
         self._earlier_s = 0.0
         self._best: tuple[float, int] | None = None
@@ -32,9 +31,10 @@ class Journal:
     def begin(self, version: int, total_updates: int, tensorboard: bool, state: Mapping[str, Any]) -> None:
         """Open a new attempt that goes on from `version`, with the state kept in its checkpoint."""
         self._attempt = self._run.start_attempt(version)
-        self._metrics = Metrics(self._run, self._attempt, tensorboard)
-        self._total_updates = total_updates
-        self._earlier_s = float(state.get("seconds", 0.0))
+        if self._metrics is None:  # else this process has been counting all along
+            self._earlier_s = float(state.get("seconds", 0.0))
+        self.close()
+        self._metrics = Metrics(self._run, self._attempt, version, tensorboard)
         if state.get("best"):
             self._best = (state["best"][0], state["best"][1])
         self._emit("begin", version=version, total_updates=total_updates)
@@ -54,6 +54,12 @@ class Journal:
 
     def stage(self, text: str) -> None:
         self._emit("stage", text=text)
+
+    def fault(self, actor: str, reason: str) -> None:
+        """Record that an actor failed."""
+        record = {"attempt": self._attempt, "time": time.time(), "actor": actor, "reason": reason}
+        self._run.append("faults", record)
+        self._emit("fault", actor=actor, reason=reason)
 
     def update(self, update: int, batch: TrainingBatch, metrics: Mapping[str, float]) -> None:
         """Record one update: its metrics, its groups, and the rows that failed."""

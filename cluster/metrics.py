@@ -10,14 +10,15 @@ from cluster.run_dir import RunDirectory
 class Metrics:
     """Writes one record an update to every sink. Values that are not finite are recorded as missing."""
 
-    def __init__(self, run: RunDirectory, attempt: int, tensorboard: bool) -> None:
+    def __init__(self, run: RunDirectory, attempt: int, version: int, tensorboard: bool) -> None:
+        """`version`: where the attempt goes on; TensorBoard forgets what it was told of later ones."""
         self._run = run
         self._attempt = attempt
         self._writer = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(run.tensorboard))
+            self._writer = SummaryWriter(str(run.tensorboard), purge_step=version)
 
     def record(self, update: int, values: Mapping[str, float]) -> None:
         """Record the metrics of `update`, the one that makes version update + 1."""

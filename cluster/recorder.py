@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,15 @@ class TrainingBatch:
     group_records: list[dict[str, Any]]
     failures: list[VideoFailure]
     metrics: dict[str, float]
+
+    def skipped(self, reason: str) -> "TrainingBatch":
+        """The batch of an update that left the weights as they were: nothing in it was trained on."""
+        records = [r | {"status": "skipped", "reason": r["reason"] or reason} for r in self.group_records]
+        metrics = self.metrics | {
+            "data/trained_videos": 0.0,
+            "data/skipped_videos": float(len(records)),
+        }
+        return replace(self, group_records=records, metrics=metrics)
 
 
 def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: LearnerConfig) -> TrainingBatch:

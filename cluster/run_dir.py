@@ -5,6 +5,7 @@
     metrics.jsonl        one line an update
     groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
+    faults.jsonl         actors that failed and what was done about it; nothing of it is ever superseded
     evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
     checkpoints/v000025/ what resume needs: learner shards and checkpoint.json
     final/               the trained model for transformers and vLLM
@@ -15,10 +16,11 @@ of updates v and later is superseded: `read_lines` leaves it out.
 """
 
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -89,8 +91,12 @@ class RunDirectory:
                 if not line.endswith("\n"):
                     return
                 record = json.loads(line)
-                if all(record["update"] < start for start in starts[record["attempt"] + 1 :]):
+                if record["update"] < superseded_from(starts, record["attempt"]):
                     yield record
+
+    def evaluated(self, version: int) -> set[str]:
+        """Splits on which `version` has been judged."""
+        return {e["split"] for e in self.read_lines("evaluations") if e["version"] == version}
 
     def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(p) + "\n" for p in predictions)
@@ -117,6 +123,14 @@ class RunDirectory:
 
     def _write_state(self, state: dict[str, Any]) -> None:
         write_atomically(self.path / "run.json", json.dumps(state, indent=2) + "\n")
+
+
+def superseded_from(starts: Sequence[int], attempt: int) -> float:
+    """The update from which on later attempts superseded what `attempt` recorded; infinity if none did.
+
+    `starts`: the version that each attempt went on from.
+    """
+    return min(starts[attempt + 1 :], default=math.inf)
 
 
 def write_atomically(path: Path, text: str) -> None:

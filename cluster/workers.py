@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 class Workers:
-    """Rollout fleet, reward pool, learner group, decoder, and the weights' way between them."""
+    """Rollout fleet, reward pool, learner group, decoder, and the weights' way between them.
 
-    def __init__(self, job: Job) -> None:
+    `on_fault` is told of every actor that failed and was replaced: who, and why.
+    """
+
+    def __init__(self, job: Job, on_fault: Callable[[str, str], None]) -> None:
         config = job.config
         self._config = config
         self.decoder = Decoder(
@@ -28,15 +32,9 @@ class Workers:
             cpus=config.data.decode_cpus,
             decoder=config.data.decoder,
         )
-        self.rewards = RewardPool(config.rewards)
-        self.learner = LearnerGroup(
-            config.learner,
-            model_path=config.model.path,
-            total_updates=job.sizes.updates,
-            temperature=config.rollout.temperature,
-            trust_remote_code=config.model.trust_remote_code,
-            placement_timeout_s=config.cluster.placement_timeout_s,
-        )
+        self.rewards = RewardPool(config.rewards, on_fault)
+        self._total_updates = job.sizes.updates
+        self.learner = self._make_learner()
         self.fleet = RolloutFleet(
             config.rollout,
             model_path=config.model.path,
@@ -45,6 +43,7 @@ class Workers:
             trust_remote_code=config.model.trust_remote_code,
             placement_timeout_s=config.cluster.placement_timeout_s,
             on_join=self._join,
+            on_fault=on_fault,
         )
         self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config)
 
@@ -55,6 +54,27 @@ class Workers:
             tasks.create_task(self.fleet.start(self._config.rollout.replicas))
             tasks.create_task(self.rewards.start())
         return learner.result().extra
+
+    async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]:
+        """Make all learner ranks anew; everything else stays. Returns the state kept in `checkpoint`.
+
+        Raises LearnerFailed if they do not come up.
+        """
+        await self.learner.close()
+        self.learner = self._make_learner()
+        self.sync = make_weight_sync(self.learner, self.fleet, self._config)
+        return (await self.learner.start(checkpoint)).extra
+
+    def _make_learner(self) -> LearnerGroup:
+        config = self._config
+        return LearnerGroup(
+            config.learner,
+            model_path=config.model.path,
+            total_updates=self._total_updates,
+            temperature=config.rollout.temperature,
+            trust_remote_code=config.model.trust_remote_code,
+            placement_timeout_s=config.cluster.placement_timeout_s,
+        )
 
     async def close(self) -> None:
         """End every actor, whatever state it is in; a failure to end one does not keep the others."""

@@ -14,6 +14,9 @@ class LearnerConfig(BaseModel):
     """1 on GPUs (NCCL, bf16), 0 on the CPU (gloo, float32)."""
     cpus_per_rank: float = Field(1.0, gt=0)
     """CPU cores that Ray reserves for one rank; on the CPU also the rank's threads."""
+    label_selector: dict[str, str] = {}
+    """Labels of the nodes that may run learner ranks, as Ray selects them: {"group": "learner"}; empty
+    takes any node."""
     lr: float = Field(1e-6, gt=0)
     """Peak learning rate of AdamW."""
     min_lr_ratio: float = Field(0.1, ge=0, le=1)
@@ -61,6 +64,10 @@ class LearnerConfig(BaseModel):
     """Recompute activations in the backward pass."""
     train_vision: bool = True
     """Train the vision tower too, as the paper does."""
+    max_skipped_updates: int = Field(5, ge=1)
+    """Updates in a row whose loss or gradient is not finite (each is skipped) before the run ends."""
+    max_restarts: int = Field(3, ge=0)
+    """Times that all ranks are started anew from the last checkpoint after one of them failed."""
     collective_timeout_s: float = Field(600.0, gt=0)
     """Deadline of a collective among ranks."""
     start_timeout_s: float = Field(900.0, gt=0)

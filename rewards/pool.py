@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -41,8 +42,12 @@ class RewardPool:
     await pool.close()
     """
 
-    def __init__(self, config: RewardConfig) -> None:
+    def __init__(
+        self, config: RewardConfig, on_fault: Callable[[str, str], None] = lambda actor, reason: None
+    ) -> None:
+        """`on_fault` is told of an actor that has to be replaced, and why."""
         self._config = config
+        self._on_fault = on_fault
         self._outstanding: dict[Any, int] = {}
 
     async def start(self) -> None:
@@ -66,7 +71,7 @@ class RewardPool:
                 return await within(call, self._config.timeout_s, "reward actor.score")
             except (ray.exceptions.RayActorError, DeadlineError) as error:
                 reason = error
-                self._replace(actor)
+                self._replace(actor, error)
             finally:
                 if actor in self._outstanding:
                     self._outstanding[actor] -= 1
@@ -83,9 +88,10 @@ class RewardPool:
         self._outstanding[actor] = 0
         return actor
 
-    def _replace(self, actor: Any) -> None:
+    def _replace(self, actor: Any, reason: Exception) -> None:
         if self._outstanding.pop(actor, None) is None:
             return  # another cohort has already found out
-        logger.warning("a reward actor died or hung and is replaced")
+        logger.warning("a reward actor died or hung and is replaced: %s", reason)
+        self._on_fault("a reward actor", f"{str(reason).splitlines()[0]}; it is replaced")
         ray.kill(actor)
         self._add()

@@ -61,6 +61,7 @@ class RolloutFleet:
     Args:
         on_join: called with the id of a worker that has started; gives it the current weights, through
             `call`. The worker is healthy when it returns.
+        on_fault: told of a worker that has to be replaced, and why.
         worker_class: the actor's class.
     """
 
@@ -73,6 +74,7 @@ class RolloutFleet:
         trust_remote_code: bool = False,
         placement_timeout_s: float = 300.0,
         on_join: Callable[[str], Awaitable[None]] | None = None,
+        on_fault: Callable[[str, str], None] = lambda worker_id, reason: None,
         worker_class: type = RolloutWorker,
     ) -> None:
         self._config = config
@@ -81,6 +83,7 @@ class RolloutFleet:
         self._trust_remote_code = trust_remote_code
         self._placement_timeout_s = placement_timeout_s
         self._on_join = on_join
+        self._on_fault = on_fault
         self._worker_class = worker_class
         self._members: dict[str, _Member] = {}
         self._numbers = itertools.count()
@@ -219,7 +222,7 @@ class RolloutFleet:
         """Place and start a worker, and let it join."""
         number = next(self._numbers)
         worker_id = f"rollout-{number}"
-        placement = await place(self._config, self._placement_timeout_s, worker_id)
+        placement = await place(self._config, self._placement_timeout_s, worker_id, number)
         member = _Member(worker_id, self._make_actor(worker_id, number, placement), placement)
         self._members[worker_id] = member
         try:
@@ -284,6 +287,7 @@ class RolloutFleet:
             return
         self._restarts += 1
         logger.warning("replacing %s (%d so far): %s", member.worker_id, self._restarts, reason)
+        self._on_fault(member.worker_id, f"{reason}; it is replaced")
         if self._restarts > self._config.max_worker_restarts:
             self._failure = FleetExhausted(
                 f"{self._restarts} rollout workers had to be replaced, more than rollout.max_worker_restarts "

@@ -1,6 +1,8 @@
 """The control loop's invariants, with fakes in place of engines, learner and decoder. Rewards are real."""
 
 import asyncio
+import json
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +14,14 @@ import pytest
 
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.controller import Controller
+from cluster.divergence import TrainingDiverged
 from cluster.preflight import Job
 from cluster.run_dir import RunDirectory
 from cluster.workers import Workers
 from data.frames import VideoError
 from data.records import Completion, Group, SamplingRequest, Video, VideoRef
 from data.sampler import CohortSampler
+from learner.group import LearnerFailed
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rollout.errors import RolloutFailed
 
@@ -36,6 +40,9 @@ class FakeWorkers:
     trained: list[tuple[int, list[str]]] = field(default_factory=list)
     saved: dict[int, dict[str, Any]] = field(default_factory=dict)
     fail_at_update: int | None = None
+    learner_dies_at: list[int] = field(default_factory=list)
+    not_finite: set[int] = field(default_factory=set)
+    learner_starts: int = 0
     closed: bool = False
 
     @property
@@ -45,10 +52,11 @@ class FakeWorkers:
     fleet = rewards = learner = sync = decoder
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
-        if checkpoint is None:
-            return {}
-        self.version = int(checkpoint.name[1:])
-        return {"version": self.version}
+        self.learner_starts += 1
+        return {} if checkpoint is None else {"version": int(checkpoint.name[1:])}
+
+    async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]:
+        return await self.start(checkpoint)
 
     async def close(self) -> None:
         self.closed = True
@@ -88,6 +96,11 @@ class FakeWorkers:
         await self._wait()
         if version == self.fail_at_update:
             raise RuntimeError("a rank died")
+        if version in self.learner_dies_at:
+            self.learner_dies_at.remove(version)
+            raise LearnerFailed(f"rank 1 died in update {version}")
+        if version in self.not_finite:
+            return {"learner/loss": math.nan, "learner/skipped": 1.0}
         self.trained.append((version, [s.group.ref.video_id for s in samples]))
         return {"learner/loss": 0.0}
 
@@ -128,13 +141,13 @@ def job(*overrides: str) -> Job:
 
 
 def run_job(
-    job: Job, folder: Path, delays: int = 0, resume: bool = False, fail_at_update: int | None = None
+    job: Job, folder: Path, delays: int = 0, resume: bool = False, **faults: Any
 ) -> tuple[RunDirectory, FakeWorkers, dict[str, Any]]:
     run = RunDirectory(folder)
     if not resume:
         run.create("{}", "")
-    fakes = FakeWorkers(job.config, random.Random(delays), fail_at_update=fail_at_update)
-    controller = Controller(job, run, resume, make_workers=lambda _: cast(Workers, fakes))
+    fakes = FakeWorkers(job.config, random.Random(delays), **faults)
+    controller = Controller(job, run, resume, make_workers=lambda *_: cast(Workers, fakes))
     summary = asyncio.run(asyncio.wait_for(controller.run(), 60))
     return run, fakes, summary
 
@@ -202,6 +215,52 @@ def test_a_run_that_died_goes_on_from_its_checkpoint_and_loses_no_row(tmp_path: 
     assert [r["update"] for r in run.read_lines("metrics")] == list(range(10))
 
 
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_a_learner_that_dies_is_started_anew_from_the_last_checkpoint(tmp_path: Path, staleness: int) -> None:
+    """Once before the first checkpoint, twice at the same update: the run ends as if undisturbed."""
+    the_job = job(f"--schedule.max_staleness={staleness}")
+    whole, _, _ = run_job(the_job, tmp_path / "whole")
+    run, fakes, summary = run_job(the_job, tmp_path / "run", learner_dies_at=[1, 5, 5])
+    assert summary["finished"]
+    assert fakes.learner_starts == 4
+    assert [v for v, _ in fakes.trained] == [0, 0, 1, 2, 3, 4, 3, 4, 3, 4, 5, 6, 7, 8, 9]
+    assert fates(run) == fates(whole)
+    assert [r["update"] for r in run.read_lines("metrics")] == list(range(10))
+    assert [(e["version"], e["split"]) for e in run.read_lines("evaluations")] == [
+        (v, "test") for v in (0, 4, 8, 10)
+    ]
+    faults = [json.loads(line) for line in (run.path / "faults.jsonl").read_text().splitlines()]
+    assert [f["actor"] for f in faults] == ["learner"] * 3
+    assert "rank 1 died in update 1" in faults[0]["reason"]
+    ages = [r["update"] - v for r in run.read_lines("groups") for vs in r["clean"]["versions"] for v in vs]
+    assert 0 <= min(ages) <= max(ages) <= staleness
+
+
+def test_a_learner_that_keeps_dying_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(LearnerFailed, match="rank 1 died in update 4"):
+        run_job(job("--learner.max_restarts=2"), tmp_path / "run", learner_dies_at=[4] * 3)
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
+    run, fakes, summary = run_job(job(), tmp_path / "run", not_finite={2, 3, 6})
+    assert summary["finished"]
+    assert [v for v, _ in fakes.trained] == [0, 1, 4, 5, 7, 8, 9]
+    skipped = {r["update"] for r in run.read_lines("groups") if r["reason"] == "loss or gradient not finite"}
+    assert skipped == {2, 3, 6}
+    assert all(r["status"] == "skipped" for r in run.read_lines("groups") if r["update"] in skipped)
+    assert [m["data/trained_videos"] == 0 for m in run.read_lines("metrics")] == [
+        update in skipped for update in range(10)
+    ]
+
+
+def test_too_many_updates_that_are_not_finite_end_the_run_with_a_diagnosis(tmp_path: Path) -> None:
+    limit = "--learner.max_skipped_updates=2"
+    with pytest.raises(
+        TrainingDiverged, match="2 updates in a row, up to update 4.*learner/loss nan.*learner.lr"
+    ):
+        run_job(job(limit), tmp_path / "run", not_finite={1, 3, 4})
+
+
 def test_a_run_told_to_stop_saves_and_can_go_on(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.create("{}", "")
@@ -209,7 +268,7 @@ def test_a_run_told_to_stop_saves_and_can_go_on(tmp_path: Path) -> None:
     fakes = FakeWorkers(the_job.config, random.Random(0))
 
     async def run_and_stop() -> dict[str, Any]:
-        controller = Controller(the_job, run, False, make_workers=lambda _: cast(Workers, fakes))
+        controller = Controller(the_job, run, False, make_workers=lambda *_: cast(Workers, fakes))
         running = asyncio.create_task(controller.run())
         while len(fakes.trained) < 2:
             await asyncio.sleep(0.001)
