@@ -1,16 +1,18 @@
 """How well predictions agree with mean opinion scores. scipy does the statistics.
 
-Two videos or fewer, and constant predictions or labels, have no correlation: it is NaN.
+Two videos or fewer, and constant predictions or labels, have no correlation: it is NaN, and
+`why_undefined` says why.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import stats
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 _CONFIDENCE = 0.95
+_FEWEST = 3
 
 
 def srcc(predicted: np.ndarray, mos: np.ndarray) -> float:
@@ -49,8 +51,7 @@ def bootstrap_ci(
     Args:
         predicted, mos, groups: arrays [n]; `groups` names the source of each video.
     """
-    draws = _resampled(groups, samples, seed, lambda rows: statistic(predicted[rows], mos[rows]))
-    return _interval(draws)
+    return interval([statistic(predicted[rows], mos[rows]) for rows in resamples(groups, samples, seed)])
 
 
 def paired_bootstrap(
@@ -67,34 +68,54 @@ def paired_bootstrap(
     def gain(rows: np.ndarray) -> float:
         return statistic(after[rows], mos[rows]) - statistic(before[rows], mos[rows])
 
-    low, high = _interval(_resampled(groups, samples, seed, gain))
+    low, high = interval([gain(rows) for rows in resamples(groups, samples, seed)])
     return gain(np.arange(len(mos))), low, high
 
 
-def _resampled(
-    groups: np.ndarray, samples: int, seed: int, statistic: Callable[[np.ndarray], float]
-) -> np.ndarray:
-    names = np.unique(groups)
-    if len(names) < 2:
-        return np.array([])
-    rows = [np.flatnonzero(groups == name) for name in names]
+def resamples(groups: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """The rows [n'] of each bootstrap resample: as many groups as there are, drawn with replacement, whole.
+
+    The same groups and seed give the same rows. Nothing with fewer than two groups.
+    """
+    _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        return
+    rows_by_group = np.argsort(group_of_row, kind="stable")
+    first = np.cumsum(sizes) - sizes
     rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(names), (samples, len(names)))
-    return np.array([statistic(np.concatenate([rows[i] for i in draw])) for draw in draws])
+    for _ in range(samples):
+        draw = rng.integers(0, len(sizes), len(sizes))
+        drawn = sizes[draw]
+        skipped = first[draw] - (np.cumsum(drawn) - drawn)
+        yield rows_by_group[np.arange(drawn.sum()) + np.repeat(skipped, drawn)]
 
 
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    finite = draws[np.isfinite(draws)]
+def interval(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of a statistic's resampled values; (NaN, NaN) if none is finite."""
+    values = np.asarray(draws, dtype=float)
+    finite = values[np.isfinite(values)]
     if finite.size == 0:
         return np.nan, np.nan
     tail = (1 - _CONFIDENCE) / 2
     return float(np.quantile(finite, tail)), float(np.quantile(finite, 1 - tail))
 
 
+def why_undefined(predicted: np.ndarray, mos: np.ndarray) -> str:
+    """Why two arrays [n] have no correlation; empty if they have one."""
+    if len(mos) == 0:
+        return "no video has a score"
+    if len(mos) < _FEWEST:
+        return f"{len(mos)} {'video has' if len(mos) == 1 else 'videos have'} a score, {_FEWEST} are needed"
+    for what, values in (("prediction", predicted), ("label", mos)):
+        if np.ptp(values) == 0:
+            return f"every {what} is {values[0]:g}"
+    return ""
+
+
 def _correlation(
     function: Callable[[np.ndarray, np.ndarray], tuple[float, float]], predicted: np.ndarray, mos: np.ndarray
 ) -> float:
-    if len(mos) < 3 or np.ptp(predicted) == 0 or np.ptp(mos) == 0:
+    if why_undefined(predicted, mos):
         return np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)

@@ -1,0 +1,105 @@
+"""The study's supervised arm: `python -m benchmarks.study.supervised --seed 0 --out FOLDER`.
+
+The tiny base, fine-tuned on answers with right words and true scores as its ceiling was, with another seed.
+Leaves a run directory behind, so that it is judged like every other run; goes on where it was stopped.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from cluster.config import dump_config, load_config
+from cluster.evaluation import Prediction, agreement
+from cluster.report import summarise, write_summary
+from cluster.run_dir import RunDirectory
+from data.manifest import manifest_hash, read_manifest
+from data.records import Video
+from learner.tiny_base.evaluation import SAMPLES, answers_of, scores_of
+from learner.tiny_base.recipe import Recipe, load_clips
+from learner.tiny_base.training import Schedule, Stage
+from learner.tiny_base.warm_start import Supervision, supervise, true_score
+
+BOOTSTRAP_SAMPLES = 2000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="run directory")
+    parser.add_argument(
+        "--preset", type=Path, required=True, help="whose model, manifest and splits are used"
+    )
+    parser.add_argument("--steps", type=int, default=Recipe().ceiling_steps)
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    started_s = time.monotonic()
+    config = load_config(arguments.preset, [f"--seed={arguments.seed}", f"--run_dir={arguments.out}"])
+    run = RunDirectory(arguments.out)
+    if not (run.path / "run.json").exists():
+        run.create(dump_config(config), manifest_hash(config.data.manifest))
+    attempt = run.start_attempt(0)
+    videos = read_manifest(config.data.manifest)
+    held_out = {split: [v for v in videos if v.split == split] for split in config.evaluation.splits}
+    model: Any = AutoModelForImageTextToText.from_pretrained(config.model.path)
+    processor = AutoProcessor.from_pretrained(config.model.path)
+
+    def evaluate(version: int) -> None:
+        done = run.evaluated(version)
+        for split, chosen in held_out.items():
+            if split not in done:
+                _evaluate(run, attempt, version, split, predictions(model, processor, chosen, config.seed))
+
+    evaluate(0)
+    stage = Stage("supervised", run.path, run.path / "training.jsonl")
+    schedule = Schedule(arguments.steps, Recipe().ceiling_lr)
+    clips = load_clips(videos, config.data.train_split)
+    supervise(model, processor, clips, true_score, stage, Supervision(schedule), config.seed)
+    evaluate(arguments.steps)
+    model.save_pretrained(run.final)
+    processor.save_pretrained(run.final)
+    summary = summarise(run, Path(config.model.path) / "ceiling.json", BOOTSTRAP_SAMPLES, config.seed)
+    write_summary(run, summary | {"seconds": round(time.monotonic() - started_s, 1)})
+    print(json.dumps(summary["trained"], indent=2))
+
+
+def predictions(model: Any, processor: Any, videos: Sequence[Video], seed: int) -> list[Prediction]:
+    """What the model says of the videos of one split: greedy answers, and the scores of sampled ones."""
+    clips = load_clips(videos, videos[0].split)
+    greedy = answers_of(model, processor, clips, 1, temperature=0.0)
+    sampled = answers_of(model, processor, clips, SAMPLES, temperature=1.0, seed=seed)
+    return [
+        Prediction(
+            video_id=video.video_id,
+            path=video.path,
+            mos=video.mos,
+            source=video.source,
+            headline=video.headline,
+            distortion=video.distortion,
+            greedy=_known(score),
+            text=text,
+            samples=[_known(s) for s in samples],
+        )
+        for video, (text,), (score,), samples in zip(
+            videos, greedy, scores_of(greedy), scores_of(sampled), strict=True
+        )
+    ]
+
+
+def _known(score: float) -> float | None:
+    return float(score) if score == score else None
+
+
+def _evaluate(run: RunDirectory, attempt: int, version: int, split: str, found: Sequence[Prediction]) -> None:
+    header = {"attempt": attempt, "update": version - 1, "version": version, "split": split}
+    run.append("evaluations", header | agreement(found, BOOTSTRAP_SAMPLES, seed=0))
+    run.write_predictions(version, split, [p.to_json() for p in found])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""The words of the tiny base, as `rewards.attribution` looks for them in its traces."""
+
+from learner.tiny_base.traces import PHRASES, STRENGTHS
+from rewards.attribution import Vocabulary
+
+VOCABULARY = Vocabulary(
+    nouns={kind: phrase.noun for kind, phrase in PHRASES.items()},
+    strengths=STRENGTHS,
+    # The demo's kinds that no model was shown: what a person who knows only the others would call them.
+    counts_as={
+        "av1": frozenset({"h264", "hevc"}),  # block compression
+        "motion_blur": frozenset({"blur"}),
+        "impulse": frozenset({"noise"}),
+        "judder": frozenset({"freeze"}),
+    },
+)
