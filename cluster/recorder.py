@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from cluster.reward_means import REWARD_NAMES, RewardMeans
 from data.records import Cohort, Group, Video, VideoFailure
 from learner.advantages import group_advantages
 from learner.config import LearnerConfig
@@ -71,7 +72,7 @@ def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: Learne
     """
     samples: list[TrainSample] = []
     records: list[dict[str, Any]] = []
-    rewards: dict[str, list[np.ndarray]] = {name: [] for name in REWARD_NAMES}
+    rewards = RewardMeans()
     deviations, score_deviations, staleness, lengths = [], [], [], []
     unparsed = completions = tokens = 0
     for scored in cohorts:
@@ -84,8 +85,7 @@ def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: Learne
             trained = bool(np.any(advantages != 0.0))
             if trained:
                 samples.append(TrainSample(sampled.clean, sampled.frames, [float(a) for a in advantages]))
-            for name, values in rewards.items():
-                values.append(np.asarray(getattr(table, name)[k], dtype=float))
+            rewards.add(sampled.video, table, k)
             scores = np.asarray(table.scores[k], dtype=float)
             parsed = scores[np.isfinite(scores)]
             deviations.append(float(total.std()))
@@ -97,11 +97,7 @@ def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: Learne
             completions += len(scores)
             tokens += sampled.clean.n_tokens + (sampled.perturbed.n_tokens if sampled.perturbed else 0)
             records.append(_group_record(scored.cohort, sampled, table, k, advantages, trained))
-    metrics = {
-        f"reward/{name}": float(np.concatenate(values).mean()) if values else math.nan
-        for name, values in rewards.items()
-    }
-    metrics |= {
+    metrics = rewards.metrics() | {
         "reward/group_std": _mean(deviations),
         "rollout/score_std": _mean(score_deviations),
         "rollout/unparsed_ratio": unparsed / completions if completions else math.nan,
@@ -114,9 +110,6 @@ def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: Learne
     }
     failures = [failure for cohort in cohorts for failure in cohort.sampled.failures]
     return TrainingBatch(samples, records, failures, metrics)
-
-
-REWARD_NAMES = ("total", "regression", "ranking", "temporal", "format")
 
 
 def _group_record(

@@ -24,19 +24,31 @@ class Perturbation:
 @dataclass(frozen=True, slots=True)
 class VideoRef:
     """Which pixels: the middle frame of each of `n_frames` equal segments of the file at `path`, or of what
-    it shows between the two seconds of `window_s`; then the perturbation, if any. `path` is absolute."""
+    it shows between the two seconds of `window_s`; then the perturbation, if any. `path` is absolute.
+
+    With `beside`, the path of a second video, half of the frames are of `path` and the rest of `beside`.
+    """
 
     video_id: str
     path: str
     n_frames: int
     perturbation: Perturbation | None = None
     window_s: tuple[float, float] | None = None
+    beside: str | None = None
+
+    @property
+    def n_videos(self) -> int:
+        return 1 if self.beside is None else 2
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
     """A labelled row of a manifest. `mos` is on the scale of 1 to 5; scores are compared within one
-    `label_set` only; a `rank_only` row has no absolute label worth regressing to."""
+    `label_set` only; a `rank_only` row has no absolute label worth regressing to.
+
+    `original_mos` is the label as its set publishes it, and `scale_low` and `scale_high` are the set's labels
+    that MOS 1 and MOS 5 stand for (low > high where smaller is better): all three, or none.
+    """
 
     video_id: str
     path: str
@@ -48,6 +60,9 @@ class Video:
     headline: bool = True
     distortion: str = ""
     strength: float | None = None
+    original_mos: float | None = None
+    scale_low: float | None = None
+    scale_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +127,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class SamplingRequest:
-    """Ask an engine for one completion of `ref` per entry of `seeds` (None: unseeded)."""
+    """Ask an engine for one completion of `ref` per entry of `seeds` (None: unseeded).
+
+    `question` is asked in place of the rating that training asks for; it says how to answer, too.
+    """
 
     ref: VideoRef
     seeds: tuple[int | None, ...]
     temperature: float
     max_tokens: int
+    question: str | None = None
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Which videos are compared with one another, and when: a pure function of seed, epoch and index."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,9 +12,11 @@ from data.seeds import stable_hash
 class CohortSampler:
     """Cuts every epoch's shuffled videos into cohorts of `videos_per_cohort`.
 
-    Scores of different label sets are not comparable, so no cohort mixes them; the last cohort of a label set
-    is smaller where the numbers do not divide, and takes in a video that would be left without a peer. Its
-    whole state is the number of the next cohort.
+    Scores of different label sets are not comparable, so a label set that fills a cohort has cohorts of its
+    own; its last one is smaller where the numbers do not divide, and takes in a video that would be left
+    without a peer. Smaller label sets stay whole, as many together as a cohort has room for, and which ones
+    meet changes from epoch to epoch: the rewards compare within each set only, and no update is tiny. The
+    sampler's whole state is the number of the next cohort.
     """
 
     def __init__(
@@ -30,8 +32,14 @@ class CohortSampler:
         # Sorted, so that the order of a manifest's rows changes nothing.
         for video in sorted(videos, key=lambda v: v.video_id):
             self._by_set.setdefault(video.label_set, []).append(video)
-        self._sizes = {name: _cuts(len(rows), videos_per_cohort) for name, rows in self._by_set.items()}
-        self.cohorts_per_epoch = sum(len(sizes) for sizes in self._sizes.values())
+        self._cuts = {
+            name: _cuts(len(rows), videos_per_cohort)
+            for name, rows in self._by_set.items()
+            if len(rows) >= videos_per_cohort
+        }
+        small = (len(rows) for name, rows in self._by_set.items() if name not in self._cuts)
+        self._packs = _packs(small, videos_per_cohort)
+        self.cohorts_per_epoch = sum(len(sizes) for sizes in self._cuts.values()) + len(self._packs)
         self._epoch_cache: tuple[int, list[list[Video]]] | None = None
 
     def cohort(self, index: int) -> Cohort:
@@ -53,10 +61,16 @@ class CohortSampler:
     def _epoch(self, epoch: int) -> list[list[Video]]:
         if self._epoch_cache is None or self._epoch_cache[0] != epoch:
             rng = np.random.default_rng(stable_hash("cohorts", self._seed, epoch))
-            cohorts = []
+            cohorts: list[list[Video]] = []
+            small: dict[str, list[Video]] = {}
             for name, videos in self._by_set.items():
-                order = iter(rng.permutation(len(videos)))
-                cohorts += [[videos[next(order)] for _ in range(size)] for size in self._sizes[name]]
+                order = [videos[i] for i in rng.permutation(len(videos))]
+                if name not in self._cuts:
+                    small[name] = order
+                    continue
+                rest = iter(order)
+                cohorts += [[next(rest) for _ in range(size)] for size in self._cuts[name]]
+            cohorts += _fill(self._packs, small, rng)
             shuffled = [cohorts[i] for i in rng.permutation(len(cohorts))]
             self._epoch_cache = (epoch, shuffled)
         return self._epoch_cache[1]
@@ -69,3 +83,30 @@ def _cuts(n_videos: int, size: int) -> list[int]:
     if len(sizes) > 1 and sizes[-1] == 1 and size > 1:
         sizes[-2:] = [size + 1]
     return sizes
+
+
+def _packs(sizes: Iterable[int], capacity: int) -> list[list[int]]:
+    """Pack whole sets of these sizes, all below `capacity`, into cohorts of at most `capacity`; returns the
+    sizes in each. The largest go first, each to the fullest cohort with room for it (best fit decreasing).
+    """
+    with_room: dict[int, list[list[int]]] = {room: [] for room in range(capacity + 1)}
+    packs: list[list[int]] = []
+    for size in sorted(sizes, reverse=True):
+        room = next((r for r in range(size, capacity) if with_room[r]), capacity)
+        if room == capacity:
+            packs.append([])
+        pack = packs[-1] if room == capacity else with_room[room].pop()
+        pack.append(size)
+        with_room[room - size].append(pack)
+    return packs
+
+
+def _fill(
+    packs: Sequence[Sequence[int]], sets: Mapping[str, list[Video]], rng: np.random.Generator
+) -> list[list[Video]]:
+    """Deal the sets out to the packs, those of one size in random order."""
+    waiting: dict[int, list[list[Video]]] = {}
+    for videos in sets.values():
+        waiting.setdefault(len(videos), []).append(videos)
+    dealt = {size: iter([alike[i] for i in rng.permutation(len(alike))]) for size, alike in waiting.items()}
+    return [[video for size in pack for video in next(dealt[size])] for pack in packs]

@@ -120,3 +120,81 @@ def test_missing_empty_and_foreign_files(folder: Path) -> None:
 def test_hash_tells_manifests_apart(folder: Path) -> None:
     before = manifest_hash(write(folder, [{"path": "a.mp4", "mos": 3}]))
     assert before != manifest_hash(write(folder, [{"path": "a.mp4", "mos": 4}]))
+
+
+ORIGINAL: dict[str, object] = {
+    "path": "a.mp4",
+    "mos": 3.0,
+    "original_mos": 50,
+    "scale_low": 0,
+    "scale_high": 100,
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_carries_the_label_as_it_was(folder: Path, suffix: str) -> None:
+    falling = {
+        "path": "b.mp4",
+        "mos": 2,
+        "original_mos": 3,
+        "scale_low": 4,
+        "scale_high": 0,
+        "label_set": "d",
+    }
+    first, second = read_manifest(write(folder, [ORIGINAL, falling], suffix))
+    assert (first.original_mos, first.scale_low, first.scale_high) == (50.0, 0.0, 100.0)
+    assert (second.original_mos, second.scale_low, second.scale_high) == (3.0, 4.0, 0.0)
+
+
+def test_rows_without_an_original_label_have_none(folder: Path) -> None:
+    plain: dict[str, object] = {"path": "b.mp4", "mos": 2, "label_set": "other"}
+    first, second = read_manifest(write(folder, [ORIGINAL, plain]))
+    assert first.original_mos == 50.0
+    assert (second.original_mos, second.scale_low, second.scale_high) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale_low": ""}, "row 2, scale_low: is empty, but original_mos is not: give all of"),
+        ({"original_mos": "x"}, "row 2, original_mos: 'x' is not a number"),
+        ({"original_mos": "nan"}, "row 2, scale_low: 0 to 100 with a label of nan is no scale"),
+        ({"scale_high": 0}, "row 2, scale_low: 0 to 0 with a label of 50 is no scale"),
+        ({"original_mos": 60}, "row 2, original_mos: 60 on the scale 0 to 100 is a mos of 3.4, not 3"),
+    ],
+)
+def test_refuses_an_original_label_that_contradicts(
+    folder: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(write(folder, [ORIGINAL | change]))
+    assert message in str(caught.value)
+
+
+def test_an_order_may_disagree_with_its_original(folder: Path) -> None:
+    row = ORIGINAL | {"original_mos": 60, "rank_only": True}
+    assert read_manifest(write(folder, [row]))[0].original_mos == 60.0
+
+
+def test_a_label_set_has_one_scale(folder: Path) -> None:
+    other = {"path": "b.mp4", "mos": 3, "original_mos": 3, "scale_low": 1, "scale_high": 5}
+    with pytest.raises(ManifestError, match="label_set 'default' has rows of 2 scales"):
+        read_manifest(write(folder, [ORIGINAL, other]))
+    with pytest.raises(ManifestError, match="label_set 'default' has rows of 2 scales"):
+        read_manifest(write(folder, [ORIGINAL, {"path": "b.mp4", "mos": 3}]))
+
+
+@pytest.mark.parametrize("name", ["sub/../a.mp4", "./a.mp4", "link.mp4", "sub/back/a.mp4"])
+def test_a_path_may_wander_below_the_root(folder: Path, name: str) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "back").symlink_to(folder)
+    (folder / "link.mp4").symlink_to(folder / "a.mp4")
+    assert read_manifest(write(folder, [{"path": name, "mos": 3}]))[0].path == str(folder / "a.mp4")
+
+
+@pytest.mark.parametrize("name", ["sub", ".", "..", "nowhere/a.mp4", "broken.mp4", "a.mp4/b"])
+def test_a_path_names_a_file(folder: Path, name: str) -> None:
+    (folder / "sub").mkdir()
+    (folder / "broken.mp4").symlink_to(folder / "none.mp4")
+    with pytest.raises(ManifestError, match=r"row 2, path: .*(does not exist|leaves the folder)"):
+        read_manifest(write(folder, [{"path": name, "mos": 3}]))

@@ -1,5 +1,7 @@
 """Cohorts, perturbations and seeds depend on (seed, epoch, index) and on nothing else."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,28 +21,94 @@ def sampler(videos: list[Video], size: int, seed: int = 0) -> CohortSampler:
     return CohortSampler(videos, size, seed, n_frames=4, temporal=True)
 
 
-@given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 9), st.integers(0, 2**31), st.integers(0, 3))
-def test_every_epoch_holds_every_video_once_and_never_mixes_label_sets(
-    first: int, second: int, size: int, seed: int, epoch: int
+LABEL_SETS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
+
+
+def of_sets(counts: list[int]) -> list[Video]:
+    return [video for number, count in enumerate(counts) for video in rows(count, f"set{number}/")]
+
+
+@given(LABEL_SETS, st.integers(1, 12), st.integers(0, 2**31), st.integers(0, 3))
+def test_every_epoch_holds_every_video_once_and_no_set_is_split_without_need(
+    counts: list[int], size: int, seed: int, epoch: int
 ) -> None:
-    videos = rows(first) + rows(second, "b")
+    videos = of_sets(counts)
     drawn = sampler(videos, size, seed)
     n = drawn.cohorts_per_epoch
     cohorts = [drawn.cohort(epoch * n + i) for i in range(n)]
+    assert all(c.epoch == epoch for c in cohorts)
     assert sorted(m.video.video_id for c in cohorts for m in c.members) == sorted(v.video_id for v in videos)
-    assert all(len({m.video.label_set for m in c.members}) == 1 for c in cohorts)
-    assert all(c.epoch == epoch and len(c.members) <= size + 1 for c in cohorts)
-    alone = sum(len(c.members) == 1 for c in cohorts)
-    assert alone == (first + second if size == 1 else (first == 1) + (second == 1))
+    whole = Counter(v.label_set for v in videos)
+    for cohort in cohorts:
+        met = Counter(m.video.label_set for m in cohort.members)
+        if len(met) == 1:
+            assert len(cohort.members) <= size + 1
+        else:
+            assert len(cohort.members) <= size
+            assert all(whole[name] == count < size for name, count in met.items()), "only whole, small sets"
+
+
+@given(LABEL_SETS, st.integers(1, 12))
+def test_no_video_is_without_a_peer_that_has_one(counts: list[int], size: int) -> None:
+    drawn = sampler(of_sets(counts), size)
+    cohorts = [drawn.cohort(i) for i in range(drawn.cohorts_per_epoch)]
+    alone = sum(
+        count == 1 for c in cohorts for count in Counter(m.video.label_set for m in c.members).values()
+    )
+    assert alone == (sum(counts) if size == 1 else counts.count(1))
+
+
+@given(st.lists(st.integers(1, 11), min_size=1, max_size=60))
+def test_small_sets_fill_their_cohorts(counts: list[int]) -> None:
+    """No two cohorts could be one."""
+    drawn = sampler(of_sets(counts), 12)
+    sizes = sorted(len(drawn.cohort(i).members) for i in range(drawn.cohorts_per_epoch))
+    assert len(sizes) == 1 or sizes[0] + sizes[1] > 12
+
+
+def test_ladders_meet_others_in_another_epoch() -> None:
+    drawn = sampler(of_sets([5] * 40), 10)
+    assert drawn.cohorts_per_epoch == 20
+    first, second = (
+        {frozenset(m.video.label_set for m in drawn.cohort(20 * epoch + i).members) for i in range(20)}
+        for epoch in (0, 1)
+    )
+    assert len(first) == len(second) == 20
+    assert first != second
+
+
+def plainly(videos: list[Video], size: int, seed: int, epoch: int) -> list[list[str]]:
+    """The cohorts of a manifest of one label set: shuffled, cut, shuffled."""
+    rng = np.random.default_rng(stable_hash("cohorts", seed, epoch))
+    ordered = sorted(v.video_id for v in videos)
+    shuffled = [ordered[i] for i in rng.permutation(len(ordered))]
+    cohorts = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
+    if len(cohorts) > 1 and len(cohorts[-1]) == 1 and size > 1:
+        last = cohorts.pop()
+        cohorts[-1] += last
+    return [cohorts[i] for i in rng.permutation(len(cohorts))]
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 2**31), st.integers(0, 2))
+def test_the_cohorts_of_a_single_set_are_those_of_the_plain_algorithm(
+    count: int, size: int, seed: int, epoch: int
+) -> None:
+    """Else a run of an older version could not be resumed."""
+    videos = rows(count)
+    drawn = sampler(videos, size, seed)
+    n = drawn.cohorts_per_epoch
+    cohorts = [[m.video.video_id for m in drawn.cohort(epoch * n + i).members] for i in range(n)]
+    assert cohorts == plainly(videos, size, seed, epoch)
 
 
 def test_a_cohort_is_a_function_of_seed_and_index_alone() -> None:
-    videos = rows(30)
+    videos = rows(30) + of_sets([3, 2, 1, 3])
     forward, backward = sampler(videos, 4), sampler(list(reversed(videos)), 4)
     drawn = {i: forward.cohort(i) for i in range(20)}
     assert {i: backward.cohort(i) for i in reversed(range(20))} == drawn
     assert sampler(videos, 4, seed=1).cohort(0) != drawn[0]
-    assert drawn[0].members != drawn[8].members, "another epoch has other cohorts"
+    other = forward.cohort(forward.cohorts_per_epoch)
+    assert drawn[0].members != other.members, "another epoch has other cohorts"
 
 
 def test_without_the_temporal_reward_there_are_no_perturbed_copies() -> None:

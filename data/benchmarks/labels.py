@@ -1,0 +1,213 @@
+"""Label files of benchmarks as their authors distribute them: files in, one row a video out.
+
+Layouts, told apart by what is in the file:
+  list           {"annotations": [{"image_id": "a.mp4", "ann_type": "score", "score": "62.4"}, ...]}
+  conversations  one JSON object a line, or a JSON list of them: {"image": ["a.mp4"], "conversations":
+                 [{"from": "human", "value": question}, {"from": "gpt", "value": 2.61}]}
+  table          CSV, JSON lines, Parquet or a JSON list of objects, with named columns; MATLAB (.mat) with
+                 variables of equal length in place of columns
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from data.tables import TableError, read_table
+
+Layout = Literal["list", "conversations", "table"]
+_LISTED_PROBLEMS = 10
+
+
+class LabelError(TableError):
+    """Labels that cannot be used; names the file, the rows and the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """The label of one video. `path` is the video's name as the label file has it, `score` is on the scale of
+    the file; `split` and `source` are empty where the file has none."""
+
+    path: str
+    score: float
+    split: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a table hold what. `path` and `score` are alternatives, the first that is there
+    counts; capitals, spaces and underscores make no difference. `only`: (column, value) of rows to keep."""
+
+    path: tuple[str, ...]
+    score: tuple[str, ...]
+    split: str = ""
+    source: str = ""
+    only: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The rows of a label file, in their order."""
+
+    layout: Layout
+    rows: list[LabelRow]
+
+
+def read_labels(path: Path, columns: Columns | None = None) -> Labels:
+    """What a label file says.
+
+    Args:
+        columns: of a table; a file in another layout needs none.
+    Raises:
+        LabelError: for a file in none of the layouts, a label that is no number or a video named twice.
+    """
+    if not path.is_file():
+        raise LabelError(f"{path}: no such file; give the benchmark's label file with --labels")
+    if path.suffix in (".json", ".jsonl"):
+        content = _read_json(path)
+        if isinstance(content, dict) and "annotations" in content:
+            return Labels("list", _checked(path, _from_list(path, content["annotations"])))
+        items = content if isinstance(content, list) else [content]
+        if not all(isinstance(item, dict) for item in items):
+            raise LabelError(f"{path}: neither 'annotations' nor one object a video is in it")
+        if items and all("conversations" in item for item in items):
+            return Labels("conversations", _checked(path, (_from_conversation(item) for item in items)))
+        table = pd.DataFrame(items)
+    elif path.suffix == ".mat":
+        table = _read_matlab(path)
+    else:
+        try:
+            table = read_table(path)
+        except TableError as error:
+            raise LabelError(f"{error}; save the labels as CSV") from None
+    if columns is None:
+        raise LabelError(
+            f"{path}: this set's labels are an annotation list or conversations, not a table; for a table of "
+            f"your own: prepare table --path-column ... --mos-column ..."
+        )
+    return Labels("table", _checked(path, _from_table(path, table, columns)))
+
+
+def _read_json(path: Path) -> Any:
+    """The file's one JSON value, or the list of its lines' values."""
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as whole:
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if len(lines) < 2:
+            raise LabelError(f"{path}: is not JSON: {whole}") from None
+    values = []
+    for number, line in lines:
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise LabelError(f"{path}: line {number} is not JSON: {error}") from None
+    return values
+
+
+def _read_matlab(path: Path) -> pd.DataFrame:
+    """Variables of a MATLAB file, as columns: those that have as many entries as most have."""
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(str(path), squeeze_me=True, chars_as_strings=True)
+    except (NotImplementedError, ValueError) as error:
+        raise LabelError(f"{path}: cannot be read as MATLAB 5 to 7.2: {error}; save it as CSV") from None
+    found = {name: np.atleast_1d(value) for name, value in content.items() if not name.startswith("__")}
+    lists = {name: value for name, value in found.items() if value.ndim == 1}
+    if not lists:
+        raise LabelError(f"{path}: has no variable that lists anything; save the labels as CSV")
+    longest = max(len(value) for value in lists.values())
+    return pd.DataFrame({name: list(value) for name, value in lists.items() if len(value) == longest})
+
+
+def _from_list(path: Path, annotations: Any) -> Iterable[tuple[Any, ...]]:
+    if not isinstance(annotations, list):
+        raise LabelError(f"{path}: 'annotations' is not a list")
+    for item in annotations:
+        if item.get("ann_type", "score") == "score":
+            yield item.get("image_id"), item.get("score"), None, None
+
+
+def _from_conversation(item: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The video, and what the last turn that no human speaks says."""
+    video = item.get("image", item.get("video"))
+    if isinstance(video, Sequence) and not isinstance(video, str):
+        video = video[0] if len(video) == 1 else None
+    turns = [turn for turn in item["conversations"] if turn.get("from") != "human"]
+    return video, turns[-1].get("value") if turns else None, item.get("split"), None
+
+
+def _from_table(path: Path, table: pd.DataFrame, columns: Columns) -> Iterable[tuple[Any, ...]]:
+    known = {_plain(name): name for name in table.columns}
+
+    def column(*names: str) -> pd.Series:
+        for name in names:
+            if _plain(name) in known:
+                return table[known[_plain(name)]]
+        wanted, has = " or ".join(f"'{n}'" for n in names), ", ".join(str(n) for n in table.columns)
+        raise LabelError(
+            f"{path}: has no column {wanted}; it has {has}. Name it: prepare table --path-column ... "
+            f"--mos-column ..."
+        )
+
+    if columns.only is not None and _plain(columns.only[0]) in known:
+        table = table[column(columns.only[0]).astype(str).str.lower() == columns.only[1]]
+    nothing = [None] * len(table)
+    return zip(
+        column(*columns.path),
+        column(*columns.score),
+        column(columns.split) if columns.split else nothing,
+        column(columns.source) if columns.source else nothing,
+        strict=True,
+    )
+
+
+def _plain(name: Any) -> str:
+    return str(name).lower().replace(" ", "").replace("_", "")
+
+
+def _checked(path: Path, raw: Iterable[tuple[Any, ...]]) -> list[LabelRow]:
+    rows: list[LabelRow] = []
+    problems: list[str] = []
+    first: dict[str, int] = {}
+    for number, (video, score, split, source) in enumerate(raw, start=1):
+        name, value = _text(video), _number(score)
+        if not name:
+            problems.append(f"label {number}: names no video")
+        elif name in first:
+            problems.append(f"label {number}: '{name}' is already label {first[name]}")
+        elif not math.isfinite(value):
+            problems.append(f"label {number}: {score!r} of '{name}' is not a number")
+        else:
+            rows.append(LabelRow(name, value, _text(split), _text(source)))
+        first.setdefault(name, number)
+    if not rows and not problems:
+        problems.append("it has no labels")
+    if problems:
+        shown = problems[:_LISTED_PROBLEMS]
+        if len(problems) > len(shown):
+            shown.append(f"and {len(problems) - len(shown)} more")
+        raise LabelError("\n  ".join([f"{path}:", *shown]))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    # Names made of digits come out of JSON and Parquet as numbers.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

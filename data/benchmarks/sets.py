@@ -1,0 +1,105 @@
+"""The benchmarks that are known by name: how their labels are laid out, and on which scale. No data in here.
+
+Scales of the annotation lists and of LSVQ, KoNViD-1k, LIVE-VQC, YouTube-UGC, LIVE-YT-Gaming and
+Waterloo-IVC-4K agree with the ranges in the files; those of CGVDS, LIVE-YT-HFR and VDPVE are assumed, for no
+label file of theirs was at hand. A label outside its scale is an error, and `--scale` overrides.
+"""
+
+from dataclasses import dataclass
+
+from data.benchmarks.labels import Columns, Layout
+
+Scale = tuple[float, float]
+"""The labels that MOS 1 and MOS 5 stand for: the worst and the best possible. The first is the larger one
+where smaller is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A set that `launch.py prepare NAME` knows.
+
+    scale: of its labels, None if it is not known; `table_scale` where its table has another than its list or
+        its conversations.
+    columns: of its table, None where it has none.
+    endings: what its files' names may have behind the labels' names, before the suffix.
+    source: regular expression whose group is the content in a video's name, where contents repeat.
+    """
+
+    name: str
+    title: str
+    split: str
+    scale: Scale | None
+    table_scale: Scale | None = None
+    columns: Columns | None = None
+    endings: tuple[str, ...] = ()
+    source: str = ""
+
+    def scale_of(self, layout: Layout) -> Scale | None:
+        """The scale of the labels of a file in this layout."""
+        return self.table_scale if layout == "table" and self.table_scale else self.scale
+
+
+_LSVQ_COLUMNS = ("name",), ("mos",)
+
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            "lsvq-train",
+            "LSVQ, training part: conversations, or labels_train_test.csv",
+            "train",
+            (1, 5),
+            table_scale=(0, 100),
+            columns=Columns(*_LSVQ_COLUMNS, only=("is_test", "false")),
+        ),
+        Benchmark(
+            "lsvq-test",
+            "LSVQ, test part: annotation list, or labels_train_test.csv",
+            "test",
+            (0, 100),
+            columns=Columns(*_LSVQ_COLUMNS, only=("is_test", "true")),
+        ),
+        Benchmark(
+            "lsvq-1080p",
+            "LSVQ, 1080p part: annotation list, or labels_test_1080p.csv",
+            "test",
+            (0, 100),
+            columns=Columns(*_LSVQ_COLUMNS),
+        ),
+        Benchmark(
+            "konvid-1k",
+            "KoNViD-1k: annotation list (labels times 20), or KoNViD_1k_attributes.csv or _mos.csv",
+            "test",
+            (20, 100),
+            table_scale=(1, 5),
+            columns=Columns(("flickr_id", "file_name"), ("mos",)),
+            endings=("_original_centercrop_960x540_8s",),
+        ),
+        Benchmark(
+            "live-vqc",
+            "LIVE-VQC: annotation list, data.mat, or a CSV made of it",
+            "test",
+            (0, 100),
+            columns=Columns(("video_list", "file", "video_name"), ("mos",)),
+        ),
+        Benchmark(
+            "youtube-ugc",
+            "YouTube-UGC: annotation list, or its sheet of MOS saved as CSV",
+            "test",
+            (1, 5),
+            columns=Columns(("vid",), ("MOS full", "mos")),
+            endings=("_crf_10_ss_00_t_20.0",),
+        ),
+        Benchmark("live-yt-gaming", "LIVE-YT-Gaming: annotation list", "test", (0, 100)),
+        Benchmark("cgvds", "CGVDS: annotation list", "test", (1, 5)),
+        Benchmark(
+            "waterloo-ivc-4k",
+            "Waterloo-IVC-4K: annotation list",
+            "test",
+            (0, 100),
+            source=r"^[^_]+_(\d+)_",
+        ),
+        Benchmark("live-yt-hfr", "LIVE-YT-HFR: annotation list", "test", (0, 100)),
+        Benchmark("vdpve", "VDPVE: annotation list", "test", (0, 100)),
+    )
+}

@@ -1,0 +1,43 @@
+"""Files below a folder that no path may leave."""
+
+import os
+import stat
+from pathlib import Path
+
+
+class FilesBelow:
+    """Finds files below `base`. Folders are resolved once: each of thousands of files costs one look at the
+    disk."""
+
+    def __init__(self, base: Path, check: bool) -> None:
+        """`base` is absolute and resolved; `check`: whether the files have to be there."""
+        self.base = base
+        self._check = check
+        self._resolved: dict[str, str] = {}
+
+    def locate(self, text: str) -> str:
+        """The absolute path of the file that `text` names, links followed.
+
+        Raises LookupError with what is wrong and its cure.
+        """
+        folder, name = os.path.split(os.path.join(self.base, text))
+        if folder not in self._resolved:
+            self._resolved[folder] = os.path.realpath(folder)
+        path = os.path.join(self._resolved[folder], name)
+        mode = _mode(path)
+        if name in ("", ".", "..") or stat.S_ISLNK(mode):
+            path = os.path.realpath(path)
+            mode = _mode(path)
+        if not Path(path).is_relative_to(self.base):
+            raise LookupError(f"'{text}' leaves the folder {self.base}: move the file, or set --data.root")
+        if self._check and not stat.S_ISREG(mode):
+            raise LookupError(f"{path} does not exist: correct the path, or set --data.root")
+        return path
+
+
+def _mode(path: str) -> int:
+    """What kind of file this is, links not followed; 0 if there is none."""
+    try:
+        return os.lstat(path).st_mode
+    except (OSError, ValueError):  # a ValueError is a NUL in the name
+        return 0

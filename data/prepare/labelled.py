@@ -1,0 +1,213 @@
+"""A manifest out of a benchmark's labels and its videos: every file found and opened, every label mapped."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from data.benchmarks.files import NotFound, VideoFolder
+from data.benchmarks.labels import LabelRow, read_labels
+from data.benchmarks.sets import Benchmark, Scale
+from data.isolated import run_isolated
+from data.tables import TableError, check_table_name, write_table
+
+Check = Literal["exists", "open"]
+_LISTED_PROBLEMS = 5
+
+
+class PrepareError(TableError):
+    """Nothing to write, or labels that are off their scale; says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A labelled video that is not in the manifest."""
+
+    video: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was written. `base` is the folder that the manifest's paths start from, `span` the least and the
+    greatest label, `problems_file` the full list of problems, if there are any."""
+
+    manifest: Path
+    base: Path
+    rows: int
+    scale: Scale
+    span: tuple[float, float]
+    problems: list[Problem]
+    problems_file: Path | None
+
+
+def prepare(
+    benchmark: Benchmark,
+    labels: Path,
+    videos: Path,
+    out: Path,
+    *,
+    scale: Scale | None = None,
+    split: str | None = None,
+    label_set: str | None = None,
+    rank_only: bool = False,
+    check: Check = "open",
+    processes: int = 2,
+    timeout_s: float = 30.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Write the manifest of a benchmark's videos that are there.
+
+    Args:
+        labels: the label file; videos: the folder that holds the videos, in whatever sub-folders.
+        out: manifest to write, .parquet, .csv or .jsonl.
+        scale: of the labels; default: the benchmark's. Labels that are an order need none.
+        split, label_set: of all rows; default: the label file's split or else the benchmark's, and its name.
+        rank_only: whether the labels are an order and no scale.
+        check: whether files have to be there, or also to open: a container with a video stream whose first
+            frame decodes.
+        processes, timeout_s: how many files are opened at once, and the deadline of one.
+        progress: called with files opened and files in all.
+    Raises:
+        TableError: for labels that cannot be read or are off the scale, an unknown form of `out`, or if no
+            video is left.
+    """
+    check_table_name(out)
+    found = read_labels(labels, benchmark.columns)
+    scores = [row.score for row in found.rows]
+    span = min(scores), max(scores)
+    scale = scale or benchmark.scale_of(found.layout)
+    if scale is None and not rank_only:
+        raise PrepareError(
+            f"{labels}: its labels run from {span[0]:g} to {span[1]:g}; give those that stand for the worst "
+            f"and the best possible video with --scale, as in --scale 0 100"
+        )
+    scale = scale or span
+    _check_scale(labels, found.rows, scale)
+    try:
+        folder = VideoFolder(videos)
+    except NotADirectoryError as error:
+        raise PrepareError(str(error)) from None
+    files, problems = _locate(folder, found.rows, benchmark.endings)
+    if check == "open":
+        problems += _unreadable(folder, files, processes, timeout_s, progress)
+    bad = {problem.video for problem in problems}
+    kept = [row for row in found.rows if row.path not in bad]
+    problems_file = _write_problems(out, problems)
+    if not kept:
+        raise PrepareError(_nothing_left(labels, folder, problems, problems_file))
+    base = _base(folder.root, out)
+    below = folder.root.relative_to(base)
+    name = label_set or benchmark.name
+    rows = [
+        {
+            "video_id": f"{name}/{row.path}",
+            "path": (below / files[row.path]).as_posix(),
+            "mos": to_mos(row.score, scale),
+            "split": split or row.split or benchmark.split,
+            "label_set": name,
+            "source": row.source or _source(benchmark, row.path),
+            "rank_only": rank_only,
+            "original_mos": row.score,
+            "scale_low": float(scale[0]),
+            "scale_high": float(scale[1]),
+        }
+        for row in kept
+    ]
+    write_table(pd.DataFrame(rows), out)
+    return Prepared(out, base, len(rows), scale, span, problems, problems_file)
+
+
+def to_mos(score: float, scale: Scale) -> float:
+    """A label on its set's own scale, on the scale of 1 to 5."""
+    low, high = scale
+    return min(max(1 + 4 * (score - low) / (high - low), 1.0), 5.0)
+
+
+def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
+    low, high = min(scale), max(scale)
+    if low == high:
+        raise PrepareError(f"{labels}: a scale from {low:g} to {high:g} tells no two videos apart")
+    off = [row for row in rows if not low <= row.score <= high]
+    if off:
+        examples = ", ".join(f"{row.score:g} of '{row.path}'" for row in off[:3])
+        raise PrepareError(
+            f"{labels}: {len(off)} of {len(rows)} labels are outside the scale {scale[0]:g} to {scale[1]:g} "
+            f"({examples}): give the labels that stand for the worst and the best video with --scale"
+        )
+
+
+def _locate(
+    folder: VideoFolder, rows: Sequence[LabelRow], endings: Sequence[str]
+) -> tuple[dict[str, str], list[Problem]]:
+    """The file of each label, and the labels without one. No file answers for two labels."""
+    files: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    problems = []
+    for row in rows:
+        try:
+            file = folder.find(row.path, endings)
+            if file in owner:
+                raise NotFound(f"is {file}, which already is '{owner[file]}'")
+        except NotFound as error:
+            problems.append(Problem(row.path, str(error)))
+        else:
+            owner[file] = row.path
+            files[row.path] = file
+    return files, problems
+
+
+def _unreadable(
+    folder: VideoFolder,
+    files: dict[str, str],
+    processes: int,
+    timeout_s: float,
+    progress: Callable[[int, int], None] | None,
+) -> list[Problem]:
+    outcomes = run_isolated(
+        "data.prepare.probe",
+        [str(folder.root / file) for file in files.values()],
+        processes,
+        timeout_s,
+        None if progress is None else lambda done: progress(done, len(files)),
+    )
+    return [
+        Problem(video, f"does not open: {outcome.failure}")
+        for video, outcome in zip(files, outcomes, strict=True)
+        if outcome.failure
+    ]
+
+
+def _write_problems(out: Path, problems: Sequence[Problem]) -> Path | None:
+    file = out.with_name(f"{out.stem}.problems.csv")
+    if not problems:
+        file.unlink(missing_ok=True)
+        return None
+    write_table(
+        pd.DataFrame({"video": [p.video for p in problems], "reason": [p.reason for p in problems]}), file
+    )
+    return file
+
+
+def _nothing_left(labels: Path, folder: VideoFolder, problems: Sequence[Problem], file: Path | None) -> str:
+    first = "\n".join(f"  {problem.video} {problem.reason}" for problem in problems[:_LISTED_PROBLEMS])
+    return (
+        f"{labels}: none of its {len(problems)} videos can be used, so no manifest is written; {folder.root} "
+        f"holds {len(folder.files)} files. The full list is in {file}; it begins with\n{first}"
+    )
+
+
+def _base(videos: Path, out: Path) -> Path:
+    """What the manifest's paths start from: its own folder, or that of videos that lie elsewhere."""
+    home = out.parent.resolve()
+    return home if videos.is_relative_to(home) else videos
+
+
+def _source(benchmark: Benchmark, name: str) -> str:
+    if not benchmark.source:
+        return ""
+    content = re.search(benchmark.source, name)
+    return content.group(1) if content else ""

@@ -1,0 +1,115 @@
+"""The distorted clips of one video. As a program, it makes those of one job a line (data/isolated.py)."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.demo.build import single_threaded, write_lossless
+from data.demo.contents import FPS
+from data.demo.distortions import distort
+from data.frames import VideoError, look_at, video_duration_s
+from data.isolated import serve
+from data.seeds import stable_hash
+
+_RECORD = "ladder.json"
+_LEAST_DIFFERENCE = 0.25
+"""Mean absolute difference of two clips, in grey levels, below which they are the same to anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class LadderJob:
+    """A video, the folder of its clips, and what to make of it: the `seconds` in its middle, at most `max_px`
+    wide or high, through every kind of distortion at `rungs` strengths spread evenly over [0, 1]."""
+
+    source: str
+    out: str
+    kinds: list[str]
+    rungs: int
+    seconds: float
+    max_px: int
+    seed: int
+
+
+def strength_of(rung: int, rungs: int) -> float:
+    """The strength of a rung; rung 0 is the best."""
+    return rung / (rungs - 1)
+
+
+def clip_name(kind: str, rung: int) -> str:
+    return f"{kind}-{rung}.mp4"
+
+
+def clips_of(job: LadderJob) -> dict[str, list[int]] | None:
+    """The rungs of each kind that an earlier call wrote, if it made the same clips and they are all there."""
+    out = Path(job.out)
+    try:
+        record = json.loads((out / _RECORD).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    names = [clip_name(kind, rung) for kind, written in record["rungs"].items() for rung in written]
+    same = record["made_of"] == _recipe(job) and all((out / name).is_file() for name in names)
+    return record["rungs"] if same else None
+
+
+def make_clips(job: LadderJob) -> dict[str, list[int]]:
+    """Write the clips and a record of them; returns the rungs of each kind that were written.
+
+    A rung that shows no difference to the one above (a still picture that freezes) is left out, for it would
+    be ordered by nothing. Raises VideoError.
+    """
+    frames = _middle(job.source, job.seconds, job.max_px)
+    out = Path(job.out)
+    out.mkdir(parents=True, exist_ok=True)
+    written: dict[str, list[int]] = {}
+    for kind in job.kinds:
+        above = None
+        for rung in range(job.rungs):
+            # The same generator for all rungs: they differ in strength and in nothing else.
+            rng = np.random.default_rng(stable_hash("ladder", job.seed, kind))
+            clip = distort(frames, kind, strength_of(rung, job.rungs), rng)
+            if above is not None and _difference(above, clip) < _LEAST_DIFFERENCE:
+                continue
+            unfinished = out / f".{clip_name(kind, rung)}"
+            write_lossless(unfinished, clip)
+            unfinished.replace(out / clip_name(kind, rung))
+            written.setdefault(kind, []).append(rung)
+            above = clip
+    (out / _RECORD).write_text(json.dumps({"made_of": _recipe(job), "rungs": written}))
+    return written
+
+
+def _recipe(job: LadderJob) -> dict[str, Any]:
+    """All that the clips depend on."""
+    file = Path(job.source).stat()
+    return asdict(job) | {"bytes": file.st_size, "modified_ns": file.st_mtime_ns}
+
+
+def _middle(path: str, seconds: float, max_px: int) -> np.ndarray:
+    """uint8 [T, H, W, 3]: the `seconds` in the middle of a video, at the rate of the clips, sides even as
+    codecs want them."""
+    duration = video_duration_s(path)
+    length = min(seconds, duration)
+    start = (duration - length) / 2
+    n_frames = max(1, round(length * FPS))
+    frames, _ = look_at(path, n_frames, max_px, window_s=(start, start + length))
+    height, width = (side // 2 * 2 for side in frames.shape[1:3])
+    return np.ascontiguousarray(frames[:, :height, :width])
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(np.int16) - other).mean())
+
+
+def _answer(job: Any) -> dict[str, list[int]]:
+    try:
+        return make_clips(LadderJob(**job))
+    except VideoError as error:
+        raise ValueError(error.reason) from None
+
+
+if __name__ == "__main__":
+    single_threaded()
+    serve(_answer)

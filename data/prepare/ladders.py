@@ -1,0 +1,139 @@
+"""Rank-only manifests out of unlabelled videos: the same clip, worse from rung to rung.
+
+Which of two rungs is better is known without asking anybody, and that is all the label says. Every kind of
+distortion of every video is a label set of its own, `ladder/<video>/<kind>`, since nobody knows whether a
+little blur is worse than a lot of noise.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data.benchmarks.files import VideoFolder
+from data.demo.distortions import OOD_KINDS, TRAIN_KINDS
+from data.isolated import run_isolated
+from data.prepare.labelled import PrepareError, Problem
+from data.prepare.ladder_clips import LadderJob, clip_name, clips_of, strength_of
+from data.tables import write_table
+
+KINDS = TRAIN_KINDS + OOD_KINDS
+MANIFEST = "manifest.csv"
+FAMILY = "ladder"
+
+
+@dataclass(frozen=True, slots=True)
+class Ladders:
+    """What was made: a manifest of `clips` clips in `sets` label sets."""
+
+    manifest: Path
+    sets: int
+    clips: int
+    problems: list[Problem]
+
+
+def make_ladders(
+    folder: Path,
+    out: Path,
+    *,
+    kinds: Sequence[str] = TRAIN_KINDS,
+    rungs: int = 5,
+    seconds: float = 2.0,
+    max_px: int = 256,
+    split: str = "train",
+    seed: int = 0,
+    processes: int = 2,
+    timeout_s: float = 600.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ladders:
+    """Write distortion ladders of all videos below `folder` to `out`, with a manifest.
+
+    Clips that are there and made of the same video in the same way are kept, so that an interrupted call can
+    be repeated. A video that cannot be read, or that shows no difference between any two rungs, is left out.
+
+    Args:
+        kinds: of data/demo/distortions.py.
+        rungs: clips a ladder, at least 2, from hardly visible to severe.
+        seconds, max_px: each clip is this much out of the video's middle, its longer side at most this long.
+        seed: of the random parts of the distortions.
+        processes, timeout_s: how many videos are worked on at once, and the deadline of one with its clips.
+        progress: called with videos done and videos in all.
+    Raises:
+        PrepareError: for an unknown kind, fewer than 2 rungs, or if no ladder is left.
+    """
+    _check(kinds, rungs, seconds, max_px)
+    try:
+        found = VideoFolder(folder)
+    except NotADirectoryError as error:
+        raise PrepareError(str(error)) from None
+    out = out.resolve()
+    sources = [name for name in found.videos() if not (found.root / name).is_relative_to(out)]
+    if not sources:
+        raise PrepareError(f"{folder}: no file in it has a video's suffix")
+    jobs = {
+        name: LadderJob(
+            str(found.root / name), str(out / name), sorted(set(kinds)), rungs, seconds, max_px, seed
+        )
+        for name in sources
+    }
+    made = {name: rungs_made for name, job in jobs.items() if (rungs_made := clips_of(job)) is not None}
+    open_jobs = {name: job for name, job in jobs.items() if name not in made}
+    outcomes = run_isolated(
+        "data.prepare.ladder_clips",
+        [asdict(job) for job in open_jobs.values()],
+        processes,
+        timeout_s,
+        None if progress is None else lambda done: progress(len(made) + done, len(jobs)),
+    )
+    problems = []
+    for name, outcome in zip(open_jobs, outcomes, strict=True):
+        if outcome.failure:
+            problems.append(Problem(name, outcome.failure))
+        else:
+            made[name] = outcome.result
+    problems += [
+        Problem(name, f"shows no difference between any two rungs of {kind}")
+        for name in sources
+        for kind, written in made.get(name, {}).items()
+        if len(written) < 2
+    ]
+    rows = [row for name in sources if name in made for row in _rows(name, made[name], rungs, split)]
+    if not rows:
+        first = "\n".join(f"  {problem.video}: {problem.reason}" for problem in problems[:5])
+        raise PrepareError(f"{folder}: not one ladder could be made of its {len(sources)} videos\n{first}")
+    write_table(pd.DataFrame(rows), out / MANIFEST)
+    return Ladders(out / MANIFEST, len({row["label_set"] for row in rows}), len(rows), problems)
+
+
+def _check(kinds: Sequence[str], rungs: int, seconds: float, max_px: int) -> None:
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown or not kinds:
+        raise PrepareError(
+            f"no kind of distortion is called {unknown or 'nothing'}: take of {', '.join(KINDS)}"
+        )
+    if rungs < 2:
+        raise PrepareError(f"a ladder of {rungs} rung(s) orders nothing: give --rungs 2 or more")
+    if seconds <= 0 or max_px < 64:
+        raise PrepareError(
+            f"clips of {seconds:g} s and {max_px} px: give --seconds above 0 and --max-px from 64 on"
+        )
+
+
+def _rows(name: str, made: dict[str, list[int]], rungs: int, split: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": f"{name}/{clip_name(kind, rung)}",
+            "mos": 5 - 4 * strength_of(rung, rungs),
+            "split": split,
+            "label_set": f"{FAMILY}/{name}/{kind}",
+            "source": name,
+            "rank_only": True,
+            "distortion": kind,
+            "strength": strength_of(rung, rungs),
+        }
+        for kind, written in made.items()
+        if len(written) > 1
+        for rung in written
+    ]

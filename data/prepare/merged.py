@@ -1,0 +1,45 @@
+"""One manifest out of several: a run that trains on many sets, or is judged on others, reads one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from data.manifest import manifest_name, read_manifest
+from data.prepare.labelled import PrepareError
+from data.records import Video
+from data.tables import write_table
+
+
+def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> list[Video]:
+    """Write the rows of all manifests to `out`, their paths relative to its folder; returns them.
+
+    Rows without a label set get one of their manifest's name, since labels of different manifests are not
+    comparable unless somebody says so. Columns that a run does not read are dropped.
+
+    Raises:
+        ManifestError: for a manifest that cannot be used.
+        PrepareError: if a video lies outside the folder of `out`, or two videos have one video_id.
+    """
+    base = out.parent.resolve()
+    rows = []
+    for manifest in manifests:
+        for video in read_manifest(manifest, check_files=check_files):
+            if not Path(video.path).is_relative_to(base):
+                raise PrepareError(
+                    f"{manifest}: {video.path} is not below {base}: give an --out in a folder above all "
+                    f"videos"
+                )
+            label_set = manifest_name(manifest) if video.label_set == "default" else video.label_set
+            path = Path(video.path).relative_to(base).as_posix()
+            rows.append(asdict(video) | {"path": path, "label_set": label_set})
+    twice = [name for name, count in Counter(row["video_id"] for row in rows).items() if count > 1]
+    if twice:
+        raise PrepareError(
+            f"{out}: {len(twice)} video_ids are in more than one row, such as '{twice[0]}': give the videos "
+            f"of different manifests different ones"
+        )
+    write_table(pd.DataFrame(rows), out)
+    return read_manifest(out, check_files=False)

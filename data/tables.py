@@ -1,0 +1,47 @@
+"""Tables on disk: CSV, JSON lines and Parquet, told apart by the file's name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    # All text, so that a name made of digits keeps its zeros.
+    ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
+    ".parquet": pd.read_parquet,
+}
+_WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".jsonl": lambda table, path: table.to_json(path, orient="records", lines=True, force_ascii=False),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+}
+SUFFIXES = tuple(_READERS)
+
+
+class TableError(ValueError):
+    """A table, or what a table is made of, that cannot be used; names the file and the cure."""
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table in `path`. A CSV's cells are text or missing. Raises TableError."""
+    check_table_name(path)
+    try:
+        return _READERS[path.suffix](path)
+    except (ValueError, OSError) as error:
+        raise TableError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write `table` in the form that the file's name asks for, whole or not at all. Raises TableError."""
+    check_table_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    _WRITERS[path.suffix](table, unfinished)
+    unfinished.replace(path)
+
+
+def check_table_name(path: Path) -> None:
+    """Raises TableError for a name that tells no known form."""
+    if path.suffix not in _READERS:
+        raise TableError(f"{path}: a table is a .csv, .jsonl or .parquet file, not '{path.suffix}'")
