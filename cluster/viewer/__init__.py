@@ -1,0 +1,1 @@
+"""A local web page over run directories: curves, videos, ranking, fleet. It reads, and never writes."""

@@ -1,0 +1,92 @@
+"""Who may ask: only for reading, only by the page's own address, and only with the token where one is set."""
+
+import hashlib
+import hmac
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
+    # Plotly writes its style rules and its elements' styles from its script.
+    "style-src 'self' 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def is_loopback(host: str) -> bool:
+    return host in (*LOOPBACK_NAMES, "::1") or host.startswith("127.")
+
+
+class Guard:
+    """Lets GET through; the rest is refused before it reaches the page.
+
+    On loopback the Host header must be a loopback name, else a site whose name is made to point at 127.0.0.1
+    could read the page (DNS rebinding). With a token, a request carries it as `?token=...`, which is moved to
+    a cookie so that it does not stay in the address bar.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, loopback: bool) -> None:
+        self._app = app
+        self._token = token
+        self._loopback = loopback
+        # Cookies do not know ports: two viewers on one host must not overwrite each other's.
+        self._cookie = "viewer-" + hashlib.sha256((token or "").encode()).hexdigest()[:8]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = _CONTENT_POLICY
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            await send(message)
+
+        answer = self._refusal(scope)
+        await (answer or self._app)(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """The answer to a request that is not let through; None for one that is."""
+        headers = Headers(scope=scope)
+        if scope["method"] not in ("GET", "HEAD"):
+            return PlainTextResponse("the viewer only reads", 405, {"Allow": "GET, HEAD"})
+        if self._loopback and _host_name(headers.get("host", "")) not in LOOPBACK_NAMES:
+            return PlainTextResponse("open the viewer by the address that it printed", 421)
+        if self._token is None:
+            return None
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        given = next((value for name, value in query if name == "token"), None)
+        if given is not None and self._matches(given):
+            rest = urlencode([item for item in query if item[0] != "token"])
+            answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
+            answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+            return answer
+        if self._matches(_cookie(headers.get("cookie", ""), self._cookie)):
+            return None
+        return PlainTextResponse("open the viewer by the address that it printed, with its token", 401)
+
+    def _matches(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+
+def _host_name(header: str) -> str:
+    """The Host header without its port, in lower case."""
+    name = header.lower()
+    return name[: name.index("]") + 1] if name.startswith("[") and "]" in name else name.split(":", 1)[0]
+
+
+def _cookie(header: str, name: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(name)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""

@@ -1,0 +1,23 @@
+// What the server knows. Paths are relative, so that the page also works behind a proxy's prefix.
+
+export async function get(path, parameters = {}) {
+  const response = await fetch(`api/${path}?${new URLSearchParams(parameters)}`);
+  if (!response.ok) throw new Error(await reason(response));
+  return response.json();
+}
+
+/** A picture of frames side by side, and what they are: {url, info}, or {reason}. */
+export async function frames(kind, parameters) {
+  const response = await fetch(`frames/${kind}?${new URLSearchParams(parameters)}`);
+  if (!response.ok) return { reason: await reason(response) };
+  return { url: URL.createObjectURL(await response.blob()), info: JSON.parse(response.headers.get("X-Frames")) };
+}
+
+async function reason(response) {
+  const text = await response.text();
+  try {
+    return JSON.parse(text).error ?? text;
+  } catch {
+    return text || response.statusText;
+  }
+}

@@ -1,0 +1,474 @@
+"""The viewer: the data of each view, damaged run directories, who may ask, and the page in a real browser."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from cluster.config import RunConfig, dump_config
+from cluster.run_dir import RunDirectory, RunDirectoryError
+from cluster.viewer.app import create_app
+from cluster.viewer.catalogue import Catalogue
+from cluster.viewer.frames import FrameReader, FrameRequest
+from cluster.viewer.guard import is_loopback
+from data.config import DataConfig
+from data.frames import VideoError, look_at
+from data.perturb import perturb
+from data.records import Perturbation
+from tests.chromium import Page, browser, open_page
+
+ROOT = Path(__file__).resolve().parent.parent
+G, UPDATES = 3, 4
+PERTURBATION = {"kind": "reverse", "seed": 1}
+HOSTILE = "<img src=x onerror=document.title='owned'><answer>3.00</answer>"
+
+
+def group_record(videos: list[Path], update: int, place: int, attempt: int = 0) -> dict[str, Any]:
+    """Video `place`, with scores that depend on the update; its first answer does not parse."""
+    scores = [None, 2.0 + place + update / 10, 3.0]
+    ref = {"video_id": videos[place].stem, "path": str(videos[place]), "n_frames": 4, "window_s": None}
+    copy = {
+        "texts": [
+            HOSTILE,
+            "<think>blur</think><answer>2.00</answer>",
+            "<think>b</think><answer>3.00</answer>",
+        ],
+        "finish_reasons": ["stop"] * G,
+        "versions": [[update]] * G,
+        "seeds": [1, 2, 3],
+        "scores": scores,
+    }
+    rewards = {name: [0.0, 1.0, 2.0] for name in ("total", "regression", "ranking", "temporal", "format")}
+    return {
+        "attempt": attempt,
+        "update": update,
+        "epoch": 0,
+        "cohort": update,
+        "video_id": videos[place].stem,
+        "mos": 3.0,
+        "label_set": "demo",
+        "status": "trained",
+        "reason": "",
+        "worker": f"rollout-{place}",
+        "clean": copy | rewards | {"ref": ref | {"perturbation": None}, "advantages": [-1.0, 0.0, 1.0]},
+        "perturbed": copy | {"ref": ref | {"perturbation": PERTURBATION}},
+    }
+
+
+def metrics_record(update: int, attempt: int = 0) -> dict[str, Any]:
+    values = {"reward/total": 1.0 + attempt + update / 10, "timing/step_s": 4.0, "timing/wait_s": 1.0}
+    values |= {"learner/update_s": 2.0, "sync/s": 0.5, "sync/load_s": 0.5, "rollout/tokens": 40.0}
+    return {"attempt": attempt, "update": update, "time": 1000.0 + 10 * update} | values
+
+
+def predictions(videos: list[Path], shift: float) -> list[dict[str, Any]]:
+    """A headline row a video; the last one has no score."""
+    rows = []
+    for number, path in enumerate(videos):
+        score = None if number == len(videos) - 1 else min(5.0, 1.0 + 0.5 * number + shift)
+        rows.append(
+            {
+                "video_id": path.stem,
+                "path": str(path),
+                "mos": 1.0 + 0.6 * number,
+                "source": "",
+                "headline": True,
+                "distortion": "blur" if number % 2 else "noise",
+                "greedy": score,
+                "text": HOSTILE,
+                "samples": [2.0, None, 3.0],
+                "failure": "",
+            }
+        )
+    return rows
+
+
+@pytest.fixture
+def run(tmp_path: Path, videos: list[Path]) -> RunDirectory:
+    """A small run of four updates of two videos, evaluated before and after."""
+    run = RunDirectory(tmp_path / "runs" / "first")
+    data = DataConfig(manifest=videos[0].parent / "manifest.csv", frames_per_video=4, max_frame_px=48)
+    run.create(dump_config(RunConfig(data=data)), "hash")
+    run.start_attempt(0)
+    for update in range(UPDATES):
+        run.append("groups", *(group_record(videos, update, place) for place in range(2)))
+        run.append("metrics", metrics_record(update))
+    failure = {"video_id": "bad", "path": "bad.mp4", "stage": "decode", "reason": "it is empty"}
+    run.append("failures", {"attempt": 0, "update": 1} | failure)
+    run.append("faults", {"attempt": 0, "time": 1.0, "actor": "rollout-1", "reason": "killed"})
+    for version, shift in ((0, 0.0), (UPDATES, 0.3)):
+        record = {"attempt": 0, "update": version - 1, "version": version, "split": "test", "videos": 6}
+        run.append("evaluations", record | {"srcc": 0.5, "srcc_low": 0.1, "srcc_high": 0.9, "plcc": None})
+        run.write_predictions(version, "test", predictions(videos, shift))
+    return run
+
+
+@pytest.fixture
+def client(run: RunDirectory) -> Iterator[TestClient]:
+    with serving(Catalogue([], run.path.parent)) as client:
+        yield client
+
+
+def serving(catalogue: Catalogue, **options: Any) -> TestClient:
+    """A client that talks to the app as a browser on this machine would."""
+    return TestClient(create_app(catalogue, **options), base_url="http://localhost:8420")
+
+
+def get(client: TestClient, path: str, **parameters: Any) -> Any:
+    answer = client.get(f"/api/{path}", params={"run": "first"} | parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_page_and_what_it_loads_come_from_the_viewer_itself(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "http" not in page.text.replace("http-equiv", "")
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    for name in ("app.js", "curves.js", "videos.js", "ranking.js", "fleet.js", "style.css"):
+        assert client.get(f"/static/{name}").status_code == 200
+    assert len(client.get("/plotly.min.js").content) > 1_000_000
+
+
+def test_the_list_of_runs(client: TestClient) -> None:
+    (first,) = client.get("/api/runs").json()
+    assert (first["name"], first["updates"], first["finished"]) == ("first", UPDATES, False)
+    assert (first["reward"], first["srcc"], first["broken_lines"]) == (1.3, 0.5, 0)
+
+
+def test_curves_hold_every_metric_and_the_spread_over_groups(client: TestClient) -> None:
+    data = get(client, "curves")
+    assert data["version"] == [1, 2, 3, 4]
+    assert data["series"]["reward/total"] == [1.0, 1.1, 1.2, 1.3]
+    assert data["evaluations"]["test"]["srcc"] == [0.5, 0.5]
+    assert "plcc" not in data["evaluations"]["test"]
+    spread = get(client, "spread")
+    assert spread["version"] == [1, 2, 3, 4]
+    assert spread["low"]["total"] == spread["high"]["total"] == [1.0] * 4
+
+
+def test_the_groups_of_an_update_and_one_in_full(client: TestClient, videos: list[Path]) -> None:
+    assert get(client, "updates")["updates"] == [0, 1, 2, 3]
+    groups = get(client, "groups", update=2)
+    assert groups["video_id"] == [videos[0].stem, videos[1].stem]
+    assert groups["score"] == pytest.approx([(2.2 + 3) / 2, (3.2 + 3) / 2])
+    assert groups["unparsed"] == [1, 1]
+    group = get(client, "group", offset=groups["offset"][1])
+    assert (group["video_id"], group["mos"], group["worker"]) == (videos[1].stem, 3.0, "rollout-1")
+    first, second, _ = group["clean"]["completions"]
+    assert first["score"] is None
+    assert first["text"] == HOSTILE
+    assert (second["score"], second["total"], second["versions"]) == (3.2, 1.0, [2])
+    assert group["perturbed"]["ref"]["perturbation"] == PERTURBATION
+    assert "total" not in group["perturbed"]["completions"][0]
+
+
+def test_the_history_of_a_video(client: TestClient, videos: list[Path]) -> None:
+    visits = get(client, "history", video=videos[1].stem)["visits"]
+    assert [visit["update"] for visit in visits] == [0, 1, 2, 3]
+    assert visits[3]["scores"] == [None, 3.3, 3.0]
+    assert visits[0]["total"] == 1.0
+    assert visits[0]["score"] == 3.0, "the answer that earned most"
+
+
+def test_an_evaluation_against_mos_with_its_curve(client: TestClient, videos: list[Path]) -> None:
+    assert [e["version"] for e in get(client, "evaluations")["evaluations"]] == [0, UPDATES]
+    data = get(client, "ranking", version=UPDATES, split="test")
+    assert data["videos"]["greedy"] == [1.3, 1.8, 2.3, 2.8, 3.3, None]
+    assert data["videos"]["sample_mean"][0] == 2.5
+    fit = data["fit"]
+    assert fit["score"][0] == 1.3
+    assert fit["plcc"] == pytest.approx(1.0, abs=0.01)
+    assert fit["mos"] == sorted(fit["mos"])
+    answers = get(client, "clip", split="test", video=videos[2].stem)["answers"]
+    assert [(a["version"], a["greedy"]) for a in answers] == [(0, 2.0), (UPDATES, 2.3)]
+
+
+def test_the_fleet(client: TestClient) -> None:
+    data = get(client, "fleet")
+    assert [(w["worker"], w["groups"], w["last_update"]) for w in data["workers"]] == [
+        ("rollout-0", UPDATES, 3),
+        ("rollout-1", UPDATES, 3),
+    ]
+    assert data["shares"]["groups"] == [[1] * UPDATES, [1] * UPDATES]
+    seconds = data["phases"]["seconds"]
+    assert seconds["waiting for answers"] == [1.0] * UPDATES
+    assert seconds["rest of the step"] == [0.5] * UPDATES
+    assert seconds["between updates"] == [0.0, 6.0, 6.0, 6.0], (
+        "10 s from record to record, of them 4 s a step"
+    )
+    assert data["staleness"]["largest"] == [0.0] * UPDATES
+    assert data["failures"][0]["reason"] == "it is empty"
+    assert data["faults"][0]["actor"] == "rollout-1"
+
+
+def test_frames_are_those_that_the_model_saw(client: TestClient, videos: list[Path]) -> None:
+    import io
+
+    from PIL import Image
+
+    offset = get(client, "groups", update=0)["offset"][1]
+    clean, _ = look_at(videos[1], 4, 48)
+    for copy, expected in (("clean", clean), ("perturbed", perturb(clean, Perturbation("reverse", 1)))):
+        answer = client.get("/frames/group", params={"run": "first", "offset": offset, "copy": copy})
+        assert answer.headers["content-type"] == "image/png"
+        sheet = np.asarray(Image.open(io.BytesIO(answer.content)))
+        assert np.array_equal(sheet, np.concatenate(list(expected), axis=1))
+        assert json.loads(answer.headers["x-frames"])["px"] == [48, 48]
+    of_clip: dict[str, Any] = {"run": "first", "version": 0, "split": "test", "video": videos[2].stem}
+    assert client.get("/frames/clip", params=of_clip).status_code == 200
+
+
+def test_superseded_attempts_are_not_shown(client: TestClient, run: RunDirectory, videos: list[Path]) -> None:
+    assert len(get(client, "curves")["version"]) == UPDATES
+    run.start_attempt(2)
+    assert get(client, "updates")["updates"] == [0, 1]
+    assert get(client, "curves")["version"] == [1, 2]
+    assert [e["version"] for e in get(client, "evaluations")["evaluations"]] == [0]
+    gone = client.get("/api/ranking", params={"run": "first", "version": UPDATES, "split": "test"})
+    assert gone.status_code == 404
+    run.append("groups", group_record(videos, 2, 0, attempt=1))
+    run.append("metrics", metrics_record(2, attempt=1))
+    assert get(client, "curves")["series"]["reward/total"] == [1.0, 1.1, 2.2]
+    assert get(client, "groups", update=2)["video_id"] == [videos[0].stem]
+    assert [v["update"] for v in get(client, "history", video=videos[1].stem)["visits"]] == [0, 1]
+    assert len(get(client, "fleet")["faults"]) == 1, "faults are never superseded"
+
+
+def test_new_lines_are_seen_and_half_written_ones_wait(
+    client: TestClient, run: RunDirectory, videos: list[Path]
+) -> None:
+    assert get(client, "updates")["updates"][-1] == 3
+    before = client.get("/api/runs").json()[0]["revision"]
+    text = json.dumps(group_record(videos, 4, 0)) + "\n"
+    with (run.path / "groups.jsonl").open("a") as file:
+        file.write(text[:100])
+        file.flush()
+        assert get(client, "updates")["updates"][-1] == 3
+        file.write(text[100:])
+    assert get(client, "updates")["updates"][-1] == 4
+    assert get(client, "groups", update=4)["video_id"] == [videos[0].stem]
+    assert client.get("/api/runs").json()[0]["revision"] != before
+
+
+def test_lines_that_are_no_records_are_left_out_and_counted(client: TestClient, run: RunDirectory) -> None:
+    for name in ("groups", "metrics", "evaluations"):
+        with (run.path / f"{name}.jsonl").open("ab") as file:
+            file.write(b'{"attempt": 0, "upd{"attempt": 0, "update": 4}\n\n')
+            file.write(b'{"attempt": 0, "update": 4, "reward/total": NaN}\n"text"\n\xff\xfe\n')
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(metrics_record(5)) + "\n")
+    assert get(client, "curves")["version"] == [1, 2, 3, 4, 6]
+    assert get(client, "updates")["updates"] == [0, 1, 2, 3]
+    assert len(get(client, "evaluations")["evaluations"]) == 2
+    assert client.get("/api/runs").json()[0]["broken_lines"] == 15
+
+
+@pytest.mark.parametrize("content", [{}, {"run.json": "{"}, {"config.json": "[]", "metrics.jsonl": '{"a'}])
+def test_a_run_that_has_hardly_begun_shows_empty_views(tmp_path: Path, content: dict[str, str]) -> None:
+    path = tmp_path / "runs" / "first"
+    path.mkdir(parents=True)
+    for name, text in ({"metrics.jsonl": ""} | content).items():
+        (path / name).write_text(text)
+    with serving(Catalogue([], tmp_path / "runs")) as client:
+        assert client.get("/api/runs").json()[0]["updates"] == 0
+        assert get(client, "curves") == {"version": [], "time": [], "series": {}, "evaluations": {}}
+        assert get(client, "spread")["version"] == []
+        assert get(client, "updates")["updates"] == []
+        assert get(client, "evaluations")["evaluations"] == []
+        assert get(client, "fleet")["workers"] == []
+        assert client.get("/api/groups", params={"run": "first", "update": 0}).status_code == 404
+
+
+def test_missing_and_foreign_videos_are_named_and_not_opened(
+    client: TestClient, run: RunDirectory, videos: list[Path], tmp_path: Path
+) -> None:
+    missing, outside = group_record(videos, 4, 0), group_record(videos, 4, 1)
+    missing["clean"]["ref"]["path"] = str(videos[0].with_name("gone.mp4"))
+    outside["clean"]["ref"]["path"] = str(videos[0].parent / ".." / "secret.mp4")
+    run.append("groups", missing, outside)
+    answers = [
+        client.get("/frames/group", params={"run": "first", "offset": offset})
+        for offset in get(client, "groups", update=4)["offset"]
+    ]
+    assert [a.status_code for a in answers] == [404, 404]
+    assert "gone.mp4: No such file" in answers[0].json()["error"]
+    assert "outside of the run's data root" in answers[1].json()["error"]
+
+
+def test_a_decoder_that_passes_its_deadline_or_dies_is_replaced(videos: list[Path]) -> None:
+    first, second = (FrameRequest(str(path), 2, 48, "auto") for path in videos[:2])
+    hurried = FrameReader(timeout_s=0.001)  # shorter than any process takes to start
+    with closing(hurried), pytest.raises(VideoError, match="not decoded within 0.001 s"):
+        hurried.sheet(first)
+    with closing(FrameReader()) as reader:
+        assert reader.sheet(first).info.px == (48, 48)
+        (child,) = active_children()
+        child.kill()
+        child.join()
+        with pytest.raises(VideoError, match="the decoder crashed"):
+            reader.sheet(second)
+        assert reader.sheet(second).png.startswith(b"\x89PNG")
+
+
+def test_nothing_but_the_shown_runs_can_be_asked_for(client: TestClient) -> None:
+    for name in ("../first", "/etc", "second", ""):
+        assert client.get("/api/curves", params={"run": name}).status_code == 404
+    for split in ("../../config", "../v000000-test", "*"):
+        query: dict[str, Any] = {"run": "first", "version": 0, "split": split}
+        assert client.get("/api/ranking", params=query).status_code == 404
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2f..%2frun_dir.py", "/api/none"):
+        assert client.get(path, params={"run": "first"}).status_code == 404
+    assert client.get("/api/group", params={"run": "first", "offset": 1}).status_code == 404
+    assert client.get("/api/group", params={"run": "first", "offset": "x"}).status_code == 422
+
+
+def test_it_only_reads(client: TestClient, run: RunDirectory) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        assert client.request(method, "/api/runs").status_code == 405
+    get(client, "spread")
+    get(client, "fleet")
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_on_loopback_only_its_own_names_are_answered(client: TestClient) -> None:
+    """A site whose name is made to point at 127.0.0.1 sends its own name in the Host header."""
+    for host in ("localhost:8420", "127.0.0.1:1", "[::1]:8420", "LOCALHOST"):
+        assert client.get("/api/runs", headers={"host": host}).status_code == 200
+    for host in ("evil.example", "localhost.evil.example:8420", "127.0.0.1.evil.example", ""):
+        assert client.get("/api/runs", headers={"host": host}).status_code == 421
+    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "node-1")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_with_a_token_nothing_is_shown_without_it(run: RunDirectory) -> None:
+    catalogue = Catalogue([str(run.path)])
+    with serving(catalogue, token="söcret", loopback=False) as client:
+        for path in ("/", "/api/runs", "/static/app.js", "/frames/group"):
+            assert client.get(path).status_code == 401
+            assert client.get(path, params={"token": "wrong"}).status_code == 401
+        moved = client.get("/", params={"token": "söcret", "a": "b"}, follow_redirects=False)
+        assert (moved.status_code, moved.headers["location"]) == (303, "/?a=b")
+        assert "HttpOnly" in moved.headers["set-cookie"]
+        assert "samesite=strict" in moved.headers["set-cookie"].lower()
+        assert client.get("/api/runs").status_code == 200, "the cookie stands for the token"
+
+
+def test_which_runs_are_shown(run: RunDirectory, tmp_path: Path) -> None:
+    second = RunDirectory(run.path.parent / "second")
+    second.create("{}", "")
+    second.start_attempt(0)
+    (run.path.parent / "notes").mkdir()
+    assert list(Catalogue([], run.path.parent).runs()) == ["second", "first"], "the newest first"
+    assert list(Catalogue(["first", str(second.path)], run.path.parent).runs()) == ["first", "second"]
+    catalogue = Catalogue([], run.path.parent)
+    RunDirectory(run.path.parent / "third").create("{}", "")
+    assert "third" in catalogue.runs(), "runs that start later appear"
+    with pytest.raises(RunDirectoryError, match=r"forst does not exist; runs in .*: first, second, third"):
+        Catalogue(["forst"], run.path.parent)
+    with pytest.raises(RunDirectoryError, match="is no run directory"):
+        Catalogue([str(run.path.parent / "notes")], run.path.parent)
+    with pytest.raises(RunDirectoryError, match="holds no run yet"):
+        Catalogue([], tmp_path / "none")
+
+
+@pytest.fixture
+def address(run: RunDirectory) -> Iterator[str]:
+    """The command as a user types it."""
+    command = [sys.executable, str(ROOT / "launch.py"), "view", str(run.path), "--no-browser", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=run.path)
+    try:
+        assert process.stdout is not None
+        yield next(word for word in process.stdout.readline().split() if word.startswith("http://"))
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.skipif(browser() is None, reason="no Chromium on PATH")
+def test_a_user_clicks_through_all_views(
+    address: str, run: RunDirectory, videos: list[Path], tmp_path: Path
+) -> None:
+    with open_page(tmp_path / "profile") as page:
+        page.open(address)
+        page.wait(ready("curves"))
+        page.wait("document.querySelector('[data-metric=\"reward/total\"] .latest').textContent === '1.3'")
+        check_downloads(page, tmp_path / "downloads")
+        page.click("#tabs button:nth-child(2)")
+        page.wait(ready("videos"))
+        page.wait("document.querySelectorAll('.answers tbody tr').length === 3")
+        page.wait("document.querySelectorAll('.frame').length === 8")
+        check_videos(page, videos)
+        page.press("3")
+        page.wait(ready("ranking"))
+        page.wait("document.querySelectorAll('.misses tbody tr').length === 6")
+        page.wait("document.querySelectorAll('.clip .frame').length === 4")
+        page.click(f".misses [data-video='{videos[3].stem}']")
+        page.wait(f"document.querySelector('.clip h2').textContent === '{videos[3].stem}'")
+        page.press("ArrowLeft")
+        page.wait("document.querySelector('#version').value === '0'")
+        page.press("4")
+        page.wait(ready("fleet"))
+        page.wait("document.querySelectorAll('.workers tbody tr').length === 2")
+        check_shell(page, run)
+        assert page.problems == []
+
+
+def ready(view: str) -> str:
+    return f"document.querySelector('main').dataset.ready === '{view}'"
+
+
+def check_downloads(page: Page, folder: Path) -> None:
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    for button, name in (("numbers", "total-reward.csv"), ("picture", "total-reward.png")):
+        page.click(f"[data-metric='reward/total'] button[title={button}]")
+        deadline = time.monotonic() + 30
+        while not (folder / name).exists():
+            assert time.monotonic() < deadline, page.problems
+            time.sleep(0.1)
+    assert (folder / "total-reward.csv").read_text() == "version,first\n1,1\n2,1.1\n3,1.2\n4,1.3\n"
+    assert (folder / "total-reward.png").read_bytes().startswith(b"\x89PNG")
+
+
+def check_videos(page: Page, videos: list[Path]) -> None:
+    assert "onerror" in page.evaluate("document.querySelector('.answers').textContent")
+    assert page.evaluate("document.querySelectorAll('main img').length") == 0, "texts of models are no HTML"
+    number = "document.querySelector('.update-number').textContent"
+    page.press("ArrowLeft")
+    page.wait(f"{number} === 'update 2 → version 3'")
+    page.press("ArrowDown")
+    page.wait(f"document.querySelector('.group h2').textContent === '{videos[1].stem}'")
+    page.click(".answer-tabs button:nth-child(2)")
+    page.wait("document.querySelectorAll('.answers th').length === 3")
+    page.click(".history tr.link:last-child")
+    page.wait(f"{number} === 'update 0 → version 1'")
+    page.press("End")
+    page.wait(f"{number} === 'update 3 → version 4'")
+
+
+def check_shell(page: Page, run: RunDirectory) -> None:
+    theme = "document.documentElement.dataset.theme"
+    before = page.evaluate(theme)
+    page.click("#theme")
+    page.wait(f"{theme} !== '{before}'")
+    page.press("?")
+    page.wait("document.querySelector('#help').open")
+    page.press("2")
+    page.press("Escape")
+    page.wait("!document.querySelector('#help').open")
+    page.wait(ready("fleet"))
+    page.press("1")
+    page.wait(ready("curves"))
+    run.append("metrics", metrics_record(UPDATES))
+    page.wait("document.querySelector('[data-metric=\"reward/total\"] .latest').textContent === '1.4'")
