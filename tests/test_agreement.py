@@ -1,12 +1,26 @@
 """Agreement figures: scipy's values, intervals over sources, and defined answers to degenerate inputs."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from rewards.agreement import bootstrap_ci, krcc, paired_bootstrap, plcc, rmse, srcc
+from rewards.agreement import (
+    bootstrap_ci,
+    interval,
+    krcc,
+    paired_bootstrap,
+    plcc,
+    resamples,
+    rmse,
+    srcc,
+    why_undefined,
+)
 
 rng = np.random.default_rng(0)
 MOS = rng.uniform(1, 5, 60)
@@ -50,3 +64,35 @@ def test_paired_gain() -> None:
     assert gain == pytest.approx(srcc(GOOD, MOS) - srcc(POOR, MOS))
     assert 0 < low < gain < high
     assert paired_bootstrap(GOOD, GOOD, MOS, SOURCES, samples=50) == (0.0, 0.0, 0.0)
+
+
+@given(arrays(int, 9, elements=st.integers(0, 5)), arrays(int, 9, elements=st.integers(0, 5)))
+def test_krcc_is_a_count_of_pairs(predicted: np.ndarray, mos: np.ndarray) -> None:
+    """Tau-b by its definition: pairs in the same order less those in opposite order, over untied pairs."""
+    same_order, untied_predicted, untied_mos = 0, 0, 0
+    for i, j in itertools.combinations(range(9), 2):
+        same_order += np.sign(predicted[i] - predicted[j]) * np.sign(mos[i] - mos[j])
+        untied_predicted += predicted[i] != predicted[j]
+        untied_mos += mos[i] != mos[j]
+    if untied_predicted and untied_mos:
+        assert krcc(predicted, mos) == pytest.approx(same_order / math.sqrt(untied_predicted * untied_mos))
+    else:
+        assert math.isnan(krcc(predicted, mos))
+        assert why_undefined(predicted, mos)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(0, 100))
+def test_resamples_hold_whole_groups(groups: list[int], seed: int) -> None:
+    names = np.array(groups)
+    drawn = list(resamples(names, 20, seed))
+    assert len(drawn) == (20 if len(set(groups)) > 1 else 0)
+    for rows in drawn:
+        times = np.bincount(rows, minlength=len(names))
+        copies = {name: set(times[names == name]) for name in set(groups)}
+        assert all(len(c) == 1 for c in copies.values()), "a group is drawn as a whole"
+        assert sum(c.pop() for c in copies.values()) == len(copies), "as many groups as there are"
+
+
+def test_interval_leaves_out_what_has_no_value() -> None:
+    assert interval([*range(101), math.nan]) == pytest.approx((2.5, 97.5))
+    assert all(math.isnan(end) for end in interval([math.nan]))
