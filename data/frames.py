@@ -59,13 +59,14 @@ class OpenVideo(Protocol):
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
     """What was looked at: `indices` of `n_total` frames, decoded at `source_px` (height, width) and handed on
-    at `px`."""
+    at `px`; `beside` is the same of the second video of a pair."""
 
     indices: tuple[int, ...]
     n_total: int
     source_px: tuple[int, int]
     px: tuple[int, int]
     decoder: str
+    beside: "FrameInfo | None" = None
 
 
 def frame_indices(n_total: int, n_frames: int) -> np.ndarray:

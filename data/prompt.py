@@ -14,35 +14,48 @@ QUESTION = (
     "Rate the overall quality of this video with a float "
     "from 1 (very poor) to 5 (excellent), rounded to two decimals."
 )
-FORMAT = "First think in <think> </think> tags, then give only the rating in <answer> </answer> tags."
+ANSWER_FORMAT = "First think in <think> </think> tags, then give {} in <answer> </answer> tags."
+FORMAT = ANSWER_FORMAT.format("only the rating")
 
 # Placeholders that stand for pixels or frame them: `<IMG_CONTEXT>`, `<img>`, `</img>`, `<video>` (InternVL),
 # `<|image_pad|>`, `<|video_pad|>`, `<|vision_start|>` (Qwen-VL), `<image>`, `<image_soft_token>` (others).
 _VISION_PLACEHOLDER = re.compile(r"<[|/]*(img|image|images|video|vision)(?![a-z])", re.IGNORECASE)
 
 
-def messages(n_frames: int) -> list[dict[str, Any]]:
-    """The chat of one video: a user turn with `n_frames` image entries, in the order of the frames.
+def messages(n_frames: int, question: str | None = None, n_videos: int = 1) -> list[dict[str, Any]]:
+    """The chat about one video or several: a user turn with `n_frames` image entries, in the order of the
+    frames, as many of each video; then the question, or the rating question.
 
     Raises:
-        ValueError: if `n_frames` is below 1.
+        ValueError: if `n_frames` is below 1 or no multiple of `n_videos`, or if the question holds what
+            stands for a frame.
     """
     if n_frames < 1:
         raise ValueError(f"n_frames is {n_frames}: a prompt needs at least 1 frame")
+    if n_frames % n_videos:
+        raise ValueError(f"{n_frames} frames are not the same number for each of {n_videos} videos")
+    if placeholder := _VISION_PLACEHOLDER.search(question or ""):
+        raise ValueError(
+            f"the question holds '{placeholder[0]}', which stands for a frame: word it otherwise"
+        )
     content: list[dict[str, str]] = []
-    for number in range(1, n_frames + 1):
-        content.append({"type": "text", "text": f"Frame{number}: "})
-        content.append({"type": "image"})
-    content.append({"type": "text", "text": f"{TASK} {QUESTION} {FORMAT}"})
+    for video in range(1, n_videos + 1):
+        title = f"Video {video} " if n_videos > 1 else ""
+        for number in range(1, n_frames // n_videos + 1):
+            content.append({"type": "text", "text": f"{title}Frame{number}: "})
+            content.append({"type": "image"})
+    content.append({"type": "text", "text": f"{TASK} {question or f'{QUESTION} {FORMAT}'}"})
     return [{"role": "user", "content": content}]
 
 
-def prompt_text(processor: Any, n_frames: int) -> str:
+def prompt_text(processor: Any, n_frames: int, question: str | None = None, n_videos: int = 1) -> str:
     """The prompt as text, one image placeholder a frame, ending where the model's answer begins.
 
     Args:
         processor: a transformers processor (`AutoProcessor`) with a chat template.
-        n_frames: number of frames of the video.
+        n_frames: number of frames, of all videos together.
+        question: what to ask, and how to answer; default: the rating question.
+        n_videos: number of videos, each with as many of the frames.
 
     Raises:
         ValueError: if the processor has no chat template.
@@ -51,7 +64,8 @@ def prompt_text(processor: Any, n_frames: int) -> str:
         raise ValueError(
             f"{type(processor).__name__} has no chat template: add chat_template.jinja to the model's folder"
         )
-    return processor.apply_chat_template(messages(n_frames), tokenize=False, add_generation_prompt=True)
+    chat = messages(n_frames, question, n_videos)
+    return processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 
 
 def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:

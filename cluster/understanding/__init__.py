@@ -1,0 +1,1 @@
+"""What a model understands of videos: free questions, quizzes, and judging their open answers."""

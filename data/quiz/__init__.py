@@ -1,0 +1,1 @@
+"""Public sets of questions about video quality, read into one record."""
