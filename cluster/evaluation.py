@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cluster.answers import score_of, score_requests
 from cluster.config import RunConfig
 from data.decode import Decoder
 from data.frames import VideoError
-from data.records import Completion, SamplingRequest, Video, VideoRef
-from data.seeds import stable_hash
+from data.records import Completion, Video, VideoRef
 from rewards.agreement import bootstrap_ci, plcc, srcc
-from rewards.parser import parse_score
 from rollout.fleet import RolloutFailed, RolloutFleet
 
 VIDEOS_IN_FLIGHT = 64
@@ -57,12 +56,7 @@ async def predict(
 
     async def one(video: Video) -> Prediction:
         ref = VideoRef(video.video_id, video.path, config.data.frames_per_video)
-        requests = [SamplingRequest(ref, (None,), 0.0, max_tokens)]
-        if samples:
-            seeds = tuple(
-                stable_hash(config.seed, "evaluation", video.video_id, sample) for sample in range(samples)
-            )
-            requests.append(SamplingRequest(ref, seeds, config.rollout.temperature, max_tokens))
+        requests = score_requests(ref, samples, config.seed, config.rollout.temperature, max_tokens)
         async with limit:
             try:
                 frames = await decoder.decode(ref)
@@ -85,16 +79,11 @@ def _prediction(
         source=video.source,
         headline=video.headline,
         distortion=video.distortion,
-        greedy=None if greedy is None else _score(greedy),
+        greedy=None if greedy is None else score_of(greedy),
         text="" if greedy is None else greedy.text,
-        samples=[_score(completion) for completion in samples],
+        samples=[score_of(completion) for completion in samples],
         failure=failure,
     )
-
-
-def _score(completion: Completion) -> float | None:
-    parsed = parse_score(completion.text)
-    return None if parsed is None else parsed.score
 
 
 def agreement(predictions: Sequence[Prediction], bootstrap_samples: int, seed: int) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Decoding in Ray tasks: a file that crashes or hangs the decoder costs one task, not a worker."""
 
 import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,14 +11,45 @@ import ray
 
 from data.deadline import DeadlineError, within
 from data.frames import DecoderName, FrameInfo, VideoError, look_at
+from data.pair import look_at_pair
 from data.records import VideoRef
 
 
-@ray.remote(num_returns=2, max_retries=0)
-def _decode(ref: VideoRef, max_px: int, decoder: DecoderName) -> tuple[FrameInfo, np.ndarray]:
-    """What was looked at apart from its pixels: it tells that they are there without moving one."""
-    frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s)
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What was looked at in several files, or why a file could not be read, and the seconds that it took."""
+
+    infos: list[FrameInfo | VideoError]
+    seconds: float
+
+
+def _look(
+    ref: VideoRef, max_px: int, decoder: DecoderName
+) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
+    """What was looked at apart from its pixels: it tells that they are there without moving one.
+
+    A bad file is an answer, too: Ray would log an error as unhandled for the pixels that nobody asks for.
+    """
+    try:
+        if ref.beside is not None:
+            frames, info = look_at_pair(ref.path, ref.beside, ref.n_frames, max_px, decoder)
+        else:
+            frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s)
+    except VideoError as error:
+        return error, None
     return info, frames
+
+
+_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(_look)
+
+
+@ray.remote(num_returns=2, max_retries=0)
+def _decode_all(
+    refs: Sequence[VideoRef], max_px: int, decoder: DecoderName
+) -> tuple[Looks, list[np.ndarray | None]]:
+    started = time.perf_counter()
+    infos, frames = zip(*(_look(ref, max_px, decoder) for ref in refs), strict=True)
+    return Looks(list(infos), time.perf_counter() - started), list(frames)
 
 
 class Decoder:
@@ -30,7 +64,8 @@ class Decoder:
         self._decoder: DecoderName = decoder
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(tasks)
-        self._task: Any = _decode.options(num_cpus=cpus)
+        self._one = _decode_one.options(num_cpus=cpus)
+        self._all: Any = _decode_all.options(num_cpus=cpus)
 
     async def decode(self, ref: VideoRef) -> ray.ObjectRef:
         """A reference to the clean frames of `ref`, uint8 [T, H, W, 3], once they are there.
@@ -41,19 +76,31 @@ class Decoder:
 
     async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
         """Like `decode`, with what was looked at."""
+        found, frames = await self._run(self._one, ref, ref.path)
+        if isinstance(found, VideoError):
+            raise found
+        return found, frames
+
+    async def look_all(self, refs: Sequence[VideoRef]) -> tuple[Looks, ray.ObjectRef]:
+        """Several videos in one task, which costs less than a task each where they are short.
+
+        Returns what was looked at, and a reference to a list of their frames, None for a bad file. Raises
+        VideoError if the decoder crashed or passed the deadline of one video, without telling at which:
+        look at each by itself then.
+        """
+        return await self._run(self._all, refs, refs[0].path)
+
+    async def _run(self, task: Any, argument: Any, path: str) -> tuple[Any, ray.ObjectRef]:
+        """The first result of a task, once it is there, and a reference to the second."""
         async with self._slots:
-            info, frames = self._task.remote(ref, self._max_px, self._decoder)
+            found, frames = task.remote(argument, self._max_px, self._decoder)
             try:
-                return await within(info, self._timeout_s, f"decoding {ref.path}"), frames
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, VideoError):
-                    raise error.cause from None
-                raise
+                return await within(found, self._timeout_s, f"decoding {path}"), frames
             except ray.exceptions.WorkerCrashedError:
-                raise VideoError(ref.path, "the decoder crashed") from None
+                raise VideoError(path, "the decoder crashed") from None
             except DeadlineError:
-                ray.cancel(info, force=True)
-                raise VideoError(ref.path, f"not decoded within {self._timeout_s:g} s") from None
+                ray.cancel(found, force=True)
+                raise VideoError(path, f"not decoded within {self._timeout_s:g} s") from None
             except asyncio.CancelledError:
-                ray.cancel(info, force=True)
+                ray.cancel(found, force=True)
                 raise

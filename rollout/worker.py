@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +40,8 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """Totals since the worker's start; `busy_s` are seconds with at least one request running."""
+    """Totals since the worker's start; `busy_s` are seconds with at least one request running, `clock_s` is
+    the time of the answer by the worker's own clock, for rates between two of them."""
 
     worker_id: str
     version: int
@@ -48,6 +50,7 @@ class WorkerStats:
     cached_prompt_tokens: int
     completion_tokens: int
     busy_s: float
+    clock_s: float
 
 
 class RolloutWorker:
@@ -103,6 +106,25 @@ class RolloutWorker:
         )
         return [replace(group, worker_id=self._worker_id) for group in groups]
 
+    async def sample_all(
+        self, batch: Sequence[Sequence[SamplingRequest]], frames: Sequence[np.ndarray | None]
+    ) -> list[list[Group] | ValueError]:
+        """`sample` for several videos in one call, which costs less than a call each.
+
+        A video without requests has no groups and needs no frames. One that the engine refuses has the error
+        in the place of its groups.
+        """
+        calls = [
+            self.sample(requests, pixels) if pixels is not None else _nothing()
+            for requests, pixels in zip(batch, frames, strict=True)
+        ]
+        results: list[list[Group] | ValueError] = []
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, ValueError):
+                raise result
+            results.append(result)
+        return results
+
     async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
         """Take the weights of `version` out of the object store; returns the version now held.
 
@@ -135,6 +157,7 @@ class RolloutWorker:
             totals.cached_prompt_tokens,
             totals.completion_tokens,
             totals.busy_s,
+            time.monotonic(),
         )
 
     async def close(self) -> None:
@@ -161,6 +184,10 @@ class RolloutWorker:
         except EngineDead:
             asyncio.get_running_loop().call_later(EXIT_DELAY_S, os._exit, 1)
             raise
+
+
+async def _nothing() -> list[Group]:
+    return []
 
 
 def _frames_of(request: SamplingRequest, clean: np.ndarray) -> np.ndarray:

@@ -97,13 +97,13 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
         return 0, 0
 
     decoder = Decoder(max_px=448, timeout_s=3, tasks=1, cpus=1)
-    well = decoder._task
-    decoder._task = misbehave
+    well = decoder._one
+    decoder._one = misbehave
 
     async def run() -> None:
         with pytest.raises(VideoError, match=reason):
             await decoder.decode(VideoRef("bad", "/bad.mp4", 4))
-        decoder._task, decoder._timeout_s = well, 60
+        decoder._one, decoder._timeout_s = well, 60
         await decoder.decode(VideoRef("good", str(videos[0]), 4))
 
     started = time.monotonic()

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from data.demo.warm import warm_clips
 from data.frames import read_frames
 from data.manifest import read_manifest
+from data.model_view import ModelView, write_view
 from data.records import Video
-from learner.tiny_base.architecture import N_FRAMES
+from learner.tiny_base.architecture import FRAME_PX, N_FRAMES
 from learner.tiny_base.clips import Clips
 from learner.tiny_base.decoding import frame_stride
 from learner.tiny_base.evaluation import judge
@@ -40,6 +41,9 @@ WARM_CLIPS_FIRST_SEED = 1_000_000
 HELD_OUT_SPLITS = ("test", "ood")
 LOG_NAME = "make-base.jsonl"
 CEILING_NAME = "ceiling.json"
+VIEW = ModelView(
+    frames_per_video=N_FRAMES, max_frame_px=FRAME_PX, max_completion_tokens=32, max_model_tokens=512
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ def make_base(
     """Make the tiny base, its ceiling and its log.
 
     Args:
-        out: folder of the model; receives weights, processor, `make-base.jsonl` and `ceiling.json`.
+        out: folder of the model; receives weights, processor, `scoring.json`, `make-base.jsonl` and
+            `ceiling.json`.
         work: folder of intermediate results and checkpoints.
         manifest: the demo set's; its train split teaches the ceiling, test and ood are what figures are of.
         resume: go on from what `work` holds; without it everything there is made again.
@@ -97,6 +102,7 @@ def make_base(
     base_figures = _figures(model, processor, held_out, stages["base"])
     model.save_pretrained(out)
     processor.save_pretrained(out)
+    write_view(out, VIEW)
 
     train_clips = load_clips(videos, "train")
     if not _load(model, stages["ceiling"]):

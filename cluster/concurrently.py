@@ -1,0 +1,62 @@
+"""Many calls, a bounded number at once."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_END = object()
+
+
+async def concurrently(
+    items: Iterable[T] | AsyncIterable[T],
+    call: Callable[[T], Awaitable[R]],
+    limit: int,
+    weight: Callable[[T], int] = lambda item: 1,
+) -> AsyncGenerator[R, None]:
+    """Yields `await call(item)` for every item, in the order in which they are done.
+
+    Items of no more weight than `limit` in all are being worked on or waiting to be taken, so that memory
+    does not grow with their number. The first call that fails ends the others, and its error is raised.
+    Close the iterator (`contextlib.aclosing`) where it may be left early: that calls off what is running.
+    """
+    results: asyncio.Queue[Any] = asyncio.Queue()
+    room = asyncio.Semaphore(limit)
+
+    async def one(item: T) -> None:
+        await results.put((weight(item), await call(item)))
+
+    async def feed() -> None:
+        try:
+            async with asyncio.TaskGroup() as calls:
+                async for item in _each(items):
+                    for _ in range(weight(item)):
+                        await room.acquire()
+                    calls.create_task(one(item))
+        finally:
+            results.put_nowait(_END)
+
+    feeder = asyncio.create_task(feed())
+    try:
+        while (done := await results.get()) is not _END:
+            released, result = done
+            for _ in range(released):
+                room.release()
+            yield result
+        await feeder
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        feeder.cancel()
+        await asyncio.gather(feeder, return_exceptions=True)
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

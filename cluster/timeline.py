@@ -1,0 +1,79 @@
+"""The score of a long video over its time."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rewards.parser import HIGHEST, LOWEST
+
+_SHORTEST_REST = 0.5
+
+
+def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
+    """(start, end) of equal windows over a video, in seconds.
+
+    A rest of less than half a window belongs to the last one: a score of very few frames is not like the
+    others.
+
+    Raises:
+        ValueError: if `step_s` is not above 0.
+    """
+    if not step_s > 0:
+        raise ValueError(f"windows of {step_s:g} s: give a number above 0")
+    count = max(1, int(duration_s / step_s + 1 - _SHORTEST_REST))
+    starts = [step_s * number for number in range(count)]
+    return list(zip(starts, [*starts[1:], duration_s], strict=True))
+
+
+def plot_path(out: Path | None, video: str) -> Path:
+    """Beside the output, else named after the video in the folder of the command."""
+    return out.with_suffix(".png") if out is not None else Path(f"{Path(video).stem}-timeline.png")
+
+
+def plot_timeline(rows: Iterable[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw scores over time, with the spread of samples where there are any.
+
+    Args:
+        rows: of one video, one a window, in order (see `score_rows.row_of`); cells may be text.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    points = [
+        (
+            float(r["start_s"]),
+            float(r["end_s"]),
+            *map(_number, (r["score"], r["sample_mean"], r["sample_spread"])),
+        )
+        for r in rows
+    ]
+    figure, axis = plt.subplots(figsize=(10, 3.6), layout="constrained")
+    scored = [p for p in points if p[2] == p[2]]
+    axis.hlines(
+        [p[2] for p in scored], [p[0] for p in scored], [p[1] for p in scored], linewidth=2.5, label="greedy"
+    )
+    middles = [(start + end) / 2 for start, end, *_ in points]
+    if any(p[4] == p[4] for p in points):
+        means, spreads = [p[3] for p in points], [p[4] for p in points]
+        axis.errorbar(
+            middles, means, spreads, fmt="o", markersize=3, color="C1", capsize=2,
+            label="samples: mean, standard deviation",
+        )  # fmt: skip
+    missing = [m for m, p in zip(middles, points, strict=True) if p[2] != p[2]]
+    if missing:
+        axis.plot(missing, [LOWEST] * len(missing), "x", color="C3", clip_on=False, label="no score")
+    axis.set(title=title, xlabel="seconds", ylabel="score", ylim=(LOWEST, HIGHEST), xlim=_limits(points))
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _limits(points: Sequence[tuple[float, ...]]) -> tuple[float, float]:
+    return points[0][0], max(end for _, end, *_ in points)
+
+
+def _number(cell: Any) -> float:
+    return float("nan") if cell in (None, "") else float(cell)

@@ -1,0 +1,45 @@
+"""How a model wants to be shown a video and asked about it. Travels with the model, as `scoring.json`."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FILE_NAME = "scoring.json"
+
+
+class ModelViewError(ValueError):
+    """A `scoring.json` that cannot be used; names the file, the field and the cure."""
+
+
+class ModelView(BaseModel):
+    """What a model was trained on; other frames or sizes change its scores."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+    frames_per_video: int = Field(6, ge=1, le=256)
+    """Frames of a video: the middle frame of each of this many equal segments."""
+    max_frame_px: int = Field(448, ge=28)
+    """Frames whose longer side exceeds this are shrunk to it (never enlarged)."""
+    max_completion_tokens: int = Field(2048, ge=1)
+    """An answer longer than this is cut; it then has no score."""
+    max_model_tokens: int = Field(8192, ge=16)
+    """Prompt and answer together at most, in tokens."""
+    temperature: float = Field(1.0, gt=0)
+    """Temperature of sampled answers."""
+
+
+def write_view(model_folder: Path, view: ModelView) -> None:
+    (model_folder / FILE_NAME).write_text(view.model_dump_json(indent=2) + "\n")
+
+
+def read_view(model_folder: Path) -> ModelView | None:
+    """The view that came with a model, or None. Raises ModelViewError."""
+    path = model_folder / FILE_NAME
+    try:
+        return ModelView.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelViewError(f"{path}: {field}: {first['msg']}; correct it, or remove the file") from None
