@@ -19,6 +19,7 @@ from data.config import DataConfig
 from learner.config import LearnerConfig
 from rewards.config import RewardConfig
 from rollout.config import RolloutConfig
+from rollout.environment import uses_async_engine
 
 
 class ConfigError(ValueError):
@@ -84,7 +85,10 @@ class ClusterConfig(BaseModel):
     object_store_mb: int | None = Field(None, ge=80)
     """Size of the object store of a Ray that the run starts itself."""
     placement_timeout_s: float = Field(300.0, gt=0)
-    """Deadline of getting the resources for an actor."""
+    """Deadline of getting the resources for an actor; on a cluster that scales by itself also of starting
+    the nodes."""
+    autoscaling: bool = False
+    """The cluster starts nodes when they are asked for, so that what it lacks at the start is no error."""
     prefetch_videos: int = Field(32, ge=1)
     """Videos decoded ahead of sampling."""
     shutdown_timeout_s: float = Field(60.0, gt=0)
@@ -96,6 +100,8 @@ class MetricsConfig(BaseModel):
 
     tensorboard: bool = True
     """Write TensorBoard events into the run directory."""
+    prometheus: bool = True
+    """Hand the metrics to Ray's agent, where Prometheus finds them; without an agent they are dropped."""
 
 
 class RunConfig(BaseModel):
@@ -124,6 +130,11 @@ class RunConfig(BaseModel):
             raise ValueError(
                 "rollout.gpus_per_replica and learner.gpus_per_rank must both be 0 (CPU) or both be above 0: "
                 "weights travel over NCCL or over the object store, not from one to the other"
+            )
+        if self.rollout.in_flight in ("keep", "abort") and not uses_async_engine(self.rollout):
+            raise ValueError(
+                f"rollout.in_flight is '{self.rollout.in_flight}', but the in-process engine can only "
+                f"'finish': set rollout.engine to 'async', or leave rollout.in_flight at 'auto'"
             )
         if self.rollout.max_completion_tokens >= self.rollout.max_model_tokens:
             raise ValueError(
@@ -221,7 +232,7 @@ def load_config(preset: Path | None, overrides: list[str] | None = None) -> RunC
         except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
             raise ConfigError(f"{preset}: cannot be read: {error}") from None
     known = set(field_names(RunConfig))
-    for key in _leaf_keys(values):
+    for key in _leaf_keys(values, known):
         _require_known(key, known, f"{preset}: unknown setting '{key}'")
     arguments = list(overrides or [])
     for argument in arguments:
@@ -261,10 +272,11 @@ def field_names(model: type[BaseModel]) -> list[str]:
     return [name for name, _, _ in describe_fields(model)]
 
 
-def _leaf_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _leaf_keys(values: Mapping[str, Any], known: set[str], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the settings given; one that is a table itself is named as a whole."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaf_keys(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in known:
+            yield from _leaf_keys(value, known, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
 

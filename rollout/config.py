@@ -14,9 +14,17 @@ class RolloutConfig(BaseModel):
     """GPUs of one engine (tensor parallelism inside one node); 0 runs the engine on the CPU."""
     cpus_per_replica: float = Field(1.0, gt=0)
     """CPU cores that Ray reserves for one worker; on the CPU also the engine's threads."""
+    label_selector: dict[str, str] = {}
+    """Labels of the nodes that may run rollout workers, as Ray selects them: {"group": "rollout"},
+    {"ray.io/accelerator-type": "in(A100,H100)"}; empty takes any node."""
     engine: Literal["auto", "in_process", "async"] = "auto"
     """`in_process` steps the engine inside the actor (small machines), `async` runs vLLM's AsyncLLM with
     its engine process; `auto` takes `async` on GPUs."""
+    in_flight: Literal["auto", "keep", "finish", "abort"] = "auto"
+    """What becomes of requests that are running when new weights come. `keep`: they are prefilled again
+    under the new weights and go on; each token's version is recorded. `finish`: the engine waits until
+    they are done, and all engines wait for the slowest. `abort`: their groups begin anew.
+    `auto`: `keep` with AsyncLLM, and `finish` with the in-process engine, which can do nothing else."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature of training completions; the learner's logits are divided by it too."""
     max_completion_tokens: int = Field(2048, ge=1)
@@ -26,6 +34,10 @@ class RolloutConfig(BaseModel):
     seeded_requests: bool = True
     """Give each completion a seed of its own. Off is faster on engines that draw seeded requests one by
     one, and gives up that the same run asks for the same samples."""
+    exact: bool = False
+    """An answer is the same to the last bit whatever else the engine is asked: on GPUs by vLLM's
+    batch-invariant kernels (compute capability 9.0 or higher), on the CPU by one sequence at a time, each
+    from its first token. Slower on both."""
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
     """Share of a GPU's memory that an engine may take."""
     kv_cache_mb: int = Field(64, ge=8)

@@ -12,8 +12,8 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,8 @@ class Engine(ABC):
         """Load the model; the engine then holds version 0."""
 
     async def generate(self, request: SamplingRequest, frames: np.ndarray) -> Group:
-        """Sample one completion for each seed of `request`, all from the same policy version.
+        """Sample one completion for each seed of `request`, all begun at the same policy version. What
+        becomes of them when new weights come meanwhile is for `rollout.in_flight` to say.
 
         Args:
             request: whom to ask and how; temperature 0 decodes greedily.
@@ -118,7 +119,7 @@ class Engine(ABC):
             self._require_alive()
             version, started = self._version, time.perf_counter()
             prompt = {
-                "prompt": prompt_text(self._processor, len(frames)),
+                "prompt": prompt_text(self._processor, len(frames), request.question, request.ref.n_videos),
                 # vLLM hashes the pixels, so a perturbed copy's frames come out of the vision tower once.
                 "multi_modal_data": {"image": [Image.fromarray(frame) for frame in frames]},
             }
@@ -140,20 +141,16 @@ class Engine(ABC):
     async def load_weights(self, version: int, buckets: AsyncIterable[Mapping[str, np.ndarray]]) -> None:
         """Replace all weights by those of `buckets` (Hugging Face names) and forget what the old ones made.
 
-        Requests that are running finish first, on the old weights. Raises EngineDead if anything fails on
-        the way: the engine then holds neither the old weights nor the new.
+        Raises EngineDead if anything fails on the way: the engine then holds neither the old weights nor the
+        new.
         """
-        async with self._gate.drained():
-            self._require_alive()
-            with self._fatal(f"loading version {version}"):
-                await self._rpc("begin_weight_load")
-                async for bucket in buckets:
-                    await self._load_bucket(bucket)
-                missing = (await self._rpc("finish_weight_load"))[0]
-                if missing:
-                    raise ValueError(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
-                await self._reset_caches()
-            self._version = version
+        async with self._replacing_weights(version):
+            await self._rpc("begin_weight_load")
+            async for bucket in buckets:
+                await self._load_bucket(bucket)
+            missing = (await self._rpc("finish_weight_load"))[0]
+            if missing:
+                raise ValueError(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Join the sender's NCCL group. `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo,
@@ -167,13 +164,19 @@ class Engine(ABC):
     async def receive_weights(self, version: int, update_info: dict[str, Any]) -> None:
         """Like `load_weights`, out of the sender's NCCL broadcast. `update_info` holds the fields of vLLM's
         NCCLWeightTransferUpdateInfo: names, dtype_names and shapes, in the order of sending."""
-        async with self._gate.drained():
+        async with self._replacing_weights(version):
+            await self._rpc("start_weight_update")
+            await self._rpc("update_weights", update_info)
+            await self._rpc("finish_weight_update")
+
+    @asynccontextmanager
+    async def _replacing_weights(self, version: int) -> AsyncIterator[None]:
+        """Nothing is sampled inside; afterwards all caches are empty and the engine holds `version`."""
+        async with self._standstill():
             self._require_alive()
-            with self._fatal(f"receiving version {version}"):
-                await self._rpc("start_weight_update")
-                await self._rpc("update_weights", update_info)
-                await self._rpc("finish_weight_update")
-                await self._reset_caches()
+            with self._fatal(f"loading version {version}"):
+                yield
+                await self._adopt(version)
             self._version = version
 
     @abstractmethod
@@ -193,8 +196,17 @@ class Engine(ABC):
         """Hand one bucket to every vLLM worker."""
 
     @abstractmethod
-    async def _reset_caches(self) -> None:
-        """Drop prefix, multimodal and encoder caches: all hold what the old weights made."""
+    def _standstill(self) -> AbstractAsyncContextManager[None]:
+        """The engine computes nothing inside, and lets nothing new begin."""
+
+    @abstractmethod
+    async def _adopt(self, version: int) -> None:
+        """Tokens are `version`'s from here on. Drops the prefix, multimodal and encoder caches: all hold what
+        the old weights made."""
+
+    @abstractmethod
+    def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
+        """The policy version of each sampled token."""
 
     def _completion(self, output: RequestOutput, version: int, seed: int | None) -> Completion:
         sampled = output.outputs[0]
@@ -206,7 +218,7 @@ class Engine(ABC):
             logprobs=[row[id_].logprob for row, id_ in zip(sampled.logprobs, ids, strict=True)],
             text=self._processor.tokenizer.decode(ids, skip_special_tokens=True),
             finish_reason=sampled.finish_reason,
-            versions=[version] * len(ids),
+            versions=self._versions(output, version),
             seed=seed,
         )
 
@@ -261,6 +273,8 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         "logprobs_mode": "processed_logprobs",
         "logits_processors": ["rollout.token_mask:TokenMask"],
         "additional_config": {CONFIG_KEY: masked_token_ids},
+        # A prompt whose beginning is cached is computed in another shape, which moves its last bits.
+        "enable_prefix_caching": False if config.exact else None,
         "worker_extension_cls": "rollout.weights.WeightLoading",
         # The two halves of this cache, one in each process, rely on the order of messages; in one process
         # it spares the perturbed copy's frames their preprocessing.
@@ -282,6 +296,7 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         "kv_cache_memory_bytes": config.kv_cache_mb * 2**20,
         # A request that is prefilled in parts cannot have a seed of its own on the CPU.
         "enable_chunked_prefill": False,
+        "max_num_seqs": 1 if config.exact else config.max_concurrent_sequences,
     }
 
 

@@ -1,11 +1,20 @@
 """Which engine a configuration means, and what its process needs around it. Importable without vllm."""
 
+from typing import Literal
+
 from rollout.config import RolloutConfig
 
 
 def uses_async_engine(config: RolloutConfig) -> bool:
     """Whether the engine is vLLM's AsyncLLM, with processes of its own."""
     return config.engine == "async" or (config.engine == "auto" and config.gpus_per_replica > 0)
+
+
+def in_flight(config: RolloutConfig) -> Literal["keep", "finish", "abort"]:
+    """What `rollout.in_flight` comes to for the engine that `config` means."""
+    if config.in_flight != "auto":
+        return config.in_flight
+    return "keep" if uses_async_engine(config) else "finish"
 
 
 def engine_environment(config: RolloutConfig, model_is_local: bool) -> dict[str, str]:
@@ -22,6 +31,8 @@ def engine_environment(config: RolloutConfig, model_is_local: bool) -> dict[str,
             "OMP_NUM_THREADS": str(max(1, int(config.cpus_per_replica))),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # pinned engines would share cores on a small machine
         }
+    elif config.exact:
+        environment["VLLM_BATCH_INVARIANT"] = "1"
     if model_is_local:
         environment["HF_HUB_OFFLINE"] = "1"
     return environment

@@ -1,8 +1,8 @@
 """An elastic set of rollout workers: placement, routing, health, replacement.
 
 A worker is healthy once `on_join` has given it the current weights. Work goes to the healthy worker with the
-least outstanding tokens. A worker that dies, or lets a deadline pass, is killed, its work is started again
-elsewhere, and another is started in its place.
+least outstanding tokens, as soon as one has room (rollout/router.py). A worker that dies, or lets a deadline
+pass, is killed, its work is started again elsewhere, and another is started in its place.
 
 The lock `_membership` keeps joining and handing out weights apart: a newcomer either joins before a hand-out
 and takes part in it, or joins after it and gets the new weights from `on_join`. It never becomes healthy with
@@ -24,6 +24,7 @@ from data.records import Group, SamplingRequest
 from rollout.config import RolloutConfig
 from rollout.errors import EngineDead, FleetExhausted, RolloutFailed
 from rollout.placement import Placement, place
+from rollout.router import Router
 from rollout.worker import RolloutWorker, WorkerInfo, WorkerStats
 
 __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]
@@ -42,8 +43,19 @@ class _Member:
     placement: Placement
     healthy: bool = False
     leaving: bool = False
-    outstanding_tokens: int = 0
+    running: int = 0
     info: WorkerInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker from outside. `state` is starting, healthy or leaving."""
+
+    worker_id: str
+    state: str
+    node: str
+    pid: int | None
+    outstanding_tokens: int
 
 
 class _Lost(Exception):
@@ -86,7 +98,10 @@ class RolloutFleet:
         self._on_fault = on_fault
         self._worker_class = worker_class
         self._members: dict[str, _Member] = {}
+        self._router: Router[_Member] = Router(config.max_concurrent_sequences * config.max_completion_tokens)
         self._numbers = itertools.count()
+        self._replicas = 0
+        self._resizing = asyncio.Lock()
         self._membership = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._background: set[asyncio.Task[None]] = set()
@@ -104,25 +119,61 @@ class RolloutFleet:
         return [m.info for m in self._members.values() if m.healthy and m.info is not None]
 
     @property
+    def outstanding_tokens(self) -> dict[str, int]:
+        """Tokens that each healthy worker is asked for and has not answered, by its id."""
+        return {m.worker_id: self._router.outstanding(m) for m in self._members.values() if m.healthy}
+
+    @property
+    def waiting(self) -> int:
+        """Calls of `sample` and `sample_all` that no worker has room for."""
+        return self._router.waiting
+
+    def overview(self) -> list[WorkerStatus]:
+        """All workers, those that start or leave among them."""
+        return [
+            WorkerStatus(
+                m.worker_id,
+                "healthy" if m.healthy else "leaving" if m.leaving else "starting",
+                m.info.node if m.info else "",
+                m.info.pid if m.info else None,
+                self._router.outstanding(m),
+            )
+            for m in self._members.values()
+        ]
+
+    @property
     def restarts(self) -> int:
         """Workers replaced so far."""
         return self._restarts
 
     async def start(self, replicas: int) -> None:
         """Start `replicas` workers side by side; the first that cannot be started ends the attempt."""
-        await together(self._launch() for _ in range(replicas))
+        await self.resize(replicas)
 
-    async def add(self) -> str:
-        """Start one more worker; returns its id once it is healthy."""
-        return (await self._launch()).worker_id
+    async def resize(self, replicas: int) -> None:
+        """Start or end workers until there are `replicas`, while the others go on.
+
+        Those with the least to do leave, and finish it first. Raises what kept a new one from starting, with
+        as many workers as before.
+        """
+        async with self._resizing:
+            missing = replicas - self._replicas
+            if missing > 0:
+                await together(self._launch() for _ in range(missing))
+            else:
+                staying = [m for m in self._members.values() if m.healthy]
+                leaving = sorted(staying, key=self._router.outstanding)[:-missing] if missing else []
+                self._replicas -= len(leaving)
+                await asyncio.gather(*(self.remove(m.worker_id) for m in leaving))
+            self._replicas = max(self._replicas, replicas)
 
     async def remove(self, worker_id: str) -> None:
         """Give a worker no more work, let it finish what it has, and end it."""
         member = self._members[worker_id]
+        member.healthy, member.leaving = False, True
+        self._router.leave(member)
         async with self._changed:
-            member.healthy, member.leaving = False, True
-            self._changed.notify_all()
-            done = self._changed.wait_for(lambda: member.outstanding_tokens == 0)
+            done = self._changed.wait_for(lambda: not member.running)
             try:
                 await within(done, self._config.group_timeout_s, f"{worker_id}: finishing its work")
             except DeadlineError as error:
@@ -144,25 +195,47 @@ class RolloutFleet:
             RolloutFailed: if the request cannot be served, or workers died of it again and again.
             FleetExhausted: if there is no worker left to ask.
         """
+        return await self._ask_any("sample", requests, frames, cost_tokens, requests[0].ref.path)
+
+    async def sample_all(
+        self, batch: Sequence[Sequence[SamplingRequest]], frames: ray.ObjectRef, cost_tokens: int
+    ) -> list[list[Group] | ValueError]:
+        """The groups of several videos, sampled by one worker in one call.
+
+        Args:
+            batch: the requests of each video; none for one that is left out.
+            frames: reference to a list of the clean frames of each, or None.
+            cost_tokens: about how many tokens this will be in all.
+        Returns:
+            The groups of each video, or why its requests cannot be served.
+        Raises:
+            RolloutFailed, FleetExhausted: as `sample`, for all of them.
+        """
+        first = next(requests[0].ref.path for requests in batch if requests)
+        return await self._ask_any("sample_all", batch, frames, cost_tokens, first)
+
+    async def _ask_any(
+        self, method: str, requests: Any, frames: ray.ObjectRef, cost_tokens: int, path: str
+    ) -> Any:
         for attempt in itertools.count(1):
-            member = await self._least_loaded()
-            member.outstanding_tokens += cost_tokens
+            member = await self._acquire(cost_tokens)
+            member.running += 1
             try:
                 return await self._ask(
-                    member, "sample", requests, frames, timeout_s=self._config.group_timeout_s
+                    member, method, requests, frames, timeout_s=self._config.group_timeout_s
                 )
             except _Lost as error:
                 self._give_up(member, error)
                 if attempt > self._config.max_retries:
-                    ref = requests[0].ref
                     raise RolloutFailed(
-                        f"{ref.path}: given up after {attempt} attempts (rollout.max_retries); "
+                        f"{path}: given up after {attempt} attempts (rollout.max_retries); "
                         f"the last one: {error}"
                     ) from error
             except (ray.exceptions.RayError, ValueError) as error:
-                raise RolloutFailed(f"{requests[0].ref.path}: {_cause(error)}") from error
+                raise RolloutFailed(f"{path}: {_cause(error)}") from error
             finally:
-                member.outstanding_tokens -= cost_tokens
+                member.running -= 1
+                self._router.release(member, cost_tokens)
                 async with self._changed:
                     self._changed.notify_all()
         raise AssertionError("unreachable")
@@ -208,8 +281,20 @@ class RolloutFleet:
             raise RolloutFailed(str(error)) from error
 
     async def stats(self, timeout_s: float = 30.0) -> list[WorkerStats]:
-        """Totals of every healthy worker since its start."""
-        return list((await self.each_healthy("stats", timeout_s=timeout_s)).values())
+        """Totals of every healthy worker since its start; waits for nothing else that goes on.
+
+        A worker that died or does not answer in time is left out, and stays: its work has its own deadline.
+        """
+        members = [member for member in self._members.values() if member.healthy]
+        calls = [self._ask(member, "stats", timeout_s=timeout_s) for member in members]
+        found = []
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(answer, _Lost):
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            found.append(answer)
+        return found
 
     async def close(self) -> None:
         """End every worker, healthy or starting; none of their processes or placements is left."""
@@ -234,8 +319,7 @@ class RolloutFleet:
         except BaseException:
             await self._end(member)
             raise
-        async with self._changed:
-            self._changed.notify_all()
+        self._router.join(member)
         logger.info("%s started on %s", worker_id, member.info and member.info.node)
         return member
 
@@ -247,21 +331,21 @@ class RolloutFleet:
             worker_id, *self._worker_arguments, seed, self._trust_remote_code
         )
 
-    async def _least_loaded(self) -> _Member:
-        """The healthy worker with the least outstanding tokens, as soon as there is a healthy one."""
-
-        def ready() -> bool:
-            return self._failure is not None or bool(self.healthy)
-
-        deadline_s = self._placement_timeout_s + self._config.start_timeout_s + self._config.sync_timeout_s
-        async with self._changed:
-            try:
-                await within(self._changed.wait_for(ready), deadline_s, "a healthy rollout worker")
-            except DeadlineError as error:
-                raise FleetExhausted(str(error)) from error
+    async def _acquire(self, cost_tokens: int) -> _Member:
+        """The worker to ask, once one has room. As long as there are workers, each of their calls has a
+        deadline, so that room will come; without any, this waits for the time that a new one may take."""
         self._raise_failure()
-        candidates = (member for member in self._members.values() if member.healthy)
-        return min(candidates, key=lambda member: member.outstanding_tokens)
+        deadline_s = self._placement_timeout_s + self._config.start_timeout_s + self._config.sync_timeout_s
+        acquiring = asyncio.ensure_future(self._router.acquire(cost_tokens))
+        try:
+            while not (await asyncio.wait([acquiring], timeout=deadline_s))[0]:
+                if not len(self._router):
+                    raise FleetExhausted(f"there was no healthy rollout worker for {deadline_s:g} s")
+        except BaseException:
+            if not acquiring.cancel() and acquiring.exception() is None:
+                self._router.release(acquiring.result(), cost_tokens)
+            raise
+        return acquiring.result()
 
     async def _ask(self, member: _Member, method: str, *args: Any, timeout_s: float) -> Any:
         """Call an actor's method. Raises _Lost if the worker is of no more use, else the method's error."""
@@ -282,6 +366,7 @@ class RolloutFleet:
         if self._members.pop(member.worker_id, None) is None:
             return  # another of its calls has already found out
         member.healthy = False
+        self._router.leave(member)
         if member.leaving:
             self._in_background(member.placement.end(member.actor))
             return
@@ -289,7 +374,7 @@ class RolloutFleet:
         logger.warning("replacing %s (%d so far): %s", member.worker_id, self._restarts, reason)
         self._on_fault(member.worker_id, f"{reason}; it is replaced")
         if self._restarts > self._config.max_worker_restarts:
-            self._failure = FleetExhausted(
+            self._exhaust(
                 f"{self._restarts} rollout workers had to be replaced, more than rollout.max_worker_restarts "
                 f"({self._config.max_worker_restarts}); the last one: {reason}"
             )
@@ -310,21 +395,22 @@ class RolloutFleet:
                 self._restarts += 1
                 logger.warning("a replacement of %s could not be started: %s", lost.worker_id, _cause(error))
                 if self._restarts > self._config.max_worker_restarts:
-                    self._failure = FleetExhausted(
-                        f"replacements of {lost.worker_id} could not be started: {_cause(error)}"
-                    )
-        async with self._changed:
-            self._changed.notify_all()
+                    self._exhaust(f"replacements of {lost.worker_id} could not be started: {_cause(error)}")
 
     async def _end(self, member: _Member) -> None:
         """End a worker's engine, then its process, and free its place."""
         member.healthy = False
+        self._router.leave(member)
         try:
             await self._ask(member, "close", timeout_s=CLOSE_TIMEOUT_S)
         except (_Lost, ray.exceptions.RayError) as error:
             logger.warning("%s is ended by force: %s", member.worker_id, error)
         self._members.pop(member.worker_id, None)
         await member.placement.end(member.actor)
+
+    def _exhaust(self, reason: str) -> None:
+        self._failure = FleetExhausted(reason)
+        self._router.fail(self._failure)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -13,6 +13,8 @@ class DrainGate:
         ...
     async with gate.drained():   # alone: waits for those inside to leave, holds newcomers back
         ...
+    async with gate.closed():    # holds newcomers back; those inside stay there
+        ...
     """
 
     def __init__(self) -> None:
@@ -29,10 +31,14 @@ class DrainGate:
         running = time.perf_counter() - self._busy_since if self._inside else 0.0
         return self._busy_s + running
 
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[None]:
+    async def opened(self) -> None:
+        """Wait until nobody holds newcomers back."""
         while not self._open.is_set():
             await self._open.wait()
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        await self.opened()
         if self._inside == 0:
             self._busy_since = time.perf_counter()
         self._inside += 1
@@ -46,12 +52,16 @@ class DrainGate:
                 self._empty.set()
 
     @asynccontextmanager
-    async def drained(self) -> AsyncIterator[None]:
-        while not self._open.is_set():
-            await self._open.wait()
+    async def closed(self) -> AsyncIterator[None]:
+        await self.opened()
         self._open.clear()
         try:
-            await self._empty.wait()
             yield
         finally:
             self._open.set()
+
+    @asynccontextmanager
+    async def drained(self) -> AsyncIterator[None]:
+        async with self.closed():
+            await self._empty.wait()
+            yield

@@ -4,6 +4,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +81,13 @@ class InProcessEngine(Engine):
     async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
         await self._rpc("load_weight_bucket", bucket)
 
-    async def _reset_caches(self) -> None:
+    def _standstill(self) -> AbstractAsyncContextManager[None]:
+        return self._gate.drained()
+
+    def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
+        return [began_at] * len(output.outputs[0].token_ids)
+
+    async def _adopt(self, version: int) -> None:
         def reset(engine: LLMEngine) -> None:
             if not engine.reset_prefix_cache():
                 raise RuntimeError("the prefix cache could not be reset: blocks are still in use")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from data.deadline import DeadlineError, within
+from data.labels import matches, on_nodes
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
 from rollout.errors import PlacementError
@@ -54,15 +56,24 @@ class Placement:
         remove_placement_group(self.group)
 
 
-async def place(config: RolloutConfig, timeout_s: float, worker_id: str) -> Placement:
+async def place(config: RolloutConfig, timeout_s: float, worker_id: str, number: int = 0) -> Placement:
     """Reserve the resources of one worker on one node.
+
+    Workers go round the nodes by their `number`: groups of one bundle each know nothing of one another, and
+    left to itself Ray fills one node first. A node that is full or gone is passed over.
 
     Raises PlacementError if the cluster has not granted them within `timeout_s`.
     """
     bundle = {"CPU": config.cpus_per_replica}
     if config.gpus_per_replica:
         bundle["GPU"] = float(config.gpus_per_replica)
-    group = placement_group([bundle], strategy="STRICT_PACK", name=worker_id)
+    nodes = nodes_for(bundle, config.label_selector, ray.nodes())
+    group = placement_group(
+        [bundle],
+        strategy="STRICT_PACK",
+        bundle_label_selector=[config.label_selector] if config.label_selector else None,
+        _soft_target_node_id=nodes[number % len(nodes)] if nodes else None,
+    )
     try:
         # `wait` blocks, and costs no worker process, as `ready` would.
         granted = await asyncio.to_thread(group.wait, timeout_s)
@@ -72,11 +83,31 @@ async def place(config: RolloutConfig, timeout_s: float, worker_id: str) -> Plac
     if not granted:
         remove_placement_group(group)
         raise PlacementError(
-            f"{worker_id}: no node had {_words(bundle)} free within {timeout_s:g} s "
-            f"(rollout.cpus_per_replica, rollout.gpus_per_replica); the cluster has "
+            f"{worker_id}: no node had {_words(bundle)} free{on_nodes(config.label_selector)} within "
+            f"{timeout_s:g} s (rollout.cpus_per_replica, rollout.gpus_per_replica); the cluster has "
             f"{_words(ray.cluster_resources())}, of which {_words(ray.available_resources())} are free"
         )
     return Placement(worker_id, group, config)
+
+
+def nodes_for(
+    bundle: Mapping[str, float], selector: Mapping[str, str], nodes: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """Ids of the living nodes that are large enough for `bundle` and labelled as `selector` asks, the largest
+    first.
+
+    Args:
+        nodes: as `ray.nodes()` describes them.
+    """
+    suitable = [
+        node
+        for node in nodes
+        if node["Alive"]
+        and matches(selector, node["Labels"])
+        and all(node["Resources"].get(kind, 0.0) >= amount for kind, amount in bundle.items())
+    ]
+    suitable.sort(key=lambda node: ([-node["Resources"].get(kind, 0.0) for kind in bundle], node["NodeID"]))
+    return [node["NodeID"] for node in suitable]
 
 
 def _words(resources: dict[str, float]) -> str:
