@@ -6,10 +6,13 @@
 FROM python:3.11.14-slim-bookworm
 
 # g++: Triton and DeepSpeed compile small host-side files at run time. wget: KubeRay's probes call it.
+# openssh-client, rsync: `ray up` and its autoscaler on the head reach other nodes with them.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         g++=4:12.2.0-3 \
         libnuma1=2.0.16-1 \
+        openssh-client=1:9.2p1-* \
+        rsync=3.2.7-* \
         tini=0.19.0-1+b3 \
         wget=1.21.3-1+deb12u1 \
     && rm -rf /var/lib/apt/lists/*

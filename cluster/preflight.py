@@ -7,6 +7,7 @@ from pathlib import Path
 import ray
 
 from cluster.config import ConfigError, DerivedSizes, RunConfig, derive_sizes
+from cluster.placement import PlacementPlan, demands, describe_nodes, plan_placement
 from cluster.run_dir import RunDirectory
 from cluster.session import in_submitted_job
 from data.manifest import read_manifest
@@ -98,8 +99,14 @@ def check_run_dir(run: RunDirectory, resume: bool) -> None:
         raise ConfigError(f"{run.path} already holds a run: add --resume to go on, or name another --run_dir")
 
 
-def check_resources(sizes: DerivedSizes, config: RunConfig) -> None:
-    """Compare what the run asks for with what the cluster has. Raises ConfigError with both figures."""
+def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:
+    """Compare what the run asks for with what the cluster has; returns which nodes will do what.
+
+    Raises ConfigError with both figures, unless the cluster may still add nodes (cluster.autoscaling).
+    """
+    plan = plan_placement(describe_nodes(ray.nodes()), *demands(config))
+    if config.cluster.autoscaling:
+        return plan
     have = ray.cluster_resources()
     gpus, cpus = int(have.get("GPU", 0)), have.get("CPU", 0.0)
     needed = sizes.learner_gpus + sizes.rollout_gpus
@@ -115,6 +122,9 @@ def check_resources(sizes: DerivedSizes, config: RunConfig) -> None:
             f"needs {sizes.cpus:g} CPUs (learner.cpus_per_rank, rollout.cpus_per_replica, "
             f"rewards.cpus_per_actor), the cluster has {cpus:g}. Lower them, or add nodes"
         )
+    if plan.missing:
+        raise ConfigError("\n".join(plan.missing))
+    return plan
 
 
 def _check_model(config: RunConfig) -> None:

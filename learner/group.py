@@ -14,6 +14,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from data.deadline import DeadlineError, within
+from data.labels import on_nodes
 from learner.balance import spread
 from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank
@@ -171,7 +172,11 @@ class LearnerGroup:
         bundle = {"CPU": config.cpus_per_rank}
         if config.gpus_per_rank:
             bundle["GPU"] = float(config.gpus_per_rank)
-        self._placement = placement_group([dict(bundle) for _ in range(config.ranks)], strategy="PACK")
+        self._placement = placement_group(
+            [dict(bundle) for _ in range(config.ranks)],
+            strategy="PACK",
+            bundle_label_selector=[config.label_selector] * config.ranks if config.label_selector else None,
+        )
         try:
             await within(self._placement.ready(), self._placement_timeout_s, "learner placement")
         except DeadlineError:
@@ -179,8 +184,8 @@ class LearnerGroup:
             whole = {k: v for k, v in ray.cluster_resources().items() if k in bundle}
             raise LearnerFailed(
                 f"no room for the learner after {self._placement_timeout_s:.0f} s: it asks for "
-                f"{config.ranks} x {bundle}, the cluster has {whole}, of which free {free}; "
-                "lower learner.ranks or learner.cpus_per_rank, or add nodes"
+                f"{config.ranks} x {bundle}{on_nodes(config.label_selector)}, the cluster has {whole}, "
+                f"of which free {free}; lower learner.ranks or learner.cpus_per_rank, or add nodes"
             ) from None
         # Ray's own annotations leave this option out.
         actor: Any = ray.remote(concurrency_groups=CONCURRENCY)(LearnerRank)  # type: ignore[call-overload]

@@ -1,0 +1,203 @@
+"""GPU memory that a run takes, worked out before anything is rented. Pure; docs/memory.md does it by hand.
+
+Two kinds of GPU: a learner rank (ZeRO-3 shards in bfloat16 with float32 master weights) and a rollout replica
+(vLLM). Sizes that depend on the answers are taken at the largest that the settings allow. GB are 1e9 bytes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.architecture import Architecture
+from cluster.config import RunConfig
+
+GPU_SIZES_GB = (80, 48, 24)
+
+# DeepSpeed's defaults, in parameters (deepspeed/runtime/zero/config.py).
+LIVE_PARAMETERS = 1e9
+REDUCE_BUCKET = 5e8
+OPTIMIZER_SUB_GROUP = 1e9
+
+PROMPT_TEXT_TOKENS = 200
+FRAME_MARKER_TOKENS = 8
+LOGIT_BYTES = 20
+"""Of one position and word: logits, masked logits, log-probs, probabilities and a gradient, float32 each."""
+CONTEXT_GB = 2.0
+"""CUDA context, NCCL channels and library workspaces of one process."""
+CUDA_GRAPHS_GB = 1.0
+SLACK = 0.05
+"""Share of what PyTorch's allocator holds that fragmentation makes unusable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One item of a budget; `how` is its formula in words."""
+
+    name: str
+    gb: float
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerBudget:
+    """`held` is there all the time; of `phases`, which follow one another, the largest counts."""
+
+    held: list[Line]
+    phases: list[Line]
+
+    @property
+    def total_gb(self) -> float:
+        in_allocator = sum(line.gb for line in self.held) + max(line.gb for line in self.phases)
+        return in_allocator * (1 + SLACK) + CONTEXT_GB
+
+    def fits(self, gpu_gb: float) -> bool:
+        return self.total_gb <= gpu_gb
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutBudget:
+    """`held` is taken out of vLLM's share of the GPU, `outside` comes on top; what is left is KV cache."""
+
+    held: list[Line]
+    outside: list[Line]
+    utilization: float
+    kv_bytes_per_token: float
+    longest_tokens: int
+
+    def kv_gb(self, gpu_gb: float) -> float:
+        return self.utilization * gpu_gb - sum(line.gb for line in self.held)
+
+    def sequences(self, gpu_gb: float) -> float:
+        """Sequences of the largest length that the KV cache holds at once."""
+        return max(0.0, self.kv_gb(gpu_gb)) * 1e9 / (self.kv_bytes_per_token * self.longest_tokens)
+
+    def fits(self, gpu_gb: float) -> bool:
+        """vLLM starts if one sequence of the largest length fits."""
+        spare_gb = (1 - self.utilization) * gpu_gb
+        return self.sequences(gpu_gb) >= 1 and sum(line.gb for line in self.outside) <= spare_gb
+
+
+def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
+    """Of one learner rank. A configuration for the CPU is planned as if on GPUs."""
+    learner = config.learner
+    total = model.parameters
+    trained = total - (0 if learner.train_vision else model.vision.parameters)
+    shard, ranks = trained / learner.ranks, learner.ranks
+    held = [
+        Line("parameters", 2 * total / ranks / 1e9, "2 bytes a parameter, over the ranks"),
+        Line("gradients", 4 * shard / 1e9, "4 bytes a trained parameter, over the ranks"),
+        Line("optimizer", 12 * shard / 1e9, "float32 weights and AdamW's two moments, over the ranks"),
+    ]
+    if learner.kl_coefficient > 0:
+        held.append(Line("reference policy", 2 * total / ranks / 1e9, "2 bytes a parameter, over the ranks"))
+    gathered = min(LIVE_PARAMETERS, total)
+    held += [
+        Line("gathered parameters", 2 * gathered / 1e9, "DeepSpeed's, 2 bytes of 1e9 at most"),
+        Line("reduce bucket", 6 * REDUCE_BUCKET / 1e9, "DeepSpeed's, 5e8 gradients, and in float32"),
+    ]
+    step = 8 * min(OPTIMIZER_SUB_GROUP, shard) / 1e9
+    return LearnerBudget(
+        held,
+        phases=[
+            Line("activations", activations_gb(config, model), "of one micro-batch, the largest possible"),
+            Line("optimizer step", step, "gradient and temporary, 4 bytes each, of 1e9 at most"),
+            Line("sending weights", 4 * learner.bucket_mb * 2**20 / 1e9, "rank 0: bucket, clone, 2 buffers"),
+        ],
+    )
+
+
+def activations_gb(config: RunConfig, model: Architecture) -> float:
+    """Of one micro-batch of `learner.micro_batch_tokens`, vision tower and log-probs included.
+
+    With checkpointing every layer keeps its input and one layer at a time its inner tensors, else all do.
+    Twice the inner tensors: those kept for the backward pass, and the gradients that flow through them.
+    """
+    learner, text, vision = config.learner, model.text, model.vision
+    prompt = _prompt_tokens(config, model)
+    tokens = max(learner.micro_batch_tokens, prompt + config.rollout.max_completion_tokens)
+    rows = max(1, tokens // prompt)
+    patches = rows * config.data.frames_per_video * vision.patches(config.data.max_frame_px)
+    queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
+    # Tensors of 2 bytes: two norms (a float32 copy counts twice) and two residuals; queries, keys and values,
+    # rotated, and attention's output; gate, its activation, up, and their product.
+    text_layer = 2 * tokens * (8 * text.hidden + 4 * queries + 4 * keys + 4 * text.mlp)
+    vision_layer = 2 * patches * (12 * vision.hidden + 2 * vision.mlp)
+    text_inputs = 2 * tokens * text.hidden * (text.layers + 2)
+    vision_inputs = 2 * patches * vision.hidden * vision.layers if learner.train_vision else 0
+    row = prompt + config.schedule.completions_per_video * config.rollout.max_completion_tokens
+    pairs = min(row, tokens) ** 2
+    mask = 3 * pairs  # bool, and bfloat16 as the attention kernel wants it
+    if learner.attention == "eager":
+        mask += 6 * pairs * text.heads  # scores in bfloat16, their softmax in float32
+    logprobs = LOGIT_BYTES * learner.logprob_chunk_tokens * text.vocabulary
+    if learner.gradient_checkpointing:
+        kept = text_inputs + vision_inputs + max(2 * text_layer, 2 * vision_layer, logprobs)
+    else:
+        kept = text.layers * text_layer + vision.layers * vision_layer * learner.train_vision
+        kept += max(text_layer, logprobs)
+    return (kept + mask) / 1e9
+
+
+def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
+    """Of each GPU of one rollout replica, whose tensors are cut over `rollout.gpus_per_replica`."""
+    rollout, text, vision = config.rollout, model.text, model.vision
+    gpus = max(1, rollout.gpus_per_replica)
+    step_tokens = max(rollout.max_batched_tokens, rollout.max_model_tokens)
+    frames = step_tokens // vision.tokens(config.data.max_frame_px)
+    patches = frames * vision.patches(config.data.max_frame_px)
+    text_step = 2 * step_tokens * (6 * text.hidden + 3 * text.mlp / gpus)
+    vision_step = 2 * patches * (8 * vision.hidden + 2 * vision.mlp / gpus)
+    sampling = LOGIT_BYTES * rollout.max_concurrent_sequences * text.vocabulary
+    return RolloutBudget(
+        held=[
+            Line("parameters", 2 * model.parameters / gpus / 1e9, "2 bytes a parameter, over the GPUs"),
+            Line(
+                "activations",
+                max(text_step, vision_step, sampling) / 1e9,
+                f"the largest of {step_tokens} tokens, their {frames} frames, and sampling",
+            ),
+            Line("context", CONTEXT_GB, "CUDA context, NCCL, library workspaces"),
+        ],
+        outside=[
+            Line("CUDA graphs", CUDA_GRAPHS_GB, "of the decoding batch sizes"),
+            Line(
+                "weight transfer",
+                2 * config.learner.bucket_mb * 2**20 / 1e9,
+                "2 buffers of learner.bucket_mb",
+            ),
+        ],
+        utilization=rollout.gpu_memory_utilization,
+        kv_bytes_per_token=text.kv_bytes_per_token / min(gpus, text.kv_heads),
+        longest_tokens=rollout.max_model_tokens,
+    )
+
+
+def learner_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
+    """The overrides, cheapest first, under which a rank fits into `gpu_gb`; None if no such are known."""
+    learner = config.learner
+    for ranks in (learner.ranks * factor for factor in (1, 2, 4, 8)):
+        for tokens in (learner.micro_batch_tokens // part for part in (1, 2, 4)):
+            change = {"ranks": ranks, "micro_batch_tokens": tokens, "gradient_checkpointing": True}
+            changed = config.model_copy(update={"learner": learner.model_copy(update=change)})
+            if learner_budget(changed, model).fits(gpu_gb):
+                return _overrides("learner", change, learner.model_dump())
+    return None
+
+
+def rollout_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
+    """The overrides under which a replica fits into GPUs of `gpu_gb`; None if no such are known."""
+    rollout = config.rollout
+    for gpus in (n for n in (1, 2, 4, 8) if n >= rollout.gpus_per_replica and model.text.heads % n == 0):
+        change = {"gpus_per_replica": gpus}
+        changed = config.model_copy(update={"rollout": rollout.model_copy(update=change)})
+        if rollout_budget(changed, model).fits(gpu_gb):
+            return _overrides("rollout", change, rollout.model_dump())
+    return None
+
+
+def _overrides(section: str, change: dict[str, Any], current: dict[str, Any]) -> str:
+    return " ".join(f"--{section}.{key}={value}" for key, value in change.items() if value != current[key])
+
+
+def _prompt_tokens(config: RunConfig, model: Architecture) -> int:
+    each = model.vision.tokens(config.data.max_frame_px) + FRAME_MARKER_TOKENS
+    return config.data.frames_per_video * each + PROMPT_TEXT_TOKENS

@@ -1,0 +1,81 @@
+"""Ending a run from another process: `launch.py stop`."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from cluster.actor import ANSWER_TIMEOUT_S
+from cluster.reach import ask_run
+from cluster.run_dir import RunDirectory
+from cluster.whereabouts import AUTH_MODE, NOTE, Whereabouts
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: `checkpoint_version` of the newest checkpoint (None without one), after `updates`."""
+
+    run_dir: Path
+    updates: int
+    checkpoint_version: int | None
+    finished: bool
+
+    @property
+    def outcome(self) -> str:
+        """What is left of it and how to go on, in words."""
+        if self.finished:
+            return f"it had finished; its model is in {self.run_dir / 'final'}"
+        if self.checkpoint_version is None:
+            return f"{self.run_dir} holds no checkpoint"
+        lost = self.updates - self.checkpoint_version
+        return (
+            f"a checkpoint holds {f'all but the last {lost}' if lost else 'all'} of them. "
+            f"Go on with: launch.py train --resume --run_dir={self.run_dir}"
+        )
+
+
+@contextlib.contextmanager
+def findable(run: RunDirectory, run_name: str) -> Iterator[None]:
+    """Note in the run directory where the run is going on, for as long as it does."""
+    address = ray.get_runtime_context().gcs_address
+    Whereabouts(run_name, address, os.environ.get(AUTH_MODE)).write(run.path)
+    try:
+        yield
+    finally:
+        (run.path / NOTE).unlink(missing_ok=True)
+
+
+def stop_run(run: Whereabouts, timeout_s: float) -> Ended:
+    """Ask a run to end after the update in progress, with a checkpoint, and wait until it has.
+
+    The disappearance of its note says that it has, wherever the folder is seen.
+
+    Raises:
+        ConfigError: if no such run is going on.
+        TimeoutError: if it is not over in time; it still ends by itself.
+    """
+    folder: Path = ask_run(run, "stop", timeout_s=ANSWER_TIMEOUT_S)
+    deadline = time.monotonic() + timeout_s
+    while (folder / NOTE).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"{folder}: not over after {timeout_s:g} s; it ends by itself after the update in progress"
+            )
+        time.sleep(POLL_S)
+    return _how_it_ended(RunDirectory(folder))
+
+
+def _how_it_ended(run: RunDirectory) -> Ended:
+    newest = run.newest_checkpoint()
+    return Ended(
+        run.path,
+        updates=sum(1 for _ in run.read_lines("metrics")),
+        checkpoint_version=None if newest is None else int(newest.name.removeprefix("v")),
+        finished=(run.path / "summary.json").exists() or run.final.exists(),
+    )

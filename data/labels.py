@@ -1,0 +1,27 @@
+"""Ray's label selectors, as far as they have to be read before Ray does. Pure.
+
+A selector names labels that a node must have: `{"group": "rollout"}`, or with an operator before the value,
+`"!spot"`, `"in(A100,H100)"`, `"!in(us-east,us-west)"`. A node without the label meets the negative forms.
+"""
+
+from collections.abc import Mapping
+
+
+def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether a node with `labels` meets every condition of `selector`."""
+    return all(_meets(condition, labels.get(name)) for name, condition in selector.items())
+
+
+def on_nodes(selector: Mapping[str, str]) -> str:
+    """The selector as part of a sentence; empty for one that takes any node."""
+    conditions = ", ".join(f"{name}={condition}" for name, condition in sorted(selector.items()))
+    return f" on nodes labelled {conditions}" if conditions else ""
+
+
+def _meets(condition: str, value: str | None) -> bool:
+    wanted = condition.removeprefix("!")
+    if wanted.startswith("in("):
+        allowed = {choice.strip() for choice in wanted.removeprefix("in(").removesuffix(")").split(",")}
+    else:
+        allowed = {wanted}
+    return (value in allowed) != condition.startswith("!")
