@@ -3,14 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
 
-from cluster.config import RunConfig
+from cluster.config import ConfigError, RunConfig
 from cluster.controller import Controller
 from cluster.preflight import read_job
 from cluster.run_dir import RunDirectory
+from cluster.status import RunStatus
 
 EVENT_POLL_S = 0.5
 ANSWER_TIMEOUT_S = 60.0
@@ -26,6 +28,7 @@ class ControllerActor:
     def __init__(self, config: RunConfig, resume: bool) -> None:
         logging.basicConfig(level=logging.WARNING)
         assert config.run_dir is not None
+        self._run_dir = config.run_dir
         self._controller = Controller(read_job(config), RunDirectory(config.run_dir), resume)
 
     async def run(self) -> dict[str, Any]:
@@ -34,12 +37,27 @@ class ControllerActor:
     async def events(self, after: int) -> tuple[int, list[dict[str, Any]]]:
         return self._controller.journal.events(after)
 
-    async def stop(self) -> None:
+    async def status(self) -> RunStatus:
+        return self._controller.status()
+
+    async def scale(self, rollout_workers: int) -> None:
+        """Start or end rollout workers until there are that many."""
+        await self._controller.scale(rollout_workers)
+
+    async def stop(self) -> Path:
+        """End after the update in progress, with a checkpoint; returns the run directory."""
         self._controller.stop()
+        return self._run_dir
 
 
 def actor_name(run_name: str) -> str:
     return f"vqathinker-{run_name}"
+
+
+def require_free_name(run_name: str) -> None:
+    """Raises ConfigError if a run of that name is going on in this cluster."""
+    if actor_name(run_name) in ray.util.list_named_actors():
+        raise ConfigError(_name_taken(run_name))
 
 
 async def follow_run(
@@ -50,9 +68,11 @@ async def follow_run(
     When `stop` is set, the run ends after the update in progress, with a checkpoint. Raises RunFailed.
     """
     actor: Any = ray.remote(ControllerActor)
-    controller = actor.options(name=actor_name(config.name), num_cpus=0, max_concurrency=16).remote(
-        config, resume
-    )
+    named = actor.options(name=actor_name(config.name), num_cpus=0, max_concurrency=16)
+    try:
+        controller = named.remote(config, resume)
+    except ValueError:  # Ray's, of two runs that start at once
+        raise RunFailed(_name_taken(config.name)) from None
     running = asyncio.ensure_future(_await_ref(controller.run.remote()))
     seen, told = 0, False
     try:
@@ -79,6 +99,13 @@ async def follow_run(
     finally:
         running.cancel()
         ray.kill(controller)
+
+
+def _name_taken(run_name: str) -> str:
+    return (
+        f"a run named '{run_name}' is going on in this cluster: give this one another --name, or end that "
+        f"one with `launch.py stop {run_name}`"
+    )
 
 
 def _root_cause(error: BaseException) -> BaseException:

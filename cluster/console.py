@@ -57,6 +57,8 @@ class RunDisplay:
                     self._console.print(f"[{event['seconds']:6.0f} s] {event['text']}")
             case "warning":
                 self._console.print(f"[yellow]skipped[/] {escape(event['text'])}")
+            case "note":
+                self._console.print(escape(event["text"]), highlight=False)
             case "fault":
                 self._console.print(f"[yellow]{event['actor']}[/] {escape(event['reason'])}", highlight=False)
             case "evaluation":

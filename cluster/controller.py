@@ -25,15 +25,19 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.buffer import CohortBuffer
+from cluster.checkpoints import view_of
 from cluster.divergence import FiniteUpdates
 from cluster.evaluation import agreement, predict
+from cluster.fleet_watch import FleetWatch
 from cluster.journal import Journal
 from cluster.preflight import Job
 from cluster.recorder import SampledCohort, SampledVideo, ScoredCohort, training_batch
 from cluster.run_dir import RunDirectory
 from cluster.schedule import UpdatePlan
+from cluster.status import RunStatus
 from cluster.workers import Workers
 from data.frames import VideoError
+from data.model_view import write_view
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure
 from data.seeds import completion_seed
 from learner.group import LearnerFailed
@@ -57,8 +61,10 @@ class Controller:
         schedule = job.config.schedule
         self._plan = UpdatePlan(job.sizes.cohorts_per_epoch, schedule.cohorts_per_update, job.sizes.updates)
         self._checkpoint = run.newest_checkpoint() if resume else None
-        self.journal = Journal(run)
+        self.journal = Journal(run, job.config.metrics, job.config.name)
         self._workers = make_workers(job, self.journal.fault)
+        self._watch = FleetWatch(self._workers.fleet, self.journal.fleet)
+        self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(self._plan, schedule.max_staleness)
         self._stopping = asyncio.Event()
         self._decodes: set[asyncio.Task[Any]] = set()
         """Decoding under way or done and not yet asked for."""
@@ -68,6 +74,27 @@ class Controller:
     def stop(self) -> None:
         """End after the update in progress, with a checkpoint."""
         self._stopping.set()
+
+    async def scale(self, rollout_workers: int) -> None:
+        """Start or end rollout workers until there are that many; nothing else pauses."""
+        await self._workers.fleet.resize(rollout_workers)
+        self.journal.note(f"{rollout_workers} rollout workers, as asked for")
+
+    def status(self) -> RunStatus:
+        """What is going on, as `launch.py status` shows it."""
+        fleet = self._workers.fleet
+        return RunStatus(
+            run_dir=self._run.path,
+            stage=self.journal.current_stage,
+            seconds=self.journal.seconds,
+            version=self._buffer.version,
+            total_updates=self._plan.total_updates,
+            videos_waiting=fleet.waiting,
+            worker_restarts=fleet.restarts,
+            learner_restarts=self._restarts,
+            workers=fleet.overview(),
+            metrics=self.journal.last_metrics,
+        )
 
     async def run(self) -> dict[str, Any]:
         """Train; returns the summary. Whatever happens, no actor of the run is left behind."""
@@ -84,6 +111,7 @@ class Controller:
                 except LearnerFailed as error:
                     state = await self._restart_learner(error)
         finally:
+            await self._watch.close()
             self.journal.close()
             await self._workers.close()
 
@@ -94,10 +122,8 @@ class Controller:
     async def _go_on_from(self, state: dict[str, Any]) -> None:
         """Open an attempt at the version that the learner holds, with nothing in flight."""
         version = int(state.get("version", 0))
-        self.journal.begin(version, self._job.sizes.updates, self._config.metrics.tensorboard, state)
-        self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(
-            self._plan, self._config.schedule.max_staleness, version
-        )
+        self.journal.begin(version, self._job.sizes.updates, state)
+        self._buffer = CohortBuffer(self._plan, self._config.schedule.max_staleness, version)
         self._admitted: asyncio.Queue[tuple[Cohort, list[asyncio.Task[Any]]]] = asyncio.Queue()
         self._sampled: asyncio.Queue[SampledCohort] = asyncio.Queue()
         if version or self._restarts:  # a fresh engine has read the base model itself
@@ -124,6 +150,7 @@ class Controller:
         if self._finished:
             return
         self.journal.stage("training")
+        self._watch.look(self._buffer.version)
         loops = [self._sample_loop(), self._rollout_loop(), self._reward_loop()]
         learn = asyncio.create_task(self._learn_loop())
         feeders = [asyncio.create_task(loop) for loop in loops]
@@ -178,8 +205,10 @@ class Controller:
             metrics |= await self._workers.sync.push(update + 1)
             await self._buffer.advance()
             step_s = time.perf_counter() - started
-            metrics |= batch.metrics | {"timing/wait_s": waited_s, "timing/step_s": step_s}
+            metrics |= batch.metrics | self._watch.metrics
+            metrics |= {"timing/wait_s": waited_s, "timing/step_s": step_s}
             self.journal.update(update, batch, metrics)
+            self._watch.look(update)
             await self._after_update(update + 1)
         if self._stopping.is_set() and not self._finished:
             await self._save(self._buffer.version)
@@ -288,6 +317,7 @@ class Controller:
         await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
         self.journal.stage("exporting the model")
         await self._workers.learner.export_hf(self._run.final)
+        write_view(self._run.final, view_of(self._config))
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cluster.config import MetricsConfig
 from cluster.evaluation import Prediction
+from cluster.fleet_watch import WorkerFigures
 from cluster.metrics import Metrics
 from cluster.recorder import TrainingBatch
 from cluster.run_dir import RunDirectory
@@ -17,24 +19,25 @@ EVENTS_KEPT = 1000
 class Journal:
     """Records updates and evaluations under the current attempt, and keeps the best version so far."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, metrics: MetricsConfig, run_name: str) -> None:
         self._run = run
-        self._metrics: Metrics | None = None
-        self._attempt = 0
+        self._metrics = Metrics(run, metrics, run_name)
+        self._attempt: int | None = None
         self._started = time.monotonic()
         self._earlier_s = 0.0
         self._best: tuple[float, int] | None = None
         self._last_scores: dict[str, dict[str, Any]] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._n_events = 0
+        self.current_stage = ""
+        self.last_metrics: dict[str, float] = {}
 
-    def begin(self, version: int, total_updates: int, tensorboard: bool, state: Mapping[str, Any]) -> None:
+    def begin(self, version: int, total_updates: int, state: Mapping[str, Any]) -> None:
         """Open a new attempt that goes on from `version`, with the state kept in its checkpoint."""
-        self._attempt = self._run.start_attempt(version)
-        if self._metrics is None:  # else this process has been counting all along
+        if self._attempt is None:  # else this process has been counting all along
             self._earlier_s = float(state.get("seconds", 0.0))
-        self.close()
-        self._metrics = Metrics(self._run, self._attempt, version, tensorboard)
+        self._attempt = self._run.start_attempt(version)
+        self._metrics.begin(self._attempt, version)
         if state.get("best"):
             self._best = (state["best"][0], state["best"][1])
         self._emit("begin", version=version, total_updates=total_updates)
@@ -53,24 +56,34 @@ class Journal:
         return self._best[1] if self._best else None
 
     def stage(self, text: str) -> None:
+        self.current_stage = text
         self._emit("stage", text=text)
+
+    def note(self, text: str) -> None:
+        """Tell whoever watches."""
+        self._emit("note", text=text)
 
     def fault(self, actor: str, reason: str) -> None:
         """Record that an actor failed."""
-        record = {"attempt": self._attempt, "time": time.time(), "actor": actor, "reason": reason}
+        record = {"attempt": self._attempt or 0, "time": time.time(), "actor": actor, "reason": reason}
         self._run.append("faults", record)
+        self._metrics.fault(actor)
         self._emit("fault", actor=actor, reason=reason)
 
     def update(self, update: int, batch: TrainingBatch, metrics: Mapping[str, float]) -> None:
         """Record one update: its metrics, its groups, and the rows that failed."""
-        assert self._metrics is not None
         header = {"attempt": self._attempt, "update": update}
         self._run.append("groups", *(header | record for record in batch.group_records))
         self._run.append("failures", *(header | asdict(failure) for failure in batch.failures))
-        self._metrics.record(update, metrics)
+        self._metrics.update(update, metrics, batch.group_records)
         for failure in batch.failures:
             self._emit("warning", text=f"{failure.path}: {failure.reason}")
-        self._emit("update", update=update, metrics=dict(metrics))
+        self.last_metrics = dict(metrics)
+        self._emit("update", update=update, metrics=self.last_metrics)
+
+    def fleet(self, update: int, figures: Sequence[WorkerFigures], healthy: Sequence[str]) -> None:
+        """Record what each rollout worker did lately, about the time of `update`."""
+        self._metrics.fleet(update, figures, healthy)
 
     def evaluation(
         self, version: int, split: str, scores: Mapping[str, Any], predictions: Sequence[Prediction]
@@ -79,9 +92,8 @@ class Journal:
         record = {"attempt": self._attempt, "update": version - 1, "version": version, "split": split}
         self._run.append("evaluations", record | dict(scores))
         self._run.write_predictions(version, split, [p.to_json() for p in predictions])
-        if self._metrics is not None:
-            figures = {f"eval/{split}/{k}": v for k, v in scores.items() if isinstance(v, float)}
-            self._metrics.scalars(version, figures)
+        figures = {f"eval/{split}/{k}": v for k, v in scores.items() if isinstance(v, float)}
+        self._metrics.scalars(version, figures)
         self._last_scores[split] = dict(scores)
         srcc = scores.get("srcc")
         first = next(iter(self._last_scores))
@@ -98,8 +110,7 @@ class Journal:
         return {"finished": finished, "seconds": round(self.seconds, 1)}
 
     def close(self) -> None:
-        if self._metrics is not None:
-            self._metrics.close()
+        self._metrics.close()
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self._events.append({"kind": kind, "seconds": self.seconds} | fields)

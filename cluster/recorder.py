@@ -137,6 +137,7 @@ def _copy_record(group: Group, scores: Any) -> dict[str, Any]:
     return {
         "ref": asdict(group.ref),
         "texts": [c.text for c in group.completions],
+        "tokens": [len(c.token_ids) for c in group.completions],
         "finish_reasons": [c.finish_reason for c in group.completions],
         "versions": [sorted(set(c.versions)) for c in group.completions],
         "seeds": [c.seed for c in group.completions],

@@ -5,6 +5,7 @@
     metrics.jsonl        one line an update
     groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
+    fleet.jsonl          what each rollout worker did lately: one line a worker every ten seconds or so
     faults.jsonl         actors that failed and what was done about it; nothing of it is ever superseded
     evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
     checkpoints/v000025/ what resume needs: learner shards and checkpoint.json

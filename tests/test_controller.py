@@ -24,6 +24,7 @@ from data.sampler import CohortSampler
 from learner.group import LearnerFailed
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rollout.errors import RolloutFailed
+from rollout.worker import WorkerStats
 
 N_VIDEOS = 19
 UNREADABLE, UNSAMPLEABLE, UNANIMOUS = "v03", "v07", "v11"
@@ -43,6 +44,7 @@ class FakeWorkers:
     learner_dies_at: list[int] = field(default_factory=list)
     not_finite: set[int] = field(default_factory=set)
     learner_starts: int = 0
+    looks: int = 0
     closed: bool = False
 
     @property
@@ -92,6 +94,23 @@ class FakeWorkers:
         await self._wait()
         return score_cohort(cohort, self.config.rewards)
 
+    @property
+    def healthy(self) -> list[str]:
+        return ["fake-0", "fake-1"]
+
+    @property
+    def outstanding_tokens(self) -> dict[str, int]:
+        return {"fake-0": 64, "fake-1": 0}
+
+    waiting = 3
+
+    async def stats(self, timeout_s: float) -> list[WorkerStats]:
+        """The second worker dies before it has answered twice."""
+        await self._wait()
+        n = self.looks = self.looks + 1
+        busy = WorkerStats("fake-0", self.version, n, 40 * n, 10 * n, 100 * n, 3.0 * n, 4.0 * n)
+        return [busy, WorkerStats("fake-1", self.version, 0, 0, 0, 0, 0.0, 0.0)] if n == 1 else [busy]
+
     async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
         await self._wait()
         if version == self.fail_at_update:
@@ -130,6 +149,7 @@ def job(*overrides: str) -> Job:
             "--evaluation.bootstrap_samples=100",
             "--checkpoint.every_updates=3",
             "--metrics.tensorboard=false",
+            "--metrics.prometheus=false",
             *overrides,
         ],
     )

@@ -1,0 +1,103 @@
+"""What each rollout worker is doing, asked beside the updates: none of them waits for the answer."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rollout.fleet import RolloutFleet
+from rollout.worker import WorkerStats
+
+EVERY_S = 10.0
+ANSWER_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFigures:
+    """What a worker did between two looks at it. NaN for a share of nothing."""
+
+    worker: str
+    version: int
+    tokens_per_s: float
+    """Tokens of completions."""
+    idle_share: float
+    """Share of the time without a request running."""
+    cached_prompt_share: float
+    """Share of prompt tokens that the engine had in its prefix cache."""
+    outstanding_tokens: int
+    """Tokens that it has been asked for and has not yet answered, as routing counts them."""
+
+
+Report = Callable[[int, Sequence[WorkerFigures], Sequence[str]], None]
+"""Takes the update, figures, and ids of the workers that are healthy."""
+
+
+class FleetWatch:
+    """Looks at the fleet after updates, at most every `every_s` seconds, and reports what is new.
+
+    A worker has figures from the second look on that it answers in time.
+    """
+
+    def __init__(self, fleet: RolloutFleet, report: Report, every_s: float = EVERY_S) -> None:
+        self._fleet = fleet
+        self._report = report
+        self._every_s = every_s
+        self._looked = -math.inf
+        self._looking: asyncio.Task[None] | None = None
+        self._stats: dict[str, WorkerStats] = {}
+        self.metrics: dict[str, float] = {}
+        """What the last look says of the fleet as a whole, under the names of an update's metrics."""
+
+    def look(self, update: int) -> None:
+        """Look in the background, unless the last look is under way or not long ago. Raises its error."""
+        if self._looking is not None:
+            if not self._looking.done():
+                return
+            self._looking.result()
+        if time.monotonic() - self._looked >= self._every_s:
+            self._looked = time.monotonic()
+            self._looking = asyncio.create_task(self._look(update))
+
+    async def close(self) -> None:
+        """Call off a look under way."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look(self, update: int) -> None:
+        stats = {s.worker_id: s for s in await self._fleet.stats(ANSWER_TIMEOUT_S)}
+        spans = [(self._stats[worker], now) for worker, now in stats.items() if worker in self._stats]
+        self._stats |= stats
+        outstanding = self._fleet.outstanding_tokens
+        self.metrics = {
+            "rollout/prefix_cache_hit_ratio": cached_prompt_share(spans),
+            "rollout/waiting_videos": float(self._fleet.waiting),
+        }
+        figures = [worker_figures(then, now, outstanding.get(now.worker_id, 0)) for then, now in spans]
+        self._report(update, figures, self._fleet.healthy)
+
+
+def worker_figures(then: WorkerStats, now: WorkerStats, outstanding_tokens: int) -> WorkerFigures:
+    """What a worker did between two of its totals."""
+    seconds = now.clock_s - then.clock_s
+    return WorkerFigures(
+        now.worker_id,
+        now.version,
+        tokens_per_s=_ratio(now.completion_tokens - then.completion_tokens, seconds),
+        idle_share=1.0 - _ratio(now.busy_s - then.busy_s, seconds),
+        cached_prompt_share=cached_prompt_share([(then, now)]),
+        outstanding_tokens=outstanding_tokens,
+    )
+
+
+def cached_prompt_share(spans: Sequence[tuple[WorkerStats, WorkerStats]]) -> float:
+    """Share of the prompt tokens of all `spans`, pairs of a worker's totals, that came from a cache."""
+    return _ratio(
+        sum(now.cached_prompt_tokens - then.cached_prompt_tokens for then, now in spans),
+        sum(now.prompt_tokens - then.prompt_tokens for then, now in spans),
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
