@@ -28,7 +28,7 @@ def make_video(path: Path, seconds: int) -> None:
         stream.width = stream.height = PX
         stream.pix_fmt = "yuv420p"
         for number in range(seconds * FPS):
-            picture = np.stack([x, y, (x + number).astype(np.uint8)], axis=-1)
+            picture = np.stack([x, y, x + np.uint8(number % 256)], axis=-1)
             picture[:, number % PX] = 255
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
