@@ -17,9 +17,9 @@ from typing import Any
 
 import ray
 
-from cluster.checkpoints import resolve_checkpoint, scoring_settings
-from cluster.scoring import Scorer
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.checkpoints import resolve_checkpoint, scoring_settings
+from cluster.scoring.config import ScoringSettings
+from cluster.scoring.scorer import Scorer
 from cluster.session import ray_session
 from data.frames import read_frames
 from data.manifest import read_manifest

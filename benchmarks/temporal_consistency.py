@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cluster.answers import score_of, score_requests
-from cluster.checkpoints import resolve_checkpoint, scoring_settings
-from cluster.scoring import Scorer
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.checkpoints import resolve_checkpoint, scoring_settings
+from cluster.scoring.config import ScoringSettings
+from cluster.scoring.scorer import Scorer
 from data.frames import VideoError
 from data.manifest import read_manifest
 from data.perturb import KINDS

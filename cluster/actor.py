@@ -11,8 +11,8 @@ import ray
 from cluster.config import ConfigError, RunConfig
 from cluster.controller import Controller
 from cluster.preflight import read_job
+from cluster.remote.status import RunStatus
 from cluster.run_dir import RunDirectory
-from cluster.status import RunStatus
 
 EVENT_POLL_S = 0.5
 ANSWER_TIMEOUT_S = 60.0

@@ -25,16 +25,16 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.buffer import CohortBuffer
-from cluster.checkpoints import view_of
 from cluster.divergence import FiniteUpdates
 from cluster.evaluation import agreement, predict
 from cluster.fleet_watch import FleetWatch
 from cluster.journal import Journal
 from cluster.preflight import Job
 from cluster.recorder import SampledCohort, SampledVideo, ScoredCohort, training_batch
+from cluster.remote.status import RunStatus
 from cluster.run_dir import RunDirectory
 from cluster.schedule import UpdatePlan
-from cluster.status import RunStatus
+from cluster.scoring.checkpoints import view_of
 from cluster.workers import Workers
 from data.frames import VideoError
 from data.model_view import write_view

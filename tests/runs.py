@@ -65,8 +65,8 @@ def processes_of(session: int) -> list[str]:
 
 
 def nothing_left(session: int) -> list[str]:
-    """What is left of a run some seconds after its end; should be nothing."""
-    deadline = time.monotonic() + 20
+    """What is left of a run some time after its end; should be nothing."""
+    deadline = time.monotonic() + 60
     while (left := processes_of(session)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return left

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.architecture import PUBLISHED, read_architecture
 from cluster.config import ConfigError, RunConfig, load_config
-from cluster.memory import activations_gb, learner_budget, learner_cure, rollout_budget, rollout_cure
+from cluster.planning.architecture import PUBLISHED, read_architecture
+from cluster.planning.memory import activations_gb, learner_budget, learner_cure, rollout_budget, rollout_cure
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))

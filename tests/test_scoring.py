@@ -14,15 +14,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.answers import trace_of
-from cluster.checkpoints import SHIPPED_BASE, fingerprint, resolve_checkpoint, scoring_settings, view_of
 from cluster.concurrently import concurrently
 from cluster.config import ConfigError, dump_config, load_config
-from cluster.score_inputs import InputError, find_videos
-from cluster.score_output import OutputError, ScoreFile
-from cluster.score_rows import COLUMNS, key_of, key_of_ref, row_of
-from cluster.scored_video import ScoredVideo
-from cluster.scoring import Scorer, ScoringSettings
-from cluster.timeline import plot_path, plot_timeline, windows
+from cluster.scoring.checkpoints import (
+    SHIPPED_BASE,
+    fingerprint,
+    resolve_checkpoint,
+    scoring_settings,
+    view_of,
+)
+from cluster.scoring.inputs import InputError, find_videos
+from cluster.scoring.output import OutputError, ScoreFile
+from cluster.scoring.rows import COLUMNS, key_of, key_of_ref, row_of
+from cluster.scoring.scored_video import ScoredVideo
+from cluster.scoring.scorer import Scorer, ScoringSettings
+from cluster.scoring.timeline import plot_path, plot_timeline, windows
 from data.decode import Looks
 from data.frames import FrameInfo, VideoError
 from data.model_view import ModelView, write_view

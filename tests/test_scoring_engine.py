@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.checkpoints import SHIPPED_BASE, resolve_checkpoint, scoring_settings
-from cluster.scoring import ScoredVideo, Scorer, score_videos
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.checkpoints import SHIPPED_BASE, resolve_checkpoint, scoring_settings
+from cluster.scoring.config import ScoringSettings
+from cluster.scoring.scorer import ScoredVideo, Scorer, score_videos
 from data.manifest import read_manifest
 from data.records import VideoRef
 from tests.runs import nothing_left

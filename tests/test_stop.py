@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.remote.stop import Ended
+from cluster.remote.whereabouts import Whereabouts
 from cluster.run_dir import RunDirectory
-from cluster.stop import Ended
-from cluster.whereabouts import Whereabouts
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +22,7 @@ from cluster.actor import actor_name, require_free_name
 from cluster.config import ClusterConfig, ConfigError
 from cluster.run_dir import RunDirectory
 from cluster.session import ray_session
-from cluster.stop import findable
+from cluster.remote.stop import findable
 
 class Controller:
     def __init__(self, folder):

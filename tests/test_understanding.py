@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cluster.config import ConfigError
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.config import ScoringSettings
 from cluster.understanding.asking import reference
 from cluster.understanding.folder import QuizFolder
 from cluster.understanding.quiz_command import read_quiz_job, run_quiz

@@ -52,9 +52,9 @@ def score(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Score videos from 1 (very poor) to 5 (excellent), with reasons. docs/scoring.md explains."""
-    from cluster.score_command import read_score_job
-    from cluster.score_command import score as run
-    from cluster.scoring_config import ScoringFailed
+    from cluster.scoring.command import read_score_job
+    from cluster.scoring.command import score as run
+    from cluster.scoring.config import ScoringFailed
 
     overrides = {
         "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
@@ -111,7 +111,7 @@ def evaluate(
     """
     from cluster.judging.command import EvaluateOptions
     from cluster.judging.command import evaluate as run
-    from cluster.scoring_config import ScoringFailed
+    from cluster.scoring.config import ScoringFailed
 
     if checkpoint is not None and predictions is not None:
         raise ConfigError("--checkpoint and --predictions: give one, and the other as --compare")
@@ -149,7 +149,7 @@ def ask(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Ask a model about a video. docs/understanding.md explains."""
-    from cluster.scoring_config import ScoringFailed
+    from cluster.scoring.config import ScoringFailed
     from cluster.understanding.ask_command import ask_once
     from data.frames import VideoError
     from rollout.errors import RolloutFailed
@@ -192,7 +192,7 @@ def quiz(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Put a set of questions to a model: accuracy by kind of question. docs/understanding.md explains."""
-    from cluster.scoring_config import ScoringFailed
+    from cluster.scoring.config import ScoringFailed
     from cluster.understanding.judge import JudgeError, judge_from
     from cluster.understanding.quiz_command import read_quiz_job, run_quiz
     from cluster.understanding.results import print_results

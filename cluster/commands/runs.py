@@ -37,9 +37,9 @@ def train(
     from cluster.console import RunDisplay, print_placement, print_plan, print_summary
     from cluster.plots import plot
     from cluster.preflight import check_resources, check_run_dir, read_job, resolve_paths
+    from cluster.remote.stop import findable
     from cluster.report import summarise, write_summary
     from cluster.session import ray_session
-    from cluster.stop import findable
     from data.manifest import manifest_hash
 
     config = _training_config(arguments or [], resume)
@@ -82,11 +82,11 @@ def stop(
     A name is looked up on the cluster of RAY_ADDRESS. On a cluster, submit it:
     `ray job submit -- python launch.py stop NAME`.
     """
-    from cluster.whereabouts import find_run
+    from cluster.remote.whereabouts import find_run
 
     where = find_run(run)  # Ray, imported below, then knows whether to show a token
 
-    from cluster.stop import stop_run
+    from cluster.remote.stop import stop_run
 
     console.print(f"Asking {run} to stop after the update in progress")
     try:
@@ -105,11 +105,11 @@ def scale(
 
     New ones take the current weights before they serve; those that leave finish their work first.
     """
-    from cluster.whereabouts import find_run
+    from cluster.remote.whereabouts import find_run
 
     where = find_run(run)
 
-    from cluster.reach import ask_run
+    from cluster.remote.reach import ask_run
 
     ask_run(where, "scale", rollout_workers, timeout_s=timeout_s)
     console.print(f"{run}: {rollout_workers} rollout workers", highlight=False, soft_wrap=True)
@@ -120,13 +120,13 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """What a run that goes on is doing: version, workers, rates."""
-    from cluster.whereabouts import find_run
+    from cluster.remote.whereabouts import find_run
 
     where = find_run(run)
 
     from cluster.actor import ANSWER_TIMEOUT_S
-    from cluster.reach import ask_run
-    from cluster.status_console import print_status
+    from cluster.remote.reach import ask_run
+    from cluster.remote.status_console import print_status
 
     found = ask_run(where, "status", timeout_s=ANSWER_TIMEOUT_S)
     if as_json:
@@ -153,9 +153,9 @@ def plan(
     videos_at_once: Annotated[int, typer.Option(help="videos that a worker samples side by side")] = 8,
 ) -> None:
     """What a configuration asks of a cluster. Needs no cluster, no model and no network."""
-    from cluster.architecture import read_architecture
-    from cluster.memory_console import print_memory
     from cluster.placement import demands
+    from cluster.planning.architecture import read_architecture
+    from cluster.planning.memory_console import print_memory
 
     config = _training_config(arguments or [], resume=False)
     for demand in demands(config):
@@ -163,8 +163,8 @@ def plan(
     if memory:
         print_memory(console, config, read_architecture(config.model.path))
     if workers is not None:
-        from cluster.planning import plan_workers, print_workers
-        from cluster.simulation import ServiceTimes
+        from cluster.planning.simulation import ServiceTimes
+        from cluster.planning.workers import plan_workers, print_workers
 
         if rollout_s is None or update_s is None:
             raise ConfigError("--workers simulates with measured times: give --rollout-s and --update-s")

@@ -9,15 +9,15 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.checkpoints import Checkpoint
 from cluster.judging.results import Answer
 from cluster.judging.sets import LabelledSet
-from cluster.score_command import ScoreJob
-from cluster.score_console import ScoreProgress, print_origin
-from cluster.score_inputs import FoundVideos
-from cluster.score_output import ScoreFile
-from cluster.score_rows import key_of_ref, row_of
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.checkpoints import Checkpoint
+from cluster.scoring.command import ScoreJob
+from cluster.scoring.config import ScoringSettings
+from cluster.scoring.console import ScoreProgress, print_origin
+from cluster.scoring.inputs import FoundVideos
+from cluster.scoring.output import ScoreFile
+from cluster.scoring.rows import key_of_ref, row_of
 from data.records import VideoRef
 
 
@@ -66,7 +66,7 @@ class Questions:
     async def _ask(
         self, todo: dict[str, list[VideoRef]], files: dict[str, ScoreFile], progress: ScoreProgress
     ) -> None:
-        from cluster.scoring import Scorer
+        from cluster.scoring.scorer import Scorer
 
         async with Scorer(self._settings) as scorer:
             for name, refs in todo.items():

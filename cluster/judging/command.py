@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.checkpoints import resolve_checkpoint, scoring_settings
 from cluster.config import ConfigError
 from cluster.judging.ask import Questions
 from cluster.judging.files import write_report
@@ -16,6 +15,7 @@ from cluster.judging.predictions import read_predictions
 from cluster.judging.results import Answer, report
 from cluster.judging.sets import LabelledSet, read_sets
 from cluster.judging.tables import print_report
+from cluster.scoring.checkpoints import resolve_checkpoint, scoring_settings
 from data.manifest import manifest_hash
 from data.tables import SUFFIXES, check_table_name
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.checkpoints import Checkpoint, resolve_checkpoint, scoring_settings
 from cluster.config import ConfigError
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.checkpoints import Checkpoint, resolve_checkpoint, scoring_settings
+from cluster.scoring.config import ScoringSettings
 from cluster.understanding.asking import Asked, ask, reference
 from data.frames import FrameInfo
 from data.quiz.item import open_prompt
@@ -57,7 +57,7 @@ def ask_once(
 
 
 async def _ask(settings: ScoringSettings, videos: Sequence[Path], question: str, temperature: float) -> Asked:
-    from cluster.scoring import Scorer
+    from cluster.scoring.scorer import Scorer
 
     paths = tuple(str(path.absolute()) for path in videos)
     ref = reference(question, paths, settings.frames_per_video)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from cluster.answers import trace_of
 from cluster.config import ConfigError
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.config import ScoringSettings
 from data.frames import FrameInfo
 from data.records import Group, SamplingRequest, VideoRef
 from data.seeds import stable_hash

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.checkpoints import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
 from cluster.concurrently import concurrently
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.checkpoints import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
+from cluster.scoring.config import ScoringSettings
 from cluster.understanding.asking import Sampler, ask, reference
 from cluster.understanding.folder import QuizFolder
 from cluster.understanding.judge import Judge
@@ -103,7 +103,7 @@ def run_quiz(job: QuizJob, judge: Judge | None, progress_bar: ProgressBar) -> Qu
 async def _ask_all(
     settings: ScoringSettings, items: Sequence[QuizItem], folder: QuizFolder, total: int, progress: Progress
 ) -> None:
-    from cluster.scoring import Scorer
+    from cluster.scoring.scorer import Scorer
 
     progress(total - len(items), total)
     async with Scorer(settings) as scorer:

@@ -7,8 +7,8 @@ Two kinds of GPU: a learner rank (ZeRO-3 shards in bfloat16 with float32 master 
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.architecture import Architecture
 from cluster.config import RunConfig
+from cluster.planning.architecture import Architecture
 
 GPU_SIZES_GB = (80, 48, 24)
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from cluster.architecture import Architecture
 from cluster.config import RunConfig
-from cluster.memory import (
+from cluster.planning.architecture import Architecture
+from cluster.planning.memory import (
     CONTEXT_GB,
     GPU_SIZES_GB,
     SLACK,

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from cluster.config import ConfigError
 from cluster.run_dir import write_atomically
-from cluster.score_rows import COLUMNS, LIST_COLUMNS, Key, key_of
+from cluster.scoring.rows import COLUMNS, LIST_COLUMNS, Key, key_of
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _PARQUET_BATCH_ROWS = 10_000
@@ -171,7 +171,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cluster.score_rows import parquet_schema
+    from cluster.scoring.rows import parquet_schema
 
     unfinished = path.with_name(f".{path.name}.unfinished")
     schema = parquet_schema()

@@ -1,6 +1,6 @@
 """Scores of videos, from any checkpoint.
 
-    from cluster.scoring import score_videos
+    from cluster.scoring.scorer import score_videos
     for video in score_videos(["a.mp4", "b.mp4"]):
         print(video.path, video.score, video.trace)
 
@@ -20,10 +20,10 @@ from typing import Any
 import ray
 
 from cluster.answers import score_requests
-from cluster.checkpoints import resolve_checkpoint, scoring_settings
 from cluster.concurrently import concurrently
-from cluster.scored_video import ScoredVideo, failed_video, scored_video
-from cluster.scoring_config import ScoringFailed, ScoringSettings
+from cluster.scoring.checkpoints import resolve_checkpoint, scoring_settings
+from cluster.scoring.config import ScoringFailed, ScoringSettings
+from cluster.scoring.scored_video import ScoredVideo, failed_video, scored_video
 from cluster.session import cluster_address, ray_session
 from data.deadline import together
 from data.decode import Decoder

@@ -5,7 +5,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
-from cluster.status import RunStatus
+from cluster.remote.status import RunStatus
 
 _SHOWN = ("reward/total", "policy/kl_to_base", "staleness/max", "timing/step_s", "learner/update_s", "sync/s")
 

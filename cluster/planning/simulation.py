@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from cluster.controller import Controller
+from cluster.planning.virtual_time import run_in_virtual_time
 from cluster.preflight import Job
 from cluster.run_dir import RunDirectory
-from cluster.virtual_time import run_in_virtual_time
 from cluster.workers import Workers
 from data.records import Completion, Group, SamplingRequest, VideoRef
 from rewards.cohort import CohortTexts, RewardTable, score_cohort

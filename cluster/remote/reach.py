@@ -7,8 +7,8 @@ import ray
 
 from cluster.actor import actor_name
 from cluster.config import ClusterConfig, ConfigError
+from cluster.remote.whereabouts import Whereabouts
 from cluster.session import cluster_address, join_cluster
-from cluster.whereabouts import Whereabouts
 from data.deadline import within
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.checkpoints import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
 from cluster.config import ConfigError
-from cluster.score_console import (
+from cluster.scoring.checkpoints import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
+from cluster.scoring.config import ScoringSettings
+from cluster.scoring.console import (
     ScoreProgress,
     print_failures,
     print_line,
@@ -20,11 +21,10 @@ from cluster.score_console import (
     print_scored,
     print_timeline,
 )
-from cluster.score_inputs import FoundVideos, InputError, find_videos
-from cluster.score_output import ScoreFile
-from cluster.score_rows import SCALE, key_of_ref, row_of
-from cluster.scoring_config import ScoringSettings
-from cluster.timeline import plot_path, plot_timeline, windows
+from cluster.scoring.inputs import FoundVideos, InputError, find_videos
+from cluster.scoring.output import ScoreFile
+from cluster.scoring.rows import SCALE, key_of_ref, row_of
+from cluster.scoring.timeline import plot_path, plot_timeline, windows
 from data.duration import duration_s
 from data.frames import VideoError
 from data.records import VideoRef
@@ -142,7 +142,7 @@ async def _score_all(
     progress: ScoreProgress,
     show: Callable[[Any, dict[str, Any]], None],
 ) -> None:
-    from cluster.scoring import Scorer
+    from cluster.scoring.scorer import Scorer
 
     async with Scorer(job.settings) as scorer, contextlib.aclosing(scorer.score(refs, job.samples)) as done:
         async for scored in done:

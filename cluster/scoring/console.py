@@ -16,13 +16,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from cluster.checkpoints import Checkpoint
-from cluster.score_inputs import FoundVideos
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.checkpoints import Checkpoint
+from cluster.scoring.config import ScoringSettings
+from cluster.scoring.inputs import FoundVideos
 from rewards.parser import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
-    from cluster.scoring import ScoredVideo
+    from cluster.scoring.scorer import ScoredVideo
 
 _LISTED_FAILURES = 20
 _PLAIN_STEPS = 10

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.config import RunConfig, derive_sizes
+from cluster.planning.simulation import Outcome, ServiceTimes, simulate
 from cluster.preflight import Job
-from cluster.simulation import Outcome, ServiceTimes, simulate
 from data.records import Video
 from data.sampler import CohortSampler
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cluster.config import ConfigError, RunConfig, load_config
 from cluster.run_dir import RunDirectory
-from cluster.scoring_config import ScoringSettings
+from cluster.scoring.config import ScoringSettings
 from data.model_view import ModelView, ModelViewError, read_view
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
