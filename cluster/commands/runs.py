@@ -33,14 +33,8 @@ def train(
     --run_dir=runs/mine. `launch.py settings` lists them. With --resume the run's own configuration is used,
     and overrides apply to it.
     """
-    from cluster.actor import RunFailed, follow_run, require_free_name
     from cluster.console import RunDisplay, print_placement, print_plan, print_summary
-    from cluster.plots import plot
     from cluster.preflight import check_resources, check_run_dir, read_job, resolve_paths
-    from cluster.remote.stop import findable
-    from cluster.report import summarise, write_summary
-    from cluster.session import ray_session
-    from data.manifest import manifest_hash
 
     config = _training_config(arguments or [], resume)
     config = resolve_paths(config, Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -48,6 +42,15 @@ def train(
     run = RunDirectory(config.run_dir)
     check_run_dir(run, resume)
     job = read_job(config)
+
+    # These take seconds to import, and what is wrong with the input is known by now.
+    from cluster.actor import RunFailed, follow_run, require_free_name
+    from cluster.plots import plot
+    from cluster.remote.stop import findable
+    from cluster.report import summarise, write_summary
+    from cluster.session import ray_session
+    from data.manifest import manifest_hash
+
     print_plan(console, config, job.sizes)
     with ray_session(config.cluster, job.sizes.cpus):
         print_placement(console, check_resources(job.sizes, config))

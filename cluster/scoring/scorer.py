@@ -199,15 +199,15 @@ def score_videos(
         ScoringFailed: if no engine can be started.
     """
     chosen = scoring_settings(resolve_checkpoint(checkpoint), **settings)
+    names = [str(path) for path in paths]
     refs = [
-        VideoRef(str(path), str(Path(path).absolute()), chosen.frames_per_video)
-        for path in dict.fromkeys(paths)
+        VideoRef(name, str(Path(name).absolute()), chosen.frames_per_video) for name in dict.fromkeys(names)
     ]
 
     async def score() -> list[ScoredVideo]:
         async with Scorer(chosen) as scorer:
             found = {scored.video_id: scored async for scored in scorer.score(refs, samples)}
-            return [found[ref.video_id] for ref in refs]
+            return [found[name] for name in names]
 
     # A thread of its own: a notebook's has an event loop that is running already.
     with ThreadPoolExecutor(max_workers=1) as thread:
