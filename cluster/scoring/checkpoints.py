@@ -13,7 +13,7 @@ from cluster.run_dir import RunDirectory
 from cluster.scoring.config import ScoringSettings
 from data.model_view import ModelView, ModelViewError, read_view
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_BASE = PROJECT_ROOT / "models" / "tiny-internvl"
 RUNS = Path("runs")
 
