@@ -32,9 +32,11 @@ def test_whatever_happens_work_is_handed_out_once_and_within_capacity(
             mine = load[worker]
             mine.append(cost)
             assert sum(mine) <= capacity or mine == [cost]
-            await asyncio.sleep(0)
-            mine.remove(cost)
-            router.release(worker, cost)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                mine.remove(cost)
+                router.release(worker, cost)
             if worker in load:
                 break
         served.append(number)

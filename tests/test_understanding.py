@@ -150,7 +150,7 @@ class FakeScorer:
 
 
 def test_the_same_command_asks_what_was_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.scoring.Scorer", FakeScorer)
+    monkeypatch.setattr("cluster.scoring.scorer.Scorer", FakeScorer)
     (tmp_path / "a.mp4").touch()
     entries = [{"img_path": name, "level": 5} for name in ("a.mp4", "gone.mp4", "a.mp4", "a.mp4")]
     file = tmp_path / "levels.json"
