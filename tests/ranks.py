@@ -124,8 +124,8 @@ def _answer(answers: Connection, script: Script, rank: int, ranks: int, port: in
         raise
     if rank == 0:
         answers.send(report)
-    # The rank has left its group. What gloo's threads make of the interpreter's end is not under test: now and
-    # then one of them aborts the process.
+    # The rank has left its group. What gloo's threads make of the interpreter's end is not under test: now
+    # and then one of them aborts the process.
     os._exit(0)
 
 
