@@ -1,4 +1,4 @@
-"""Finished runs of the demo side by side, in Markdown: `python benchmarks/demo_seeds.py runs/seed*`."""
+"""Finished runs of the demo side by side, in Markdown: `python -m benchmarks.demo_seeds runs/seed*`."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Scoring's throughput against that of the bare engine: `python benchmarks/scoring.py --json scoring.json`.
+"""Scoring's throughput against that of the bare engine: `python -m benchmarks.scoring --json scoring.json`.
 
 Both sides hold the same model under the same settings, on one thread, in a process of their own, and take
 turns: the bare side calls `vllm.LLM.generate` once, with all prompts built and all frames decoded beforehand;

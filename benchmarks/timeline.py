@@ -1,4 +1,4 @@
-"""Memory of `launch.py score --timeline`: `python benchmarks/timeline.py --json memory.json`.
+"""Memory of `launch.py score --timeline`: `python -m benchmarks.timeline --json memory.json`.
 
 Makes an hour of small video, scores it in windows, and prints the resident memory of the command with all the
 processes that it started, at each tenth of the windows.

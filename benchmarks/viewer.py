@@ -1,6 +1,6 @@
 """How long the viewer takes to open and to change views, on a generated run of 1,000 updates.
 
-    python benchmarks/viewer.py --json viewer.json
+    python -m benchmarks.viewer --json viewer.json
 
 The run has 64 videos of 8 completions an update, each with a perturbed copy, and texts of about 150
 characters. Times are those of the answers over HTTP: a browser draws on top of them. The first view is timed
