@@ -13,6 +13,7 @@ from cluster.controller import Controller
 from cluster.preflight import read_job
 from cluster.remote.status import RunStatus
 from cluster.run_dir import RunDirectory
+from data.deadline import DeadlineError, within
 
 EVENT_POLL_S = 0.5
 ANSWER_TIMEOUT_S = 60.0
@@ -80,16 +81,16 @@ async def follow_run(
             done, _ = await asyncio.wait([running], timeout=EVENT_POLL_S)
             if stop.is_set() and not told:
                 told = True
-                await asyncio.wait_for(_await_ref(controller.stop.remote()), ANSWER_TIMEOUT_S)
+                await within(controller.stop.remote(), ANSWER_TIMEOUT_S, "controller.stop")
             if not running.done() or running.exception() is None:
-                seen, events = await asyncio.wait_for(
-                    _await_ref(controller.events.remote(seen)), ANSWER_TIMEOUT_S
+                seen, events = await within(
+                    controller.events.remote(seen), ANSWER_TIMEOUT_S, "controller.events"
                 )
                 for event in events:
                     on_event(event)
             if done:
                 return running.result()
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, DeadlineError) as error:
         cause = _root_cause(error)
         raise RunFailed(
             f"{type(cause).__name__}: {cause}\n"

@@ -10,7 +10,7 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
@@ -100,6 +100,16 @@ class MetricsConfig(BaseModel):
 
     tensorboard: bool = True
     """Write TensorBoard events into the run directory."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Weights & Biases: `offline` writes into the run directory, for `wandb sync`; `online` sends as the run
+    goes on. Needs the extra `wandb`, and `online` an API key (WANDB_API_KEY, or `wandb login`)."""
+    wandb_project: str = Field("vqathinker-ray", min_length=1)
+    """Project in Weights & Biases that the run is filed under."""
+    groups_every_updates: int = Field(25, ge=0)
+    """Updates between the times that TensorBoard and Weights & Biases get three videos with their frames and
+    all answers; 0 leaves them out."""
+    trace: bool = False
+    """Write into trace.json of the run directory when each actor did what, for ui.perfetto.dev."""
     prometheus: bool = True
     """Hand the metrics to Ray's agent, where Prometheus finds them; without an agent they are dropped."""
 
@@ -152,6 +162,11 @@ class RunConfig(BaseModel):
     def device(self) -> Literal["cpu", "cuda"]:
         return "cuda" if self.learner.gpus_per_rank > 0 else "cpu"
 
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether a GPU holds more than one of learner ranks and rollout replicas."""
+        return 0 < self.learner.gpus_per_rank < 1 or 0 < self.rollout.gpus_per_replica < 1
+
     def warnings(self) -> list[str]:
         """Settings that work but are likely a mistake."""
         found = []
@@ -189,8 +204,8 @@ class DerivedSizes(BaseModel):
     videos_per_update: int
     completions_per_update: int
     sampled_completions_per_update: int
-    learner_gpus: int
-    rollout_gpus: int
+    learner_gpus: float
+    rollout_gpus: float
     cpus: float
 
 
@@ -262,10 +277,15 @@ def dump_config(config: RunConfig) -> str:
 def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """(dotted name, default, description) of every setting, in order."""
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from describe_fields(info.annotation, f"{prefix}{name}.")
-        else:
+        blocks = [t for t in get_args(info.annotation) or (info.annotation,) if _is_block(t)]
+        if not blocks or info.default is None:
             yield f"{prefix}{name}", str(info.default), info.description or ""
+        for block in blocks:
+            yield from describe_fields(block, f"{prefix}{name}.")
+
+
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def field_names(model: type[BaseModel]) -> list[str]:
@@ -273,9 +293,10 @@ def field_names(model: type[BaseModel]) -> list[str]:
 
 
 def _leaf_keys(values: Mapping[str, Any], known: set[str], prefix: str = "") -> Iterator[str]:
-    """Dotted names of the settings given; one that is a table itself is named as a whole."""
+    """Dotted names of the settings given; one whose value is any table is named as a whole."""
     for key, value in values.items():
-        if isinstance(value, Mapping) and f"{prefix}{key}" not in known:
+        whole = f"{prefix}{key}" in known and not any(name.startswith(f"{prefix}{key}.") for name in known)
+        if isinstance(value, Mapping) and not whole:
             yield from _leaf_keys(value, known, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"

@@ -35,10 +35,11 @@ from cluster.remote.status import RunStatus
 from cluster.run_dir import RunDirectory
 from cluster.schedule import UpdatePlan
 from cluster.scoring.checkpoints import view_of
+from cluster.trace import Trace
 from cluster.workers import Workers
 from data.frames import VideoError
 from data.model_view import write_view
-from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure
+from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure, VideoRef
 from data.seeds import completion_seed
 from learner.group import LearnerFailed
 from rewards.cohort import CohortTexts
@@ -61,8 +62,9 @@ class Controller:
         schedule = job.config.schedule
         self._plan = UpdatePlan(job.sizes.cohorts_per_epoch, schedule.cohorts_per_update, job.sizes.updates)
         self._checkpoint = run.newest_checkpoint() if resume else None
-        self.journal = Journal(run, job.config.metrics, job.config.name)
-        self._workers = make_workers(job, self.journal.fault)
+        self.journal = Journal(run, job.config)
+        self._workers = make_workers(job, self.journal.fault, self.journal.recovery)
+        self._trace = Trace(run.trace if job.config.metrics.trace else None)
         self._watch = FleetWatch(self._workers.fleet, self.journal.fleet)
         self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(self._plan, schedule.max_staleness)
         self._stopping = asyncio.Event()
@@ -112,8 +114,9 @@ class Controller:
                     state = await self._restart_learner(error)
         finally:
             await self._watch.close()
-            self.journal.close()
+            await self.journal.close()
             await self._workers.close()
+            self._trace.flush()
 
     @property
     def _finished(self) -> bool:
@@ -172,12 +175,16 @@ class Controller:
         for index in range(first, self._plan.total_cohorts):
             while drawn < min(index + ahead, self._plan.total_cohorts):
                 cohort = self._job.sampler.cohort(drawn)
-                decodes = [asyncio.create_task(self._workers.decoder.decode(m.clean)) for m in cohort.members]
+                decodes = [asyncio.create_task(self._decode(m.clean)) for m in cohort.members]
                 self._decodes.update(decodes)
                 upcoming.append((cohort, decodes))
                 drawn += 1
             await self._buffer.admit(index)
             await self._admitted.put(upcoming.popleft())
+
+    async def _decode(self, ref: VideoRef) -> Any:
+        with self._trace.span("decoding", ref.video_id):
+            return await self._workers.decoder.decode(ref)
 
     async def _rollout_loop(self) -> None:
         async with asyncio.TaskGroup() as cohorts:
@@ -200,14 +207,17 @@ class Controller:
             waited_s = time.perf_counter() - started
             batch = training_batch(cohorts, update, self._config.learner)
             # With nothing to learn from, the version still goes up: every row of an epoch has its update.
-            metrics = await self._workers.learner.update(batch.samples, update) if batch.samples else {}
+            with self._trace.span("learner", f"update {update}"):
+                metrics = await self._workers.learner.update(batch.samples, update) if batch.samples else {}
             batch = self._finite.check(batch, metrics, update)
-            metrics |= await self._workers.sync.push(update + 1)
+            with self._trace.span("weights", f"version {update + 1}"):
+                metrics |= await self._workers.sync.push(update + 1)
             await self._buffer.advance()
             step_s = time.perf_counter() - started
             metrics |= batch.metrics | self._watch.metrics
             metrics |= {"timing/wait_s": waited_s, "timing/step_s": step_s}
             self.journal.update(update, batch, metrics)
+            self._trace.flush()
             self._watch.look(update)
             await self._after_update(update + 1)
         if self._stopping.is_set() and not self._finished:
@@ -261,6 +271,7 @@ class Controller:
             return VideoFailure(video.video_id, video.path, "rollout", str(error), cohort.epoch)
         finally:
             self._decodes.discard(decode)
+        self._trace.add(groups[0].worker_id, video.video_id, max(group.sampled_s for group in groups))
         return SampledVideo(video, groups[0], groups[1] if len(groups) > 1 else None, frames)
 
     def _request(self, cohort: Cohort, member: CohortMember, copy: Copy) -> SamplingRequest | None:
@@ -290,7 +301,8 @@ class Controller:
                     for s in sampled.videos
                 ],
             )
-            rewards = await self._workers.rewards.score(texts)
+            with self._trace.span("rewards", f"cohort {sampled.cohort.index}"):
+                rewards = await self._workers.rewards.score(texts)
         await self._buffer.add(ScoredCohort(sampled, rewards))
 
     async def _evaluate(self, splits: list[str], samples: int) -> None:
@@ -299,9 +311,14 @@ class Controller:
         if splits:
             self.journal.stage(f"evaluating {', '.join(splits)}")
         for split in splits:
-            found = await predict(
-                self._job.evaluation[split], self._workers.fleet, self._workers.decoder, self._config, samples
-            )
+            with self._trace.span("evaluation", f"{split}, version {self._buffer.version}"):
+                found = await predict(
+                    self._job.evaluation[split],
+                    self._workers.fleet,
+                    self._workers.decoder,
+                    self._config,
+                    samples,
+                )
             # Thousands of resamples: not on the loop that feeds the engines.
             scores = await asyncio.to_thread(
                 agreement, found, self._config.evaluation.bootstrap_samples, self._config.seed
@@ -310,7 +327,8 @@ class Controller:
 
     async def _save(self, version: int) -> None:
         state = {"version": version} | self.journal.state()
-        await self._workers.learner.save(self._run.checkpoint(version), state)
+        with self._trace.span("learner", f"checkpoint of version {version}"):
+            await self._workers.learner.save(self._run.checkpoint(version), state)
         self._run.prune_checkpoints(self._config.checkpoint.keep_last, self.journal.best_version)
 
     async def _finish(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cluster.config import MetricsConfig
+from cluster.config import RunConfig
 from cluster.evaluation import Prediction
 from cluster.fleet_watch import WorkerFigures
 from cluster.metrics import Metrics
@@ -19,9 +19,9 @@ EVENTS_KEPT = 1000
 class Journal:
     """Records updates and evaluations under the current attempt, and keeps the best version so far."""
 
-    def __init__(self, run: RunDirectory, metrics: MetricsConfig, run_name: str) -> None:
+    def __init__(self, run: RunDirectory, config: RunConfig) -> None:
         self._run = run
-        self._metrics = Metrics(run, metrics, run_name)
+        self._metrics = Metrics(run, config, self.fault)
         self._attempt: int | None = None
         self._started = time.monotonic()
         self._earlier_s = 0.0
@@ -65,10 +65,23 @@ class Journal:
 
     def fault(self, actor: str, reason: str) -> None:
         """Record that an actor failed."""
-        record = {"attempt": self._attempt or 0, "time": time.time(), "actor": actor, "reason": reason}
+        now_s = time.time()
+        record = {"attempt": self._attempt or 0, "time": now_s, "actor": actor, "reason": reason}
         self._run.append("faults", record)
-        self._metrics.fault(actor)
+        self._metrics.fault(actor, now_s)
         self._emit("fault", actor=actor, reason=reason)
+
+    def recovery(self, actor: str, successor: str, seconds: float) -> None:
+        """Record that something does the work of an actor that failed, `seconds` after that was found out."""
+        record = {
+            "attempt": self._attempt or 0,
+            "time": time.time(),
+            "actor": actor,
+            "successor": successor,
+            "seconds": round(seconds, 2),
+        }
+        self._run.append("recoveries", record)
+        self._emit("note", text=f"{successor} in the place of {actor}, after {seconds:.0f} s")
 
     def update(self, update: int, batch: TrainingBatch, metrics: Mapping[str, float]) -> None:
         """Record one update: its metrics, its groups, and the rows that failed."""
@@ -77,13 +90,15 @@ class Journal:
         self._run.append("failures", *(header | asdict(failure) for failure in batch.failures))
         self._metrics.update(update, metrics, batch.group_records)
         for failure in batch.failures:
-            self._emit("warning", text=f"{failure.path}: {failure.reason}")
+            named = failure.reason.startswith(failure.path)
+            self._emit("warning", text=failure.reason if named else f"{failure.path}: {failure.reason}")
         self.last_metrics = dict(metrics)
         self._emit("update", update=update, metrics=self.last_metrics)
 
     def fleet(self, update: int, figures: Sequence[WorkerFigures], healthy: Sequence[str]) -> None:
         """Record what each rollout worker did lately, about the time of `update`."""
         self._metrics.fleet(update, figures, healthy)
+        self._emit("fleet", workers=[asdict(worker) for worker in figures], healthy=list(healthy))
 
     def evaluation(
         self, version: int, split: str, scores: Mapping[str, Any], predictions: Sequence[Prediction]
@@ -93,7 +108,7 @@ class Journal:
         self._run.append("evaluations", record | dict(scores))
         self._run.write_predictions(version, split, [p.to_json() for p in predictions])
         figures = {f"eval/{split}/{k}": v for k, v in scores.items() if isinstance(v, float)}
-        self._metrics.scalars(version, figures)
+        self._metrics.evaluation(version, figures)
         self._last_scores[split] = dict(scores)
         srcc = scores.get("srcc")
         first = next(iter(self._last_scores))
@@ -109,8 +124,8 @@ class Journal:
     def summary(self, finished: bool) -> dict[str, Any]:
         return {"finished": finished, "seconds": round(self.seconds, 1)}
 
-    def close(self) -> None:
-        self._metrics.close()
+    async def close(self) -> None:
+        await self._metrics.close()
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self._events.append({"kind": kind, "seconds": self.seconds} | fields)

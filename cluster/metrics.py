@@ -1,44 +1,50 @@
-"""The one place that records metrics: JSON lines, TensorBoard and Prometheus. Names are `area/name`."""
+"""The one place that records metrics: JSON lines, Prometheus, TensorBoard, Weights & Biases. Names are
+`area/name`."""
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cluster.config import MetricsConfig
+from cluster.config import RunConfig
+from cluster.dashboards.feed import DashboardFeed, start_actor
 from cluster.fleet_watch import WorkerFigures
 from cluster.run_dir import RunDirectory
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
 
 class Metrics:
-    """Writes one record an update to every sink. Values that are not finite are recorded as missing."""
+    """Writes one record an update to every sink. Values that are not finite are recorded as missing.
 
-    def __init__(self, run: RunDirectory, config: MetricsConfig, run_name: str) -> None:
+    `on_fault` is told when TensorBoard and Weights & Biases were given up: who failed, and why.
+    """
+
+    def __init__(self, run: RunDirectory, config: RunConfig, on_fault: Callable[[str, str], None]) -> None:
         self._run = run
+        self._config = config
+        self._on_fault = on_fault
         self._attempt = 0
-        self._with_tensorboard = config.tensorboard
-        self._writer: SummaryWriter | None = None
+        self._dashboards: DashboardFeed | None = None
         self._prometheus = None
-        if config.prometheus:
+        if config.metrics.prometheus:
             from cluster.prometheus import PrometheusSink
 
-            self._prometheus = PrometheusSink(run_name)
+            self._prometheus = PrometheusSink(config.name)
 
     def begin(self, attempt: int, version: int) -> None:
         """Record under `attempt` from now on.
 
-        `version`: where the attempt goes on; TensorBoard forgets what it was told of later ones.
+        `version`: where the attempt goes on; dashboards forget what they were told of later ones.
         """
-        self.close()
         self._attempt = attempt
-        if self._with_tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=version)
+        wanted = self._config.metrics.tensorboard or self._config.metrics.wandb != "off"
+        if wanted and self._dashboards is None:
+            lost = "{}; TensorBoard and Weights & Biases get no more of this run".format
+            self._dashboards = DashboardFeed(
+                start_actor(self._config), lambda reason: self._on_fault("dashboards", lost(reason))
+            )
+        if self._dashboards is not None:
+            self._dashboards.tell("begin", attempt, version)
 
     def update(self, update: int, values: Mapping[str, float], groups: Sequence[Mapping[str, Any]]) -> None:
         """Record the metrics of `update`, the one that makes version update + 1.
@@ -47,17 +53,17 @@ class Metrics:
         """
         finite = _finite(values)
         self._run.append("metrics", self._header(update) | dict(sorted(finite.items())))
-        self.scalars(update, finite)
+        if self._dashboards is not None:
+            self._dashboards.tell("update", update + 1, finite, groups)
         if self._prometheus is not None:
+            self._prometheus.scalars(finite)
             self._prometheus.update(finite, groups)
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Send values to the live sinks alone; their record is kept elsewhere."""
+    def evaluation(self, version: int, values: Mapping[str, float]) -> None:
+        """Send the scores of a version to the live sinks alone; their record is kept elsewhere."""
         finite = _finite(values)
-        if self._writer is not None:
-            for name, value in finite.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+        if self._dashboards is not None:
+            self._dashboards.tell("scalars", version, finite)
         if self._prometheus is not None:
             self._prometheus.scalars(finite)
 
@@ -68,15 +74,16 @@ class Metrics:
         if self._prometheus is not None:
             self._prometheus.workers(records, healthy)
 
-    def fault(self, actor: str) -> None:
-        """Count a failure of `actor`; its record is kept elsewhere."""
+    def fault(self, actor: str, at_s: float) -> None:
+        """Count a failure of `actor`, found at the Unix time `at_s`; its record is kept elsewhere."""
         if self._prometheus is not None:
-            self._prometheus.fault(actor)
+            self._prometheus.fault(actor, at_s)
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    async def close(self) -> None:
+        """Let the dashboards finish, for as long as ending the run's actors may take."""
+        if self._dashboards is not None:
+            await self._dashboards.close(self._config.cluster.shutdown_timeout_s)
+            self._dashboards = None
 
     def _header(self, update: int) -> dict[str, Any]:
         return {"attempt": self._attempt, "update": update, "time": time.time()}

@@ -29,12 +29,12 @@ class Demand:
     what: str
     count: int
     cpus: float
-    gpus: int
+    gpus: float
     selector: Mapping[str, str]
     settings: str
 
     def __str__(self) -> str:
-        gpus = f", {self.gpus} GPU" if self.gpus else ""
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
         return f"{self.count} {self.what} of {self.cpus:g} CPU{gpus}{on_nodes(self.selector)}"
 
 

@@ -1,13 +1,17 @@
 """Everything that can be known to be wrong before an actor starts."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 
 from cluster.config import ConfigError, DerivedSizes, RunConfig, derive_sizes
+from cluster.dashboards.weights_and_biases import check_wandb
 from cluster.placement import PlacementPlan, demands, describe_nodes, plan_placement
+from cluster.planning.architecture import UnknownArchitectureError, read_architecture
+from cluster.planning.memory import trained_parameters
 from cluster.run_dir import RunDirectory
 from cluster.session import in_submitted_job
 from data.manifest import read_manifest
@@ -56,6 +60,9 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
 def read_job(config: RunConfig) -> Job:
     """Read and check what the run needs from disk. Raises ConfigError or ManifestError."""
     _check_model(config)
+    with suppress(UnknownArchitectureError):  # else the learner finds it out, when it has the model
+        trained_parameters(config.learner, read_architecture(config.model.path))
+    check_wandb(config)
     videos = read_manifest(config.data.manifest, config.data.root)
     by_split: dict[str, list[Video]] = {}
     for video in videos:
@@ -112,9 +119,9 @@ def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:
     needed = sizes.learner_gpus + sizes.rollout_gpus
     if needed > gpus:
         raise ConfigError(
-            f"needs {sizes.learner_gpus} GPUs for the learner (learner.ranks) and "
-            f"{config.rollout.replicas} x {config.rollout.gpus_per_replica} for rollout "
-            f"(rollout.replicas x rollout.gpus_per_replica), {needed} in all; the cluster has {gpus}. "
+            f"needs {sizes.learner_gpus:g} GPUs for the learner (learner.ranks) and "
+            f"{config.rollout.replicas} x {config.rollout.gpus_per_replica:g} for rollout "
+            f"(rollout.replicas x rollout.gpus_per_replica), {needed:g} in all; the cluster has {gpus}. "
             f"Lower them, or add nodes"
         )
     if sizes.cpus > cpus:

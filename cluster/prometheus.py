@@ -40,6 +40,11 @@ class PrometheusSink:
         self._updates = Counter(f"{PREFIX}_updates", "Updates made", tag_keys=("run",))
         self._videos = Counter(f"{PREFIX}_videos", "Videos by what became of them", tag_keys=("run", "fate"))
         self._faults = Counter(f"{PREFIX}_faults", "Actors that failed", tag_keys=("run", "actor"))
+        self._fault_times = Gauge(
+            f"{PREFIX}_fault_timestamp_seconds",
+            "Unix time at which an actor was last found to have failed",
+            tag_keys=("run", "actor"),
+        )
 
     def scalars(self, values: Mapping[str, float]) -> None:
         """Set the gauge of every metric `area/name`."""
@@ -68,8 +73,11 @@ class PrometheusSink:
         for worker in self._seen:
             self._worker_gauge("healthy").set(float(worker in healthy), self._run | {"worker": worker})
 
-    def fault(self, actor: str) -> None:
-        self._faults.inc(1, self._run | {"actor": actor})
+    def fault(self, actor: str, at_s: float) -> None:
+        """Count a failure of `actor`, found at the Unix time `at_s`."""
+        labels = self._run | {"actor": actor}
+        self._faults.inc(1, labels)
+        self._fault_times.set(at_s, labels)
 
     def _gauge(self, name: str) -> Gauge:
         if name not in self._gauges:

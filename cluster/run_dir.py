@@ -7,15 +7,18 @@
     failures.jsonl       rows that could not be trained on, with the stage and the reason
     fleet.jsonl          what each rollout worker did lately: one line a worker every ten seconds or so
     faults.jsonl         actors that failed and what was done about it; nothing of it is ever superseded
+    recoveries.jsonl     what took the place of such an actor, and after how many seconds
     evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
     checkpoints/v000025/ what resume needs: learner shards and checkpoint.json
     final/               the trained model for transformers and vLLM
     tensorboard/         the metrics again, as TensorBoard events
+    trace.json           when each actor did what, if `metrics.trace` is on, for ui.perfetto.dev
 
 A run that is resumed from version v goes on under a new attempt number, and what earlier attempts recorded
 of updates v and later is superseded: `read_lines` leaves it out.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -40,6 +43,7 @@ class RunDirectory:
         self.final = path / "final"
         self.tensorboard = path / "tensorboard"
         self.predictions = path / "predictions"
+        self.trace = path / "trace.json"
 
     def create(self, config_json: str, manifest_hash: str) -> None:
         """Make a new run directory. Raises RunDirectoryError if it already holds a run."""
@@ -74,12 +78,18 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.path} holds no run: run.json is missing") from None
 
     def append(self, name: str, *records: dict[str, Any]) -> None:
-        """Append records to NAME.jsonl, all of them in one write."""
+        """Append records to NAME.jsonl: all of them or, raising RunDirectoryError, none."""
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        with (self.path / f"{name}.jsonl").open("a") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        path, rest = self.path / f"{name}.jsonl", memoryview(text.encode())
+        with told_if_full(path), path.open("ab", buffering=0) as file:
+            whole_bytes = file.tell()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole_bytes)
+                raise
 
     def read_lines(self, name: str) -> Iterator[dict[str, Any]]:
         """Records of NAME.jsonl that no later attempt superseded. A line cut short is left out."""
@@ -101,7 +111,9 @@ class RunDirectory:
 
     def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(p) + "\n" for p in predictions)
-        write_atomically(self.predictions / f"v{version:06d}-{split}.jsonl", text)
+        path = self.predictions / f"v{version:06d}-{split}.jsonl"
+        with told_if_full(path):
+            write_atomically(path, text)
 
     def read_predictions(self, version: int, split: str) -> list[dict[str, Any]]:
         path = self.predictions / f"v{version:06d}-{split}.jsonl"
@@ -123,7 +135,9 @@ class RunDirectory:
                 shutil.rmtree(path)
 
     def _write_state(self, state: dict[str, Any]) -> None:
-        write_atomically(self.path / "run.json", json.dumps(state, indent=2) + "\n")
+        path = self.path / "run.json"
+        with told_if_full(path):
+            write_atomically(path, json.dumps(state, indent=2) + "\n")
 
 
 def superseded_from(starts: Sequence[int], attempt: int) -> float:
@@ -142,6 +156,18 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def told_if_full(path: Path) -> Iterator[None]:
+    """What the storage does not take is no riddle: a full disk's own error names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{path} cannot be written: {error.strerror}. What it held is whole: see to the storage, then go "
+            f"on with `--resume`"
+        ) from error
 
 
 def _drop_broken_end(path: Path) -> None:

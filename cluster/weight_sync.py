@@ -76,7 +76,7 @@ class NcclSync:
         self._learner = learner
         self._fleet = fleet
         self._timeout_s = config.rollout.sync_timeout_s
-        self._engine_ranks = config.rollout.gpus_per_replica
+        self._engine_ranks = config.rollout.tensor_parallel_size
         self._buffer_bytes = config.learner.bucket_mb * 2**20
         self._version = 0
         self._members: list[str] = []
@@ -135,8 +135,10 @@ class NcclSync:
 
 
 def make_weight_sync(learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> WeightSync:
-    """The transport that the hardware asks for: NCCL on GPUs, the object store on CPUs."""
-    return (NcclSync if config.device == "cuda" else ObjectStoreSync)(learner, fleet, config)
+    """The transport that the hardware asks for: NCCL on GPUs, the object store on CPUs and on a GPU that
+    learner and engine share, for NCCL takes no two ranks on one."""
+    nccl = config.device == "cuda" and not config.shares_gpu
+    return (NcclSync if nccl else ObjectStoreSync)(learner, fleet, config)
 
 
 def _confirm(version: int, held: Mapping[str, int]) -> None:

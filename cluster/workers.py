@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,16 @@ logger = logging.getLogger(__name__)
 class Workers:
     """Rollout fleet, reward pool, learner group, decoder, and the weights' way between them.
 
-    `on_fault` is told of every actor that failed and was replaced: who, and why.
+    `on_fault` is told of every actor that failed and is replaced: who, and why; `on_recovery` when another
+    does its work: who, which other one, and after how many seconds.
     """
 
-    def __init__(self, job: Job, on_fault: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        on_fault: Callable[[str, str], None],
+        on_recovery: Callable[[str, str, float], None],
+    ) -> None:
         config = job.config
         self._config = config
         self.decoder = Decoder(
@@ -32,7 +39,8 @@ class Workers:
             cpus=config.data.decode_cpus,
             decoder=config.data.decoder,
         )
-        self.rewards = RewardPool(config.rewards, on_fault)
+        self.rewards = RewardPool(config.rewards, on_fault, on_recovery)
+        self._on_recovery = on_recovery
         self._total_updates = job.sizes.updates
         self.learner = self._make_learner()
         self.fleet = RolloutFleet(
@@ -44,13 +52,20 @@ class Workers:
             placement_timeout_s=config.cluster.placement_timeout_s,
             on_join=self._join,
             on_fault=on_fault,
+            on_recovery=on_recovery,
         )
         self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config)
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
-        """Start everything side by side; returns the state kept in `checkpoint`, empty without one."""
+        """Start everything side by side; returns the state kept in `checkpoint`, empty without one.
+
+        On a GPU that they share, engines start when the learner has: while it starts, vLLM measures how much
+        memory is in use, and takes what others take in the meantime for its own.
+        """
         async with asyncio.TaskGroup() as tasks:
             learner = tasks.create_task(self.learner.start(checkpoint))
+            if self._config.shares_gpu:
+                await learner
             tasks.create_task(self.fleet.start(self._config.rollout.replicas))
             tasks.create_task(self.rewards.start())
         return learner.result().extra
@@ -60,10 +75,17 @@ class Workers:
 
         Raises LearnerFailed if they do not come up.
         """
+        started_s = time.monotonic()
         await self.learner.close()
         self.learner = self._make_learner()
         self.sync = make_weight_sync(self.learner, self.fleet, self._config)
-        return (await self.learner.start(checkpoint)).extra
+        info = await self.learner.start(checkpoint)
+        seconds = time.monotonic() - started_s
+        loading = (
+            f"new ranks ({seconds - info.start_s:.0f} s for processes, {info.start_s:.0f} s for loading)"
+        )
+        self._on_recovery("learner", loading, seconds)
+        return info.extra
 
     def _make_learner(self) -> LearnerGroup:
         config = self._config

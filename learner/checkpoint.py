@@ -3,7 +3,8 @@
 A rank holds 1/N of every parameter, flat: master copy and AdamW's two moments. Each writes its own shard, so
 a checkpoint of any size is written in parallel and never gathered. The index says how many ranks wrote and
 how long each parameter is; a rank of any other world size reads the slices that make up its own part. Frozen
-parameters are not in it: they are those of the model folder that the run started from.
+parameters are not in it: they are those of the model folder that the run started from. With LoRA that is
+the whole model, and the checkpoint holds the adapters.
 
     folder/checkpoint.json
     folder/rank-0-of-2.safetensors   fp32/NAME, exp_avg/NAME, exp_avg_sq/NAME
@@ -24,6 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from learner.lora import adapter_scale
 from learner.weights import hf_name
 
 INDEX = "checkpoint.json"
@@ -64,6 +66,7 @@ def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
             "ranks": world,
             "optimizer_step": _optimizer_step(engine),
             "sizes": {name: int(p.ds_numel) for name, p in _trainable(engine.module)},
+            "adapter_scale": adapter_scale(engine.module),
             "extra": extra,
         }
         (partial / INDEX).write_text(json.dumps(index))
@@ -87,7 +90,13 @@ def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
         odd = sorted(n for n in sizes.keys() | index["sizes"].keys() if sizes.get(n) != index["sizes"].get(n))
         raise CheckpointError(
             f"{folder}: its trainable parameters are not this model's ({odd[0]} and {len(odd) - 1} more "
-            "differ); resume with the model and learner.train_vision of the run that wrote it"
+            "differ); resume with the model, learner.train_vision and learner.lora of the run that wrote it"
+        )
+    scale = adapter_scale(engine.module)
+    if index.get("adapter_scale") != scale:
+        raise CheckpointError(
+            f"{folder}: its adapters are scaled by {index.get('adapter_scale')}, this model's by {scale}; "
+            "resume with the learner.lora.alpha of the run that wrote it"
         )
     rank = torch.distributed.get_rank()
     optimizer = engine.optimizer

@@ -2,7 +2,32 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+ALL_LINEAR = "all-linear"
+
+
+class LoraConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    rank: int = Field(16, ge=1)
+    """Rank of the trained matrices; they have rank x (inputs + outputs) parameters a layer."""
+    alpha: float = Field(32.0, gt=0)
+    """What the adapters add is scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapters' inputs dropped while training. The engines sample without, so that above 0
+    the trained log-probs differ from theirs, which the importance weights then correct."""
+    target_modules: list[str] = Field([ALL_LINEAR], min_length=1)
+    """Last names of the linear layers that get an adapter, such as ["q_proj", "v_proj"], wherever they are
+    in the model; ["all-linear"] takes all but the output projection. A vision tower that
+    `learner.train_vision` freezes gets none."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _all_or_some(cls, names: list[str]) -> list[str]:
+        if ALL_LINEAR in names and len(names) > 1:
+            raise ValueError(f"'{ALL_LINEAR}' takes every linear layer: name it alone, or leave it out")
+        return names
 
 
 class LearnerConfig(BaseModel):
@@ -10,8 +35,9 @@ class LearnerConfig(BaseModel):
 
     ranks: int = Field(2, ge=1)
     """DeepSpeed ZeRO-3 ranks."""
-    gpus_per_rank: int = Field(0, ge=0, le=1)
-    """1 on GPUs (NCCL, bf16), 0 on the CPU (gloo, float32)."""
+    gpus_per_rank: float = Field(0.0, ge=0, le=1)
+    """1 on GPUs (NCCL, bf16), 0 on the CPU (gloo, float32). A fraction shares one GPU with a rollout
+    replica, for a single rank; weights then go through the object store."""
     cpus_per_rank: float = Field(1.0, gt=0)
     """CPU cores that Ray reserves for one rank; on the CPU also the rank's threads."""
     label_selector: dict[str, str] = {}
@@ -64,6 +90,10 @@ class LearnerConfig(BaseModel):
     """Recompute activations in the backward pass."""
     train_vision: bool = True
     """Train the vision tower too, as the paper does."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters (`learner.lora.rank` and so on) and leave the model itself as it is; None
+    trains the model. Engines and exports get the two merged; the KL term's reference is the model with its
+    adapters off."""
     max_skipped_updates: int = Field(5, ge=1)
     """Updates in a row whose loss or gradient is not finite (each is skipped) before the run ends."""
     max_restarts: int = Field(3, ge=0)
@@ -76,3 +106,12 @@ class LearnerConfig(BaseModel):
     """Deadline of one update."""
     bucket_mb: int = Field(256, ge=1)
     """Size of the buckets in which weights are gathered, sent and saved."""
+
+    @model_validator(mode="after")
+    def _one_rank_a_gpu(self) -> "LearnerConfig":
+        if 0 < self.gpus_per_rank < 1 and self.ranks > 1:
+            raise ValueError(
+                f"gpus_per_rank {self.gpus_per_rank:g} shares a GPU, and NCCL takes no two ranks on one: set "
+                "ranks to 1, or gpus_per_rank to 1"
+            )
+        return self

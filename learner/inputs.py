@@ -14,7 +14,7 @@ from torch import Tensor
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Group
 from learner.balance import Piece
-from learner.packing import Rows, TokenGroup, pack_groups, unpack_groups
+from learner.packing import Rows, TokenGroup, pack_groups, packed_length, unpack_groups
 from learner.records import Layout
 
 
@@ -36,13 +36,15 @@ class EncodedGroup:
 class MicroBatch:
     """One forward pass. `images` holds the frames in the order in which the vision tower sees them;
     `frame_of_slot` [image slots of all rows], where given, says which of them fills each slot.
-    `owners` are (group, completion) pairs in the order of the rows' targets."""
+    `owners` are (group, completion) pairs in the order of the rows' targets; `tokens` counts the positions of
+    the rows that are no padding."""
 
     rows: Rows
     images: dict[str, Tensor]
     frame_of_slot: Tensor | None
     owners: list[tuple[int, int]]
     lengths: list[int]
+    tokens: int
 
     def to(self, device: torch.device) -> MicroBatch:
         rows = self.rows
@@ -139,6 +141,12 @@ def build_micro_batch(
         frame_of_slot=_repeated_frames(pieces, groups) if layout == "vision_once" else None,
         owners=owners,
         lengths=[len(c) for t in tokens for c in t.completions],
+        tokens=sum(
+            packed_length(t)
+            if layout == "packed"
+            else sum(len(t.prompt) + len(completion) for completion in t.completions)
+            for t in tokens
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from learner.config import LearnerConfig
 from learner.inputs import MicroBatch
+from learner.lora import add_adapters
 from learner.packing import follow_prompt
 from learner.records import Layout
 
@@ -158,7 +159,8 @@ def image_token_id(model_config: Any) -> int:
 
 
 def prepare_model(model: Any, config: LearnerConfig) -> None:
-    """Set up `model` for policy gradients: no dropout, checkpointing and a frozen tower where asked for."""
+    """Set up `model` for policy gradients: no dropout of its own; checkpointing, a frozen tower and adapters
+    where asked for."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -172,6 +174,8 @@ def prepare_model(model: Any, config: LearnerConfig) -> None:
                 f"learner.train_vision is off, but {type(model).__name__} names no vision tower to freeze"
             )
         tower.requires_grad_(False)
+    if config.lora is not None:
+        add_adapters(model, config, config.lora)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()

@@ -23,6 +23,7 @@ from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
 from learner.grpo import LossSums, TokenBatch, grpo_loss, learning_rate, token_weights
 from learner.inputs import EncodedGroup, GroupEncoder, MicroBatch, build_micro_batch
+from learner.lora import base_model
 from learner.policy import Policy, choose_layout, prepare_model
 from learner.records import Layout, RankShard
 from learner.weights import count_parameters
@@ -44,6 +45,8 @@ class LearnerSpec:
 class Trainer:
     """The policy, its optimizer and, with a KL term, the frozen reference, all sharded by ZeRO-3.
 
+    With LoRA the policy is its own reference, adapters off, and no second model is loaded.
+
     The process must have joined the learner's process group. Every method is a collective.
     """
 
@@ -60,7 +63,7 @@ class Trainer:
         self.layout: Layout = choose_layout(policy.model, spec.config)
         self.engine = train_engine(policy, spec.config, spec.device, make_optimizer)
         self._reference = None
-        if spec.config.kl_coefficient > 0:
+        if spec.config.kl_coefficient > 0 and spec.config.lora is None:
             self._reference = reference_engine(self._build_policy(), spec.device)
 
     def _build_policy(self) -> Policy:
@@ -117,7 +120,7 @@ class Trainer:
             skipped = not self.engine.was_step_applied()
             if skipped:
                 break
-        metrics = self._reduce(sums, entropy, shard.tokens)
+        metrics = self._reduce(sums, entropy, shard.tokens, [batch for batch, real in batches if real])
         seconds = time.monotonic() - started_s
         metrics |= {
             "learner/grad_norm": float(self.engine.get_global_grad_norm()),
@@ -188,18 +191,26 @@ class Trainer:
         )
 
     def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
-        if self._reference is None:
+        if self._config.kl_coefficient == 0:
             return None
+        if self._reference is None:
+            with base_model(self.engine.module):
+                logprobs, _ = self.engine(batch)
+            return logprobs
         with torch.no_grad():
             logprobs, _ = self._reference(batch)
         return logprobs
 
-    def _reduce(self, parts: list[LossSums], entropy: float, tokens: int) -> dict[str, float]:
+    def _reduce(
+        self, parts: list[LossSums], entropy: float, tokens: int, batches: list[MicroBatch]
+    ) -> dict[str, float]:
         """Global metrics out of every rank's sums; means are over the update's tokens."""
+        positions = sum(batch.rows.input_ids.numel() for batch in batches)
         columns = [asdict(p) for p in parts]
         names = ["loss", "kl_to_base", "mismatch_kl", "clipped", "importance"]
         total = torch.tensor(
-            [math.fsum(c[n] for c in columns) for n in names] + [entropy],
+            [math.fsum(c[n] for c in columns) for n in names]
+            + [entropy, positions, sum(batch.tokens for batch in batches)],
             dtype=torch.float64,
             device=self._device,
         )
@@ -210,7 +221,7 @@ class Trainer:
         )
         torch.distributed.all_reduce(total)
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-        loss, kl, mismatch, clipped, importance, entropy_sum = total.tolist()
+        loss, kl, mismatch, clipped, importance, entropy_sum, positions, used = total.tolist()
         metrics = {
             "learner/loss": loss,
             "policy/mismatch_kl": mismatch / tokens,
@@ -218,7 +229,8 @@ class Trainer:
             "policy/importance_mean": importance / tokens,
             "policy/importance_max": float(largest),
             "policy/entropy": entropy_sum / tokens,
+            "learner/padding_share": 1 - used / positions,
         }
-        if self._reference is not None:
+        if self._config.kl_coefficient > 0:
             metrics["policy/kl_to_base"] = kl / tokens
         return metrics

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from learner.weights import full_shape, hf_name
+from learner.weights import full_shape, model_weights
 
 BUFFERS = 2
 
@@ -29,11 +29,11 @@ class WeightLayout:
 
 def weight_layout(policy: nn.Module) -> WeightLayout:
     """The layout of a (sharded) policy's weights, under their Hugging Face names."""
-    named = [(hf_name(name), parameter) for name, parameter in policy.named_parameters()]
+    weights = model_weights(policy)
     return WeightLayout(
-        names=[name for name, _ in named],
-        dtype_names=[str(p.dtype).removeprefix("torch.") for _, p in named],
-        shapes=[full_shape(p) for _, p in named],
+        names=[weight.name for weight in weights],
+        dtype_names=[str(weight.parameter.dtype).removeprefix("torch.") for weight in weights],
+        shapes=[full_shape(weight.parameter) for weight in weights],
     )
 
 

@@ -1,46 +1,86 @@
 """Weights out of a ZeRO-3 engine, bucket by bucket.
 
 `gather_buckets` is the one source: exports and every transport to the engines read from it. All ranks run it
-in lockstep, for each bucket is a collective; only rank 0 is handed tensors.
+in lockstep, for each bucket is a collective; only rank 0 is handed tensors. Adapters are merged into what is
+handed out, under the base model's names; the engine's own weights stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from learner.lora import ADAPTER, is_adapter, merged
+
 _POLICY_PREFIX = "model."
 """What the policy's wrapper adds to the names of the Hugging Face model."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight of the model: its Hugging Face name, the parameter that holds it and, where an adapter is
+    beside it, the adapter's A [rank, inputs], B [outputs, rank] and scale."""
+
+    name: str
+    parameter: nn.Parameter
+    adapter: tuple[nn.Parameter, nn.Parameter, float] | None = None
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [self.parameter] if self.adapter is None else [self.parameter, *self.adapter[:2]]
+
+    def value(self) -> Tensor:
+        """A new tensor; the parameters must be gathered."""
+        whole = self.parameter.detach()
+        if self.adapter is None:
+            return whole.clone()
+        down, up, scale = self.adapter
+        return merged(whole, down.detach(), up.detach(), scale)
+
+
+def model_weights(policy: nn.Module) -> list[Weight]:
+    """The weights of the model in order, each with its adapter; tied ones appear once."""
+    parameters = dict(policy.named_parameters())
+    weights = []
+    for name, parameter in parameters.items():
+        if is_adapter(name):
+            continue
+        layer = name.removesuffix(".base_layer.weight")
+        adapter = None
+        if layer != name:
+            down, up = (parameters[f"{layer}.{matrix}.{ADAPTER}.weight"] for matrix in ("lora_A", "lora_B"))
+            scaling: Any = policy.get_submodule(layer).scaling
+            adapter = (down, up, float(scaling[ADAPTER]))
+        weights.append(Weight(hf_name(name), parameter, adapter))
+    return weights
+
+
 def hf_name(parameter_name: str) -> str:
     """The name under which transformers and vLLM know a parameter of the policy."""
-    return parameter_name.removeprefix(_POLICY_PREFIX)
+    return parameter_name.removeprefix(_POLICY_PREFIX).replace(".base_layer.", ".")
 
 
-def bucket_plan(policy: nn.Module, bucket_bytes: int) -> list[list[tuple[str, nn.Parameter]]]:
-    """Parameters in order, cut into buckets of at most `bucket_bytes` (a larger one stands alone).
-
-    Names are those of Hugging Face; tied parameters appear once.
-    """
-    buckets: list[list[tuple[str, nn.Parameter]]] = []
+def bucket_plan(policy: nn.Module, bucket_bytes: int) -> list[list[Weight]]:
+    """The weights in order, cut into buckets of at most `bucket_bytes` (a larger one stands alone)."""
+    buckets: list[list[Weight]] = []
     filled = 0
-    for name, parameter in policy.named_parameters():
-        size = _numel(parameter) * parameter.element_size()
+    for weight in model_weights(policy):
+        size = _numel(weight.parameter) * weight.parameter.element_size()
         if not buckets or filled + size > bucket_bytes:
             buckets.append([])
             filled = 0
-        buckets[-1].append((hf_name(name), parameter))
+        buckets[-1].append(weight)
         filled += size
     return buckets
 
 
 def gather_buckets(policy: nn.Module, bucket_bytes: int) -> Iterator[dict[str, Tensor]]:
-    """Full parameters by name, one bucket at a time: clones on rank 0, an empty dict elsewhere.
+    """Full weights by name, one bucket at a time: clones on rank 0, an empty dict elsewhere.
 
     Every rank must run the iterator to its end. Clones, because a gathered parameter's memory is given back
     when its bucket ends.
@@ -49,9 +89,18 @@ def gather_buckets(policy: nn.Module, bucket_bytes: int) -> Iterator[dict[str, T
 
     rank = torch.distributed.get_rank()
     for bucket in bucket_plan(policy, bucket_bytes):
-        with deepspeed.zero.GatheredParameters([p for _, p in bucket]):
-            tensors = {name: p.detach().clone() for name, p in bucket} if rank == 0 else {}
+        with deepspeed.zero.GatheredParameters([p for weight in bucket for p in weight.parameters]):
+            tensors = {weight.name: weight.value() for weight in bucket} if rank == 0 else {}
         yield tensors
+
+
+def gather_adapter(policy: nn.Module) -> dict[str, Tensor]:
+    """The adapters' parameters by name, whole, on rank 0; an empty dict elsewhere. All ranks call it."""
+    import deepspeed
+
+    named = [(hf_name(name), p) for name, p in policy.named_parameters() if is_adapter(name)]
+    with deepspeed.zero.GatheredParameters([p for _, p in named]):
+        return {name: p.detach().clone() for name, p in named} if torch.distributed.get_rank() == 0 else {}
 
 
 def to_numpy(bucket: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,11 +44,16 @@ class RewardPool:
     """
 
     def __init__(
-        self, config: RewardConfig, on_fault: Callable[[str, str], None] = lambda actor, reason: None
+        self,
+        config: RewardConfig,
+        on_fault: Callable[[str, str], None] = lambda actor, reason: None,
+        on_recovery: Callable[[str, str, float], None] = lambda actor, successor, seconds: None,
     ) -> None:
-        """`on_fault` is told of an actor that has to be replaced, and why."""
+        """`on_fault` is told of an actor that has to be replaced, and why; `on_recovery` when its cohort has
+        been scored by another, and after how many seconds."""
         self._config = config
         self._on_fault = on_fault
+        self._on_recovery = on_recovery
         self._outstanding: dict[Any, int] = {}
 
     async def start(self) -> None:
@@ -63,14 +69,18 @@ class RewardPool:
         Raises RewardsFailed after `MAX_ATTEMPTS`; an error of the rewards themselves as it is.
         """
         reason: Exception | None = None
+        failed_s = 0.0
         for _ in range(MAX_ATTEMPTS):
             actor = min(self._outstanding, key=lambda a: self._outstanding[a])
             self._outstanding[actor] += 1
             try:
                 call = actor.score.remote(cohort)
-                return await within(call, self._config.timeout_s, "reward actor.score")
+                table = await within(call, self._config.timeout_s, "reward actor.score")
+                if reason is not None:
+                    self._on_recovery("a reward actor", "another", time.monotonic() - failed_s)
+                return table
             except (ray.exceptions.RayActorError, DeadlineError) as error:
-                reason = error
+                reason, failed_s = error, failed_s or time.monotonic()
                 self._replace(actor, error)
             finally:
                 if actor in self._outstanding:

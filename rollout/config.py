@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class RolloutConfig(BaseModel):
@@ -10,8 +10,9 @@ class RolloutConfig(BaseModel):
 
     replicas: int = Field(2, ge=1)
     """Rollout workers, each with an engine of its own; scaled independently of the learner."""
-    gpus_per_replica: int = Field(0, ge=0)
-    """GPUs of one engine (tensor parallelism inside one node); 0 runs the engine on the CPU."""
+    gpus_per_replica: float = Field(0.0, ge=0)
+    """GPUs of one engine (tensor parallelism inside one node); 0 runs the engine on the CPU. A fraction
+    shares a GPU with a learner rank: `gpu_memory_utilization` must leave that rank its room."""
     cpus_per_replica: float = Field(1.0, gt=0)
     """CPU cores that Ray reserves for one worker; on the CPU also the engine's threads."""
     label_selector: dict[str, str] = {}
@@ -56,3 +57,15 @@ class RolloutConfig(BaseModel):
     """Times that one video's groups are started again after a worker died, before the video is given up."""
     max_worker_restarts: int = Field(8, ge=0)
     """Replacements of dead workers over a whole run, before the run ends with an error."""
+
+    @field_validator("gpus_per_replica")
+    @classmethod
+    def _part_of_one_or_whole(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is neither a fraction of one GPU nor a whole number of them")
+        return gpus
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        """GPUs that an engine's tensors are cut over, and so its processes; 1 on the CPU."""
+        return max(1, int(self.gpus_per_replica))

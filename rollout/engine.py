@@ -285,7 +285,7 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
     if config.gpus_per_replica > 0:
         return common | {
             "dtype": "bfloat16",
-            "tensor_parallel_size": config.gpus_per_replica,
+            "tensor_parallel_size": config.tensor_parallel_size,
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "weight_transfer_config": WeightTransferConfig(backend="nccl"),
         }

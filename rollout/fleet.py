@@ -12,9 +12,9 @@ weights that were replaced while it joined.
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,7 +22,9 @@ import ray
 from data.deadline import DeadlineError, together, within
 from data.records import Group, SamplingRequest
 from rollout.config import RolloutConfig
-from rollout.errors import EngineDead, FleetExhausted, RolloutFailed
+from rollout.draining import watch_drains
+from rollout.errors import FleetExhausted, RolloutFailed
+from rollout.member import Lost, Member, WorkerStatus, ask, cause_of
 from rollout.placement import Placement, place
 from rollout.router import Router
 from rollout.worker import RolloutWorker, WorkerInfo, WorkerStats
@@ -32,34 +34,6 @@ __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 15.0
-
-
-@dataclass(eq=False)
-class _Member:
-    """A worker as the fleet sees it. It takes no work until `healthy`."""
-
-    worker_id: str
-    actor: Any
-    placement: Placement
-    healthy: bool = False
-    leaving: bool = False
-    running: int = 0
-    info: WorkerInfo | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """One worker from outside. `state` is starting, healthy or leaving."""
-
-    worker_id: str
-    state: str
-    node: str
-    pid: int | None
-    outstanding_tokens: int
-
-
-class _Lost(Exception):
-    """A worker died, or has to be given up as hung."""
 
 
 class RolloutFleet:
@@ -74,6 +48,7 @@ class RolloutFleet:
         on_join: called with the id of a worker that has started; gives it the current weights, through
             `call`. The worker is healthy when it returns.
         on_fault: told of a worker that has to be replaced, and why.
+        on_recovery: told of a worker that was replaced, by which other one, and in how many seconds.
         worker_class: the actor's class.
     """
 
@@ -87,6 +62,7 @@ class RolloutFleet:
         placement_timeout_s: float = 300.0,
         on_join: Callable[[str], Awaitable[None]] | None = None,
         on_fault: Callable[[str, str], None] = lambda worker_id, reason: None,
+        on_recovery: Callable[[str, str, float], None] = lambda worker_id, successor, seconds: None,
         worker_class: type = RolloutWorker,
     ) -> None:
         self._config = config
@@ -96,9 +72,10 @@ class RolloutFleet:
         self._placement_timeout_s = placement_timeout_s
         self._on_join = on_join
         self._on_fault = on_fault
+        self._on_recovery = on_recovery
         self._worker_class = worker_class
-        self._members: dict[str, _Member] = {}
-        self._router: Router[_Member] = Router(config.max_concurrent_sequences * config.max_completion_tokens)
+        self._members: dict[str, Member] = {}
+        self._router: Router[Member] = Router(config.max_concurrent_sequences * config.max_completion_tokens)
         self._numbers = itertools.count()
         self._replicas = 0
         self._resizing = asyncio.Lock()
@@ -149,6 +126,7 @@ class RolloutFleet:
     async def start(self, replicas: int) -> None:
         """Start `replicas` workers side by side; the first that cannot be started ends the attempt."""
         await self.resize(replicas)
+        self._in_background(watch_drains(self._workers_on, self._move, self._config.group_timeout_s))
 
     async def resize(self, replicas: int) -> None:
         """Start or end workers until there are `replicas`, while the others go on.
@@ -167,15 +145,21 @@ class RolloutFleet:
                 await asyncio.gather(*(self.remove(m.worker_id) for m in leaving))
             self._replicas = max(self._replicas, replicas)
 
-    async def remove(self, worker_id: str) -> None:
-        """Give a worker no more work, let it finish what it has, and end it."""
+    async def remove(self, worker_id: str, finish_s: float | None = None) -> None:
+        """Give a worker no more work, let it finish what it has, and end it.
+
+        What it has not finished after `finish_s` (default: the deadline of its work) begins anew elsewhere.
+        """
         member = self._members[worker_id]
         member.healthy, member.leaving = False, True
         self._router.leave(member)
         async with self._changed:
-            done = self._changed.wait_for(lambda: not member.running)
             try:
-                await within(done, self._config.group_timeout_s, f"{worker_id}: finishing its work")
+                await within(
+                    self._changed.wait_for(lambda: not member.running),
+                    self._config.group_timeout_s if finish_s is None else finish_s,
+                    f"{worker_id}: finishing its work",
+                )
             except DeadlineError as error:
                 logger.warning("%s; it is ended all the same", error)
         if worker_id in self._members:  # else it died on the way
@@ -221,10 +205,8 @@ class RolloutFleet:
             member = await self._acquire(cost_tokens)
             member.running += 1
             try:
-                return await self._ask(
-                    member, method, requests, frames, timeout_s=self._config.group_timeout_s
-                )
-            except _Lost as error:
+                return await ask(member, method, requests, frames, timeout_s=self._config.group_timeout_s)
+            except Lost as error:
                 self._give_up(member, error)
                 if attempt > self._config.max_retries:
                     raise RolloutFailed(
@@ -232,7 +214,7 @@ class RolloutFleet:
                         f"the last one: {error}"
                     ) from error
             except (ray.exceptions.RayError, ValueError) as error:
-                raise RolloutFailed(f"{path}: {_cause(error)}") from error
+                raise RolloutFailed(f"{path}: {cause_of(error)}") from error
             finally:
                 member.running -= 1
                 self._router.release(member, cost_tokens)
@@ -256,14 +238,14 @@ class RolloutFleet:
         async with self._membership:
             self._raise_failure()
             members = [member for member in self._members.values() if member.healthy]
-            calls = [self._ask(member, method, *args, timeout_s=timeout_s) for member in members]
+            calls = [ask(member, method, *args, timeout_s=timeout_s) for member in members]
             answers = await asyncio.gather(*calls, return_exceptions=True)
             for member, answer in zip(members, answers, strict=True):
-                if isinstance(answer, _Lost):
+                if isinstance(answer, Lost):
                     self._give_up(member, answer)
         answered = {}
         for member, answer in zip(members, answers, strict=True):
-            if isinstance(answer, _Lost):
+            if isinstance(answer, Lost):
                 continue
             if isinstance(answer, BaseException):
                 raise answer
@@ -274,8 +256,8 @@ class RolloutFleet:
         """Call `method` of one worker, healthy or about to join."""
         member = self._members[worker_id]
         try:
-            return await self._ask(member, method, *args, timeout_s=timeout_s)
-        except _Lost as error:
+            return await ask(member, method, *args, timeout_s=timeout_s)
+        except Lost as error:
             if member.healthy:
                 self._give_up(member, error)
             raise RolloutFailed(str(error)) from error
@@ -286,10 +268,10 @@ class RolloutFleet:
         A worker that died or does not answer in time is left out, and stays: its work has its own deadline.
         """
         members = [member for member in self._members.values() if member.healthy]
-        calls = [self._ask(member, "stats", timeout_s=timeout_s) for member in members]
+        calls = [ask(member, "stats", timeout_s=timeout_s) for member in members]
         found = []
         for answer in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(answer, _Lost):
+            if isinstance(answer, Lost):
                 continue
             if isinstance(answer, BaseException):
                 raise answer
@@ -303,15 +285,15 @@ class RolloutFleet:
         await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.gather(*(self._end(member) for member in list(self._members.values())))
 
-    async def _launch(self) -> _Member:
+    async def _launch(self) -> Member:
         """Place and start a worker, and let it join."""
         number = next(self._numbers)
         worker_id = f"rollout-{number}"
         placement = await place(self._config, self._placement_timeout_s, worker_id, number)
-        member = _Member(worker_id, self._make_actor(worker_id, number, placement), placement)
+        member = Member(worker_id, self._make_actor(worker_id, number, placement), placement)
         self._members[worker_id] = member
         try:
-            member.info = await self._ask(member, "start", timeout_s=self._config.start_timeout_s)
+            member.info = await ask(member, "start", timeout_s=self._config.start_timeout_s)
             async with self._membership:
                 if self._on_join is not None:
                     await self._on_join(worker_id)
@@ -331,7 +313,7 @@ class RolloutFleet:
             worker_id, *self._worker_arguments, seed, self._trust_remote_code
         )
 
-    async def _acquire(self, cost_tokens: int) -> _Member:
+    async def _acquire(self, cost_tokens: int) -> Member:
         """The worker to ask, once one has room. As long as there are workers, each of their calls has a
         deadline, so that room will come; without any, this waits for the time that a new one may take."""
         self._raise_failure()
@@ -347,21 +329,7 @@ class RolloutFleet:
             raise
         return acquiring.result()
 
-    async def _ask(self, member: _Member, method: str, *args: Any, timeout_s: float) -> Any:
-        """Call an actor's method. Raises _Lost if the worker is of no more use, else the method's error."""
-        what = f"{member.worker_id}.{method}"
-        try:
-            return await within(getattr(member.actor, method).remote(*args), timeout_s, what)
-        except DeadlineError as error:
-            raise _Lost(str(error)) from error
-        except ray.exceptions.RayActorError as error:
-            raise _Lost(f"{what}: the worker died: {_first_line(error)}") from error
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, EngineDead):
-                raise _Lost(f"{what}: {error.cause}") from error
-            raise
-
-    def _give_up(self, member: _Member, reason: _Lost) -> None:
+    def _give_up(self, member: Member, reason: Lost) -> None:
         """Take a worker out of the set at once; end it, and start another, in the background."""
         if self._members.pop(member.worker_id, None) is None:
             return  # another of its calls has already found out
@@ -380,30 +348,47 @@ class RolloutFleet:
             )
         self._in_background(self._replace(member))
 
+    def _workers_on(self, node_id: str) -> list[str]:
+        return [
+            m.worker_id for m in self._members.values() if m.healthy and m.info and m.info.node_id == node_id
+        ]
+
+    async def _move(self, worker_id: str, finish_s: float) -> None:
+        """Have a worker leave its node, which is about to go, and another start elsewhere."""
+        self._on_fault(worker_id, f"its node is draining; it may work for {finish_s:.0f} s more")
+        self._in_background(self.remove(worker_id, finish_s))
+        self._in_background(self._launch_in_place_of(worker_id))
+        await asyncio.sleep(0)  # it is leaving before anybody looks again
+
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _replace(self, lost: _Member) -> None:
+    async def _replace(self, lost: Member) -> None:
         await lost.placement.end(lost.actor)
+        await self._launch_in_place_of(lost.worker_id)
+
+    async def _launch_in_place_of(self, worker_id: str) -> None:
+        started_s = time.monotonic()
         while self._failure is None:
             try:
-                await self._launch()
+                successor = await self._launch()
+                self._on_recovery(worker_id, successor.worker_id, time.monotonic() - started_s)
                 break
             except Exception as error:
                 self._restarts += 1
-                logger.warning("a replacement of %s could not be started: %s", lost.worker_id, _cause(error))
+                logger.warning("a replacement of %s could not be started: %s", worker_id, cause_of(error))
                 if self._restarts > self._config.max_worker_restarts:
-                    self._exhaust(f"replacements of {lost.worker_id} could not be started: {_cause(error)}")
+                    self._exhaust(f"replacements of {worker_id} could not be started: {cause_of(error)}")
 
-    async def _end(self, member: _Member) -> None:
+    async def _end(self, member: Member) -> None:
         """End a worker's engine, then its process, and free its place."""
         member.healthy = False
         self._router.leave(member)
         try:
-            await self._ask(member, "close", timeout_s=CLOSE_TIMEOUT_S)
-        except (_Lost, ray.exceptions.RayError) as error:
+            await ask(member, "close", timeout_s=CLOSE_TIMEOUT_S)
+        except (Lost, ray.exceptions.RayError) as error:
             logger.warning("%s is ended by force: %s", member.worker_id, error)
         self._members.pop(member.worker_id, None)
         await member.placement.end(member.actor)
@@ -415,12 +400,3 @@ class RolloutFleet:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _cause(error: BaseException) -> str:
-    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-    return f"{type(cause).__name__}: {cause}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -36,6 +36,8 @@ class WorkerInfo:
     engine: str
     version: int
     masked_token_ids: list[int]
+    node_id: str = ""
+    """Ray's name of its machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class RolloutWorker:
             engine=type(engine).__name__,
             version=engine.version,
             masked_token_ids=engine.masked_token_ids,
+            node_id=ray.get_runtime_context().get_node_id(),
         )
 
     async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:

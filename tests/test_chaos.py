@@ -1,16 +1,14 @@
 """Runs in which processes are killed again and again: what must hold at the end is what always holds."""
 
-import json
 import os
 import random
 import signal
-import subprocess
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.faults import actors, fates, recorded_updates, start, told, wait_for_updates
 from tests.runs import BASE, N_TRAIN, command, lines, make_set, nothing_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(1500)]
@@ -20,41 +18,11 @@ UPDATES = 2 * EPOCHS
 KILLS = 6
 
 
-def actors(session: int, name: str) -> list[int]:
-    """Process ids of the Ray actors of class `name` in a session."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (folder / "cmdline").read_text()
-            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if title.startswith(f"ray::{name}") and int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(folder.name))
-    return found
-
-
-def start(arguments: list[str], log: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments, stdout=log.open("a"), stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def wait_for_updates(run: Path, process: subprocess.Popen[str], n: int, timeout_s: float = 300) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not (run / "metrics.jsonl").exists() or len(lines(run, "metrics")) < n:
-        assert process.poll() is None, "the run ended by itself"
-        assert time.monotonic() < deadline, f"no {n} updates within {timeout_s} s"
-        time.sleep(0.1)
-
-
 def every_row_has_one_fate(run: Path) -> None:
-    groups, failures = lines(run, "groups"), lines(run, "failures")
-    fates = Counter((r["epoch"], r["video_id"]) for r in [*groups, *failures])
     names = [f"clip-{i}.mp4" for i in range(N_TRAIN)] + ["cut.mp4", "empty.mp4"]
-    assert sorted(fates) == sorted((epoch, name) for epoch in range(EPOCHS) for name in names)
-    assert set(fates.values()) == {1}
-    assert {f["video_id"] for f in failures} == {"cut.mp4", "empty.mp4"}, "no good video was given up"
+    assert fates(run) == {(epoch, name): 1 for epoch in range(EPOCHS) for name in names}
+    failed = {f["video_id"] for f in lines(run, "failures")}
+    assert failed == {"cut.mp4", "empty.mp4"}, "no good video was given up"
     assert [m["update"] for m in lines(run, "metrics")] == list(range(UPDATES))
 
 
@@ -74,7 +42,7 @@ def test_rollout_workers_killed_in_mid_run_lose_nothing(tmp_path: Path, stalenes
         if workers:
             os.kill(dice.choice(workers), signal.SIGKILL)
             killed += 1
-        wait_for_updates(run, process, min(UPDATES - 1, len(lines(run, "metrics")) + 2))
+        wait_for_updates(run, process, min(UPDATES - 1, recorded_updates(run) + 2))
         time.sleep(dice.uniform(0, 2))
     assert process.wait(timeout=600) == 0, log.read_text()
     assert killed >= KILLS / 2, "the run was over before it was disturbed"
@@ -82,9 +50,10 @@ def test_rollout_workers_killed_in_mid_run_lose_nothing(tmp_path: Path, stalenes
     every_row_has_one_fate(run)
     ages = [g["update"] - v for g in lines(run, "groups") for vs in g["clean"]["versions"] for v in vs]
     assert 0 <= min(ages) <= max(ages) <= staleness
-    faults = [json.loads(line)["actor"] for line in (run / "faults.jsonl").read_text().splitlines()]
+    faults = [fault["actor"] for fault in told(run, "faults")]
     assert faults, "who was killed is on record"
     assert all(actor.startswith("rollout-") for actor in faults)
+    assert {r["actor"] for r in told(run, "recoveries")} <= set(faults)
 
 
 @pytest.mark.parametrize("victim", ["LearnerRank", "RewardActor", "ControllerActor", "the command itself"])

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from cluster import controller, prometheus
-from cluster.config import MetricsConfig
+from cluster.config import MetricsConfig, RunConfig
 from cluster.deploy.grafana import __main__ as grafana
 from cluster.deploy.grafana.check import check
 from cluster.deploy.grafana.panels import DASHBOARDS
@@ -21,7 +21,8 @@ from cluster.fleet_watch import FleetWatch, WorkerFigures, worker_figures
 from cluster.metrics import Metrics
 from cluster.run_dir import RunDirectory
 from rollout.config import RolloutConfig
-from rollout.fleet import RolloutFleet, _Member
+from rollout.fleet import RolloutFleet
+from rollout.member import Member
 from rollout.placement import Placement
 from rollout.worker import WorkerStats
 from tests.test_controller import job, run_job
@@ -145,7 +146,7 @@ def test_a_worker_that_is_slow_to_say_what_it_does_stays() -> None:
         fleet = RolloutFleet(RolloutConfig(), "model", frames_per_video=4, seed=0)
         for worker, seconds in {"quick": 0.0, "slow": 60.0}.items():
             place = cast(Placement, None)
-            fleet._members[worker] = _Member(worker, FakeActor(worker, seconds), place, healthy=True)
+            fleet._members[worker] = Member(worker, FakeActor(worker, seconds), place, healthy=True)
         async with fleet._membership:
             found = await fleet.stats(timeout_s=0.05)
         assert fleet.healthy == ["quick", "slow"]
@@ -187,7 +188,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, tuple[str, ...]], l
 def metrics(folder: Path) -> Metrics:
     run = RunDirectory(folder)
     run.create("{}", "")
-    found = Metrics(run, MetricsConfig(tensorboard=False), "demo")
+    config = RunConfig(name="demo", metrics=MetricsConfig(tensorboard=False))
+    found = Metrics(run, config, on_fault=lambda actor, reason: None)
     found.begin(run.start_attempt(0), 0)
     return found
 
@@ -211,12 +213,13 @@ def test_prometheus_is_told_who_is_gone(tmp_path: Path, told: Any) -> None:
     found = metrics(tmp_path)
     found.fleet(0, [WorkerFigures("w0", 0, 30.0, 0.5, math.nan, 0)], ["w0", "w1"])
     found.fleet(1, [WorkerFigures("w0", 1, 40.0, 0.5, 0.2, 0)], ["w0"])
-    found.fault("w1")
+    found.fault("w1", 1.7e9)
     assert told["worker_tokens_per_s", ("demo", "w0")] == [30.0, 40.0]
     assert told["worker_cached_prompt_share", ("demo", "w0")] == [0.2]
     assert told["worker_healthy", ("demo", "w0")] == [1.0, 1.0]
     assert told["worker_healthy", ("demo", "w1")] == [1.0, 0.0]
     assert told["faults", ("demo", "w1")] == [1]
+    assert told["fault_timestamp_seconds", ("demo", "w1")] == [1.7e9]
 
 
 # Dashboards
@@ -232,12 +235,13 @@ def test_dashboards_ask_for_metrics_that_a_run_has(tmp_path: Path, told: Any) ->
     """Names of figures and counters; those of updates come from the learner and the recorder."""
     found = metrics(tmp_path)
     found.fleet(0, [WorkerFigures("w", 0, 30.0, 0.5, 0.5, 0)], ["w"])
-    found.fault("w")
+    found.fault("w", 1.7e9)
     group = {"clean": {"scores": [2.5], "total": [1.25], "tokens": [20]}}
     found.update(0, {"data/trained_videos": 1.0}, [group])
     known = {name for name, _ in told} - {"data_trained_videos"}
-    queries = " ".join(q.expression for d in DASHBOARDS for p in d.panels for q in p.queries)
-    asked = set(re.findall(r"ray_vqathinker_((?:worker|completion|updates|videos|faults)\w*)", queries))
+    panels = [q.expression for d in DASHBOARDS for p in d.panels for q in p.queries]
+    queries = " ".join(panels + [event.expression for d in DASHBOARDS for event in d.events])
+    asked = set(re.findall(r"ray_vqathinker_((?:worker|completion|updates|videos|faults?)_\w+)", queries))
     assert {re.sub("_(total|bucket)$", "", name) for name in asked} == known
 
 
@@ -249,7 +253,7 @@ def test_the_check_tells_queries_with_data_from_those_without() -> None:
         return [] if "faults" in query else [{"metric": {}, "values": [[0, "NaN"], [1, "0.5"]]}]
 
     dashboards = [json.loads(text) for text in grafana.files().values()]
-    answers = list(check(dashboards, "demo", "1m", ask))
+    answers = list(check(dashboards, {"$run": "demo", "$__rate_interval": "1m", "$__range": "900s"}, ask))
     assert {a.panel for a in answers if not a.points} == {"Faults"}
     assert {a.last for a in answers if a.points} == {0.5}
     assert not [query for query in asked if "$run" in query or "$__" in query]

@@ -2,12 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.config import ConfigError, RunConfig, load_config
 from cluster.planning.architecture import PUBLISHED, read_architecture
-from cluster.planning.memory import activations_gb, learner_budget, learner_cure, rollout_budget, rollout_cure
+from cluster.planning.memory import (
+    activations_gb,
+    learner_budget,
+    learner_cure,
+    rollout_budget,
+    rollout_cure,
+    trained_parameters,
+)
+from learner.config import LearnerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))
@@ -36,8 +45,43 @@ def test_parameters_are_those_of_the_model_that_transformers_builds(name: str, t
     assert read_architecture(str(folder)).parameters == sum(p.numel() for p in built.parameters())
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora": {"rank": 8}},
+        {"lora": {"rank": 8}, "train_vision": False},
+        {"lora": {"rank": 4, "target_modules": ["q_proj", "down_proj"]}},
+    ],
+    ids=["all", "frozen tower", "some"],
+)
+@pytest.mark.parametrize("name", [*PUBLISHED, "models/tiny-internvl"])
+def test_adapters_are_those_that_peft_makes(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from learner.policy import prepare_model
+
+    folder = ROOT / name
+    if name in PUBLISHED:
+        folder = tmp_path
+        (folder / "config.json").write_text(json.dumps(PUBLISHED[name]))
+    learner = LearnerConfig.model_validate(settings)
+    with torch.device("meta"):
+        built = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
+        prepare_model(built, learner)
+    expected = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    assert trained_parameters(learner, read_architecture(str(folder))) == expected
+
+
+def test_targets_that_no_layer_has_are_refused() -> None:
+    learner = LearnerConfig.model_validate({"lora": {"target_modules": ["c_attn"]}})
+    with pytest.raises(ConfigError, match="no linear layer 'c_attn' to train; it has .*q_proj.*all-linear"):
+        trained_parameters(learner, INTERNVL)
+
+
 def test_published_sizes() -> None:
-    """The totals on the models' pages: 7.94 and 8.77 billion."""
+    """The totals on the models' pages: 2.09, 7.94 and 8.77 billion."""
+    assert read_architecture("OpenGVLab/InternVL3-2B-hf").parameters == 2_088_957_440
     assert INTERNVL.parameters == 7_944_373_760
     assert read_architecture("Qwen/Qwen3-VL-8B-Instruct").parameters == 8_767_123_696
 
@@ -110,6 +154,34 @@ def test_tensor_parallelism_shares_out_weights_and_cache() -> None:
     two = rollout_budget(paper("--rollout.gpus_per_replica=2"), INTERNVL)
     assert two.held[0].gb == one.held[0].gb / 2
     assert two.kv_bytes_per_token == one.kv_bytes_per_token / 2
+
+
+def test_lora_by_hand() -> None:
+    """docs/memory.md, line by line; of the frozen model, only its parameters are held."""
+    config = load_config(ROOT / "configs" / "one-gpu-lora.toml")
+    budget = learner_budget(config, read_architecture(config.model.path))
+    assert {line.name: round(line.gb, 2) for line in budget.held} == {
+        "parameters": 4.23,
+        "gradients": 0.10,
+        "optimizer": 0.31,
+        "gathered parameters": 2.0,
+        "reduce bucket": 1.10,
+    }
+
+
+def test_a_shared_gpu_has_room_for_both_or_is_refused() -> None:
+    preset = ROOT / "configs" / "one-gpu-lora.toml"
+    config = load_config(preset)
+    model = read_architecture(config.model.path)
+    budget = learner_budget(config, model)
+    assert budget.fits(48)
+    assert budget.room_gb(48) == pytest.approx(0.6 * 48 - 1 - 2 * 256 * 2**20 / 1e9)
+    greedy = load_config(preset, ["--rollout.gpu_memory_utilization=0.7"])
+    assert not learner_budget(greedy, model).fits(48)
+    assert rollout_budget(greedy, model).fits(48)
+    small = load_config(preset, ["--rollout.gpu_memory_utilization=0.1"])
+    assert rollout_cure(small, model, 48) == "--rollout.gpu_memory_utilization=0.2"
+    assert learner_cure(greedy, model, 24) is None, "ranks cannot share one GPU with each other"
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)

@@ -11,17 +11,19 @@ from learner.config import LearnerConfig
 from learner.inputs import GroupEncoder, PromptMismatch, build_micro_batch
 from learner.policy import Policy, choose_layout, prepare_model
 from learner.records import Layout
-from tests.checkpoints import FRAME_PX, make_checkpoint
+from tests.checkpoints import FRAME_PX, Kind, make_checkpoint
 from tests.plain_torch import completion_logprobs, load, random_groups
 
 LENGTHS = [[5, 2, 9], [1, 7], [4]]
 
 
-def run(path: Path, layout: Layout, px: int, config: LearnerConfig) -> tuple[torch.Tensor, dict[str, Any]]:
+def run(
+    path: Path, layout: Layout, px: int, config: LearnerConfig, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """(log-probs by group, completion and token; gradients of a random projection of them)."""
     groups, frames = random_groups(path, LENGTHS, px)
     model, processor = load(path)
-    prepare_model(model, config)
+    prepare_model(model.to(dtype), config)
     encoder = GroupEncoder(processor)
     policy = Policy(model, encoder.sampleable, 0.7, config.logprob_chunk_tokens)
     encoded = [encoder.encode(g, f) for g, f in zip(groups, frames, strict=True)]
@@ -71,6 +73,25 @@ def test_layouts_equal_the_unpacked_reference(
         assert (gradient - expected_gradients[name]).abs().max() < 2e-5 * scale, name
 
 
+@pytest.mark.parametrize("kind", ["internvl", "qwen3_vl"])
+def test_packing_loses_no_precision_in_bf16(internvl: Path, qwen: Path, kind: Kind) -> None:
+    """Packed and unpacked in bfloat16 are equally far from float32, log-probs and gradients."""
+    path = internvl if kind == "internvl" else qwen
+    config = LearnerConfig(logprob_chunk_tokens=5)
+    exact, exact_gradients = run(path, "unpacked", FRAME_PX[kind], config)
+
+    def errors(layout: Layout) -> tuple[float, float]:
+        found, gradients = run(path, layout, FRAME_PX[kind], config, torch.bfloat16)
+        off = torch.stack([(gradients[n].float() - g).norm() for n, g in exact_gradients.items()])
+        whole = torch.stack([g.norm() for g in exact_gradients.values()])
+        return float((found - exact).abs().mean()), float(off.norm() / whole.norm())
+
+    unpacked, packed = errors("unpacked"), errors("packed")
+    assert 1e-4 < unpacked[0] < 0.1, "bfloat16 is at work, and not nonsense"
+    assert packed[0] < 1.2 * unpacked[0]
+    assert packed[1] < 1.2 * unpacked[1]
+
+
 def test_unpacked_is_what_the_model_says_by_itself(internvl: Path) -> None:
     groups, frames = random_groups(internvl, LENGTHS)
     model, processor = load(internvl)
@@ -85,6 +106,20 @@ def test_unpacked_is_what_the_model_says_by_itself(internvl: Path) -> None:
     config = LearnerConfig(gradient_checkpointing=False)
     found, _ = run(internvl, "unpacked", FRAME_PX["internvl"], config)
     assert (found - alone).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("layout", ["unpacked", "packed"])
+def test_padding_is_what_the_rows_have_beyond_their_tokens(internvl: Path, layout: Layout) -> None:
+    groups, frames = random_groups(internvl, LENGTHS)
+    encoder = GroupEncoder(load(internvl)[1])
+    encoded = [encoder.encode(g, f) for g, f in zip(groups, frames, strict=True)]
+    lengths = [[len(c) for c in g.tokens.completions] for g in encoded]
+    prompt = len(encoded[0].tokens.prompt)
+    pieces = [p for i, n in enumerate(lengths) for p in split_group(i, prompt, n, 10**6, layout == "packed")]
+    batch = build_micro_batch(pieces, encoded, layout, encoder.pad_id)
+    expected = [sum(n) for n in lengths] if layout == "packed" else [m for n in lengths for m in n]
+    assert batch.tokens == sum(prompt + n for n in expected)
+    assert batch.rows.input_ids.numel() == len(expected) * (prompt + max(expected))
 
 
 def test_layout_follows_from_model_and_attention(internvl: Path, qwen: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run directory keeps, and what a resumed attempt supersedes."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,22 @@ def test_pruning_keeps_the_newest_and_the_best_and_ignores_unfinished_ones(run: 
 def test_values_that_are_no_numbers_are_refused(run: RunDirectory) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         run.append("metrics", {"attempt": 0, "update": 0, "x": float("nan")})
+
+
+def test_records_that_the_storage_does_not_take_leave_nothing_behind(run: RunDirectory) -> None:
+    """A limit on the size of files stands for a full disk: both break a write off in its middle."""
+    run.start_attempt(0)
+    run.append("metrics", {"attempt": 0, "update": 0})
+    before = (run.path / "metrics.jsonl").read_bytes()
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, most))
+    try:
+        with pytest.raises(
+            RunDirectoryError, match=r"metrics\.jsonl cannot be written: File too large.*--resume"
+        ):
+            run.append("metrics", *({"attempt": 0, "update": u} for u in range(1, 9)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+    run.append("metrics", {"attempt": 0, "update": 1})
+    assert updates(run) == [(0, 0), (0, 1)]

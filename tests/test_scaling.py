@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults import wait_for_updates
 from tests.runs import BASE, N_TRAIN, ROOT, command, lines, make_set, nothing_left
-from tests.test_chaos import wait_for_updates
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(1200)]
 

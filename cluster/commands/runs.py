@@ -33,7 +33,8 @@ def train(
     --run_dir=runs/mine. `launch.py settings` lists them. With --resume the run's own configuration is used,
     and overrides apply to it.
     """
-    from cluster.console import RunDisplay, print_placement, print_plan, print_summary
+    from cluster.console import print_placement, print_plan, print_summary
+    from cluster.console_run import RunDisplay
     from cluster.preflight import check_resources, check_run_dir, read_job, resolve_paths
 
     config = _training_config(arguments or [], resume)

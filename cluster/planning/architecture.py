@@ -13,6 +13,20 @@ from typing import Any
 from cluster.config import ConfigError
 
 
+class UnknownArchitectureError(ConfigError):
+    """A model whose parameters cannot be counted here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """`count` linear layers of one kind; `name` is the last part of their names in the model."""
+
+    name: str
+    inputs: int
+    outputs: int
+    count: int
+
+
 @dataclass(frozen=True, slots=True)
 class TextModel:
     """A decoder with grouped-query attention and a gated MLP."""
@@ -27,6 +41,20 @@ class TextModel:
     vocabulary: int
 
     @property
+    def linears(self) -> list[Linear]:
+        """All but the output projection."""
+        hidden, queries, keys = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return [
+            Linear("q_proj", hidden, queries, self.layers),
+            Linear("k_proj", hidden, keys, self.layers),
+            Linear("v_proj", hidden, keys, self.layers),
+            Linear("o_proj", queries, hidden, self.layers),
+            Linear("gate_proj", hidden, self.mlp, self.layers),
+            Linear("up_proj", hidden, self.mlp, self.layers),
+            Linear("down_proj", self.mlp, hidden, self.layers),
+        ]
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of all layers in bfloat16."""
         return 2 * self.layers * self.kv_heads * self.head_dim * 2
@@ -35,7 +63,8 @@ class TextModel:
 @dataclass(frozen=True, slots=True)
 class VisionTower:
     """An image encoder; `projector_parameters` are those between it and the text model. For one frame, it
-    sees `patches` and hands on `tokens`."""
+    sees `patches` and hands on `tokens`. `linears` are those of the module that transformers calls the
+    tower, `projector_linears` those between that module and the text model."""
 
     parameters: int
     projector_parameters: int
@@ -44,6 +73,8 @@ class VisionTower:
     mlp: int
     patches: Callable[[int], int]
     tokens: Callable[[int], int]
+    linears: list[Linear]
+    projector_linears: list[Linear]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +101,30 @@ PUBLISHED: dict[str, dict[str, Any]] = {
             "intermediate_size": 18944,
             "num_attention_heads": 28,
             "num_key_value_heads": 4,
+            "vocab_size": 151674,
+        },
+        "vision_config": {
+            "num_hidden_layers": 24,
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "image_size": [448, 448],
+            "patch_size": [14, 14],
+            "attention_bias": True,
+            "use_mean_pooling": True,
+        },
+    },
+    "OpenGVLab/InternVL3-2B-hf": {
+        "model_type": "internvl",
+        "image_seq_length": 256,
+        "downsample_ratio": 0.5,
+        "tie_word_embeddings": False,
+        "text_config": {
+            "model_type": "qwen2",
+            "num_hidden_layers": 28,
+            "hidden_size": 1536,
+            "intermediate_size": 8960,
+            "num_attention_heads": 12,
+            "num_key_value_heads": 2,
             "vocab_size": 151674,
         },
         "vision_config": {
@@ -113,7 +168,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 def read_architecture(model_path: str) -> Architecture:
     """The architecture of a checkpoint folder, or of a hub name in `PUBLISHED`.
 
-    Raises ConfigError for a name or a family that is not known here.
+    Raises UnknownArchitectureError for a name or a family that is not known here.
     """
     file = Path(model_path).expanduser() / "config.json"
     if file.is_file():
@@ -121,13 +176,13 @@ def read_architecture(model_path: str) -> Architecture:
     elif model_path in PUBLISHED:
         config = PUBLISHED[model_path]
     else:
-        raise ConfigError(
+        raise UnknownArchitectureError(
             f"model.path: the size of '{model_path}' is not known here: give a folder with its config.json, "
             f"or one of {', '.join(PUBLISHED)}"
         )
     family = config.get("model_type", "none")
     if family not in FAMILIES:
-        raise ConfigError(
+        raise UnknownArchitectureError(
             f"model.path: parameters of the family '{family}' cannot be counted; {', '.join(FAMILIES)} can"
         )
     return FAMILIES[family](config)
@@ -178,6 +233,18 @@ def _internvl(config: Mapping[str, Any]) -> Architecture:
             mlp=mlp,
             patches=lambda frame_px: patches,  # every frame is brought to the tower's own size
             tokens=lambda frame_px: config["image_seq_length"],
+            linears=[
+                Linear(name, hidden, hidden, vision["num_hidden_layers"])
+                for name in ("q_proj", "k_proj", "v_proj", "projection_layer")
+            ]
+            + [
+                Linear("fc1", hidden, mlp, vision["num_hidden_layers"]),
+                Linear("fc2", mlp, hidden, vision["num_hidden_layers"]),
+            ],
+            projector_linears=[
+                Linear("linear_1", merged, text.hidden, 1),
+                Linear("linear_2", text.hidden, text.hidden, 1),
+            ],
         ),
     )
 
@@ -201,6 +268,15 @@ def _qwen3_vl(config: Mapping[str, Any]) -> Architecture:
             mlp=mlp,
             patches=lambda frame_px: (frame_px // patch_px) ** 2,
             tokens=lambda frame_px: (frame_px // (patch_px * merge)) ** 2,
+            linears=[
+                Linear("qkv", hidden, 3 * hidden, vision["depth"]),
+                Linear("proj", hidden, hidden, vision["depth"]),
+                Linear("linear_fc1", hidden, mlp, vision["depth"]),
+                Linear("linear_fc2", mlp, hidden, vision["depth"]),
+                Linear("linear_fc1", merged, merged, 1 + deepstack),
+                Linear("linear_fc2", merged, out, 1 + deepstack),
+            ],
+            projector_linears=[],  # transformers has its mergers in the tower
         ),
     )
 

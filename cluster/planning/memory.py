@@ -7,8 +7,9 @@ Two kinds of GPU: a learner rank (ZeRO-3 shards in bfloat16 with float32 master 
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.config import RunConfig
+from cluster.config import ConfigError, RunConfig
 from cluster.planning.architecture import Architecture
+from learner.config import ALL_LINEAR, LearnerConfig, LoraConfig
 
 GPU_SIZES_GB = (80, 48, 24)
 
@@ -38,22 +39,6 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class LearnerBudget:
-    """`held` is there all the time; of `phases`, which follow one another, the largest counts."""
-
-    held: list[Line]
-    phases: list[Line]
-
-    @property
-    def total_gb(self) -> float:
-        in_allocator = sum(line.gb for line in self.held) + max(line.gb for line in self.phases)
-        return in_allocator * (1 + SLACK) + CONTEXT_GB
-
-    def fits(self, gpu_gb: float) -> bool:
-        return self.total_gb <= gpu_gb
-
-
-@dataclass(frozen=True, slots=True)
 class RolloutBudget:
     """`held` is taken out of vLLM's share of the GPU, `outside` comes on top; what is left is KV cache."""
 
@@ -76,23 +61,61 @@ class RolloutBudget:
         return self.sequences(gpu_gb) >= 1 and sum(line.gb for line in self.outside) <= spare_gb
 
 
+@dataclass(frozen=True, slots=True)
+class LearnerBudget:
+    """`held` is there all the time; of `phases`, which follow one another, the largest counts. `beside` is
+    the replica on the same GPU, if it is shared."""
+
+    held: list[Line]
+    phases: list[Line]
+    beside: RolloutBudget | None = None
+
+    @property
+    def total_gb(self) -> float:
+        in_allocator = sum(line.gb for line in self.held) + max(line.gb for line in self.phases)
+        return in_allocator * (1 + SLACK) + CONTEXT_GB
+
+    def room_gb(self, gpu_gb: float) -> float:
+        """What of a GPU is the learner's."""
+        if self.beside is None:
+            return gpu_gb
+        return (1 - self.beside.utilization) * gpu_gb - sum(line.gb for line in self.beside.outside)
+
+    def fits(self, gpu_gb: float) -> bool:
+        return self.total_gb <= self.room_gb(gpu_gb)
+
+
+def trained_parameters(learner: LearnerConfig, model: Architecture) -> int:
+    """Parameters that an update changes: the adapters', or all that are not frozen.
+
+    Raises ConfigError for a name in learner.lora.target_modules that no layer has.
+    """
+    if learner.lora is not None:
+        return _adapter_parameters(learner, learner.lora, model)
+    return model.parameters - (0 if learner.train_vision else model.vision.parameters)
+
+
 def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
     """Of one learner rank. A configuration for the CPU is planned as if on GPUs."""
     learner = config.learner
-    total = model.parameters
-    trained = total - (0 if learner.train_vision else model.vision.parameters)
+    trained = trained_parameters(learner, model)
+    total = model.parameters + (trained if learner.lora is not None else 0)
     shard, ranks = trained / learner.ranks, learner.ranks
     held = [
         Line("parameters", 2 * total / ranks / 1e9, "2 bytes a parameter, over the ranks"),
         Line("gradients", 4 * shard / 1e9, "4 bytes a trained parameter, over the ranks"),
         Line("optimizer", 12 * shard / 1e9, "float32 weights and AdamW's two moments, over the ranks"),
     ]
-    if learner.kl_coefficient > 0:
+    if learner.kl_coefficient > 0 and learner.lora is None:
         held.append(Line("reference policy", 2 * total / ranks / 1e9, "2 bytes a parameter, over the ranks"))
     gathered = min(LIVE_PARAMETERS, total)
     held += [
         Line("gathered parameters", 2 * gathered / 1e9, "DeepSpeed's, 2 bytes of 1e9 at most"),
-        Line("reduce bucket", 6 * REDUCE_BUCKET / 1e9, "DeepSpeed's, 5e8 gradients, and in float32"),
+        Line(
+            "reduce bucket",
+            (2 * REDUCE_BUCKET + 4 * min(REDUCE_BUCKET, trained)) / 1e9,
+            "DeepSpeed's, 5e8 gradients, and those there are in float32",
+        ),
     ]
     step = 8 * min(OPTIMIZER_SUB_GROUP, shard) / 1e9
     return LearnerBudget(
@@ -102,6 +125,7 @@ def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
             Line("optimizer step", step, "gradient and temporary, 4 bytes each, of 1e9 at most"),
             Line("sending weights", 4 * learner.bucket_mb * 2**20 / 1e9, "rank 0: bucket, clone, 2 buffers"),
         ],
+        beside=rollout_budget(config, model) if config.shares_gpu else None,
     )
 
 
@@ -140,13 +164,14 @@ def activations_gb(config: RunConfig, model: Architecture) -> float:
 def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
     """Of each GPU of one rollout replica, whose tensors are cut over `rollout.gpus_per_replica`."""
     rollout, text, vision = config.rollout, model.text, model.vision
-    gpus = max(1, rollout.gpus_per_replica)
+    gpus = rollout.tensor_parallel_size
     step_tokens = max(rollout.max_batched_tokens, rollout.max_model_tokens)
     frames = step_tokens // vision.tokens(config.data.max_frame_px)
     patches = frames * vision.patches(config.data.max_frame_px)
     text_step = 2 * step_tokens * (6 * text.hidden + 3 * text.mlp / gpus)
     vision_step = 2 * patches * (8 * vision.hidden + 2 * vision.mlp / gpus)
     sampling = LOGIT_BYTES * rollout.max_concurrent_sequences * text.vocabulary
+    buffers = 2 * config.learner.bucket_mb * 2**20 / 1e9
     return RolloutBudget(
         held=[
             Line("parameters", 2 * model.parameters / gpus / 1e9, "2 bytes a parameter, over the GPUs"),
@@ -159,11 +184,7 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
         ],
         outside=[
             Line("CUDA graphs", CUDA_GRAPHS_GB, "of the decoding batch sizes"),
-            Line(
-                "weight transfer",
-                2 * config.learner.bucket_mb * 2**20 / 1e9,
-                "2 buffers of learner.bucket_mb",
-            ),
+            Line("weight transfer", buffers, "2 buffers of learner.bucket_mb"),
         ],
         utilization=rollout.gpu_memory_utilization,
         kv_bytes_per_token=text.kv_bytes_per_token / min(gpus, text.kv_heads),
@@ -174,7 +195,7 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
 def learner_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
     """The overrides, cheapest first, under which a rank fits into `gpu_gb`; None if no such are known."""
     learner = config.learner
-    for ranks in (learner.ranks * factor for factor in (1, 2, 4, 8)):
+    for ranks in (learner.ranks * factor for factor in ((1,) if config.shares_gpu else (1, 2, 4, 8))):
         for tokens in (learner.micro_batch_tokens // part for part in (1, 2, 4)):
             change = {"ranks": ranks, "micro_batch_tokens": tokens, "gradient_checkpointing": True}
             changed = config.model_copy(update={"learner": learner.model_copy(update=change)})
@@ -184,10 +205,20 @@ def learner_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str |
 
 
 def rollout_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
-    """The overrides under which a replica fits into GPUs of `gpu_gb`; None if no such are known."""
+    """The overrides under which a replica fits into GPUs of `gpu_gb`; None if no such are known.
+
+    A replica that shares its GPU gets more of it, and more GPUs any other.
+    """
     rollout = config.rollout
-    for gpus in (n for n in (1, 2, 4, 8) if n >= rollout.gpus_per_replica and model.text.heads % n == 0):
-        change = {"gpus_per_replica": gpus}
+    changes: list[dict[str, Any]] = [
+        {"gpus_per_replica": n}
+        for n in (1, 2, 4, 8)
+        if n >= rollout.gpus_per_replica and model.text.heads % n == 0
+    ]
+    if config.shares_gpu:
+        shares = [percent / 100 for percent in range(5, 95, 5)]
+        changes = [{}, *({"gpu_memory_utilization": s} for s in shares if s > rollout.gpu_memory_utilization)]
+    for change in changes:
         changed = config.model_copy(update={"rollout": rollout.model_copy(update=change)})
         if rollout_budget(changed, model).fits(gpu_gb):
             return _overrides("rollout", change, rollout.model_dump())
@@ -196,6 +227,22 @@ def rollout_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str |
 
 def _overrides(section: str, change: dict[str, Any], current: dict[str, Any]) -> str:
     return " ".join(f"--{section}.{key}={value}" for key, value in change.items() if value != current[key])
+
+
+def _adapter_parameters(learner: LearnerConfig, lora: LoraConfig, model: Architecture) -> int:
+    """Of a matrix [rank, inputs] and one [outputs, rank] beside every layer that `lora` names."""
+    layers = [*model.text.linears, *model.vision.projector_linears]
+    layers += model.vision.linears if learner.train_vision else []
+    known = {layer.name for layer in layers}
+    named = known if lora.target_modules == [ALL_LINEAR] else set(lora.target_modules)
+    if odd := sorted(named - known):
+        raise ConfigError(
+            f"learner.lora.target_modules: the model has no linear layer '{odd[0]}' to train; it has "
+            f"{', '.join(sorted(known))}; ['{ALL_LINEAR}'] takes them all"
+        )
+    return sum(
+        lora.rank * (layer.inputs + layer.outputs) * layer.count for layer in layers if layer.name in named
+    )
 
 
 def _prompt_tokens(config: RunConfig, model: Architecture) -> int:

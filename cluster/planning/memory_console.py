@@ -16,6 +16,7 @@ from cluster.planning.memory import (
     learner_cure,
     rollout_budget,
     rollout_cure,
+    trained_parameters,
 )
 
 
@@ -28,6 +29,7 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
         f"{model.vision.parameters / 1e9:.3f} and projector {model.vision.projector_parameters / 1e9:.3f}",
         highlight=False,
     )
+    console.print(trains(config, model), highlight=False)
     if config.device == "cpu":
         console.print("This configuration runs on the CPU; what follows is for the same on GPUs.")
     held = sum(line.gb for line in learner.held) + counted.gb
@@ -42,7 +44,7 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
             Line("in all", learner.total_gb, "without those in brackets: they come at other times"),
         ],
     )
-    gpus = max(1, config.rollout.gpus_per_replica)
+    gpus = config.rollout.tensor_parallel_size
     _print_lines(
         console,
         f"Rollout: GB on each of {config.rollout.replicas} x {gpus} GPUs, KV cache apart",
@@ -63,6 +65,23 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
             f"{rollout.sequences(size):.0f} at once",
         )
     console.print(table)
+    if learner.beside is not None:
+        console.print(
+            f"Learner and replica share a GPU: vLLM takes {rollout.utilization:.0%} of it "
+            "(rollout.gpu_memory_utilization), the learner has to fit into the rest."
+        )
+
+
+def trains(config: RunConfig, model: Architecture) -> str:
+    """How much of the model an update changes, in words."""
+    lora = config.learner.lora
+    trained, whole = trained_parameters(config.learner, model), model.parameters
+    if lora is not None:
+        return (
+            f"Trains LoRA adapters of rank {lora.rank}: {trained:,} parameters, {trained / whole:.2%} of the "
+            f"frozen model's {whole:,}"
+        )
+    return f"Trains {trained:,} of {whole:,} parameters"
 
 
 def _verdict(fits: bool, cure: str | None) -> str:

@@ -235,7 +235,7 @@ def simulate(job: Job, times: ServiceTimes, workers: int, seed: int = 0) -> Outc
     quiet = job.config.model_copy(
         update={
             "evaluation": job.config.evaluation.model_copy(update={"every_updates": 0}),
-            "metrics": job.config.metrics.model_copy(update={"tensorboard": False}),
+            "metrics": job.config.metrics.model_copy(update={"tensorboard": False, "wandb": "off"}),
         }
     )
     job = replace(job, config=quiet, evaluation={})

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollout.fleet import WorkerStatus
+from rollout.member import WorkerStatus
 
 
 @dataclass(frozen=True, slots=True)

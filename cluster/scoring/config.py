@@ -14,7 +14,7 @@ _FRAMES_IN_FLIGHT_BYTES = 2**29
 
 def _videos_in_flight(settings: dict[str, Any]) -> int:
     video_bytes = settings["frames_per_video"] * settings["max_frame_px"] ** 2 * 3
-    return max(8, min(_BATCH, _FRAMES_IN_FLIGHT_BYTES // video_bytes))
+    return max(8, min(2 * _BATCH, _FRAMES_IN_FLIGHT_BYTES // video_bytes))
 
 
 class ScoringFailed(RuntimeError):
@@ -49,8 +49,9 @@ class ScoringSettings(ModelView):
     kv_cache_mb: int = Field(256, ge=8)
     """KV cache of a CPU engine, in MiB."""
     videos_in_flight: int = Field(default_factory=_videos_in_flight, ge=1)
-    """Videos asked about at once, for each replica; default: as many as fill an engine's batch, as long as
-    their frames take no more than half a gigabyte."""
+    """Videos decoded or asked about at once, for each replica; default: an engine's batch and as many again,
+    as a batch's answers end together and the next has to be there then, as long as their frames take no
+    more than half a gigabyte."""
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

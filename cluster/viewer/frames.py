@@ -8,6 +8,7 @@ import io
 import signal
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -21,6 +22,7 @@ from data.perturb import perturb
 from data.records import Perturbation
 
 DECODE_TIMEOUT_S = 30.0
+_END_S = 10.0
 _KEPT_SHEETS = 16
 
 
@@ -50,10 +52,13 @@ def group_request(run: ViewedRun, offset: int, copy: str) -> FrameRequest:
     recorded = run.group(offset).get(copy)
     if not recorded:
         raise NotRecorded(f"the group at byte {offset} has no {copy} copy")
-    ref = recorded["ref"]
+    return recorded_request(recorded["ref"], _data_config(run))
+
+
+def recorded_request(ref: Mapping[str, Any], data: DataConfig) -> FrameRequest:
+    """The frames of a recorded VideoRef. Raises VideoError if it lies outside of the data root."""
     perturbation = ref.get("perturbation")
     window = ref.get("window_s")
-    data = _data_config(run)
     return FrameRequest(
         path=_inside_root(ref["path"], data),
         n_frames=int(ref["n_frames"]),
@@ -101,7 +106,7 @@ class FrameReader:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.join(_END_S)  # one that waits for a dead file server outlives the signal
         self._connection.close()
 
     def _render(self, request: FrameRequest) -> Sheet:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cluster.deploy.grafana.panels import DASHBOARDS, Dashboard, Panel
+from cluster.deploy.grafana.panels import DASHBOARDS, Dashboard, Event, Panel, Query
 
 FOLDER = Path(__file__).resolve().parent
 SCHEMA_VERSION = 39  # Grafana 10 and later
@@ -32,6 +32,7 @@ def to_json(dashboard: Dashboard) -> dict[str, Any]:
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
         "templating": {"list": [_source_variable(), _run_variable()]},
+        "annotations": {"list": [_annotation(event) for event in dashboard.events]},
         "panels": [_panel(panel, number) for number, panel in enumerate(dashboard.panels)],
     }
 
@@ -55,16 +56,34 @@ def _run_variable() -> dict[str, Any]:
     }
 
 
+def _annotation(event: Event) -> dict[str, Any]:
+    return {
+        "name": event.name,
+        "datasource": _SOURCE,
+        "enable": True,
+        "iconColor": "red",
+        "expr": event.expression,
+        "step": "10s",
+        "titleFormat": event.name,
+        "textFormat": event.text,
+        "useValueForTime": True,
+    }
+
+
 def _panel(panel: Panel, number: int) -> dict[str, Any]:
     row, column = divmod(number, _ACROSS)
     custom: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    defaults: dict[str, Any] = {"unit": panel.unit, "custom": custom}
     if panel.kind == "timeseries":
         custom = {"fillOpacity": 30 if panel.stacked else 0, "lineWidth": 2}
         custom["stacking"] = {"mode": "normal" if panel.stacked else "none"}
         options = {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}}
     if panel.kind == "heatmap":
         options = {"calculate": False, "yAxis": {"axisPlacement": "left"}}
+    if panel.states:
+        states = {str(v): {"text": text, "color": color} for v, (text, color) in panel.states.items()}
+        defaults["mappings"] = [{"type": "value", "options": states}]
     return {
         "id": number + 1,
         "title": panel.title,
@@ -72,19 +91,32 @@ def _panel(panel: Panel, number: int) -> dict[str, Any]:
         "type": panel.kind,
         "datasource": _SOURCE,
         "gridPos": {"x": column * _WIDTH, "y": row * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
-        "targets": [
-            {
-                "refId": chr(ord("A") + index),
-                "datasource": _SOURCE,
-                "expr": query.expression,
-                "legendFormat": query.legend,
-                "format": "heatmap" if panel.kind == "heatmap" else "time_series",
-            }
-            for index, query in enumerate(panel.queries)
-        ],
-        "fieldConfig": {"defaults": {"unit": panel.unit, "custom": custom}, "overrides": []},
+        "targets": [_target(panel, query, chr(ord("A") + i)) for i, query in enumerate(panel.queries)],
+        "transformations": _transformations(panel),
+        "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": options,
     }
+
+
+def _target(panel: Panel, query: Query, letter: str) -> dict[str, Any]:
+    return {
+        "refId": letter,
+        "datasource": _SOURCE,
+        "expr": query.expression,
+        "legendFormat": query.legend,
+        "format": {"heatmap": "heatmap", "table": "table"}.get(panel.kind, "time_series"),
+        "instant": panel.kind == "table",
+        "range": panel.kind != "table",
+    }
+
+
+def _transformations(panel: Panel) -> list[dict[str, Any]]:
+    """A table leaves out when it was asked, and calls its values by the query's legend."""
+    if panel.kind != "table":
+        return []
+    (query,) = panel.queries
+    options = {"excludeByName": {"Time": True}, "renameByName": {"Value": query.legend}}
+    return [{"id": "organize", "options": options}]
 
 
 if __name__ == "__main__":

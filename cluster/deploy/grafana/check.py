@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,22 +37,20 @@ class Answer:
     last: float
 
 
-def check(dashboards: Sequence[dict[str, Any]], run: str, rate_interval: str, ask: Ask) -> Iterator[Answer]:
-    """Ask each query, with Grafana's variables filled in. `run`: a regular expression of run names."""
+def check(dashboards: Sequence[dict[str, Any]], variables: Mapping[str, str], ask: Ask) -> Iterator[Answer]:
+    """Ask each query of panels and annotations, with Grafana's `variables` ("$run") filled in."""
     for dashboard in dashboards:
-        for panel in dashboard["panels"]:
-            for target in panel["targets"]:
-                query = target["expr"].replace("$run", run).replace("$__rate_interval", rate_interval)
-                series = [_numbers(found) for found in ask(query)]
-                series = [values for values in series if values]
-                yield Answer(
-                    dashboard["title"],
-                    panel["title"],
-                    target["legendFormat"],
-                    len(series),
-                    sum(len(values) for values in series),
-                    series[0][-1] if series else math.nan,
-                )
+        panels = [
+            (p["title"], t["expr"], t["legendFormat"]) for p in dashboard["panels"] for t in p["targets"]
+        ]
+        marks = [(f"annotation {a['name']}", a["expr"], "") for a in dashboard["annotations"]["list"]]
+        for title, query, legend in panels + marks:
+            for name, value in variables.items():
+                query = query.replace(name, value)
+            series = [_numbers(found) for found in ask(query)]
+            series = [values for values in series if values]
+            points, last = sum(map(len, series)), series[0][-1] if series else math.nan
+            yield Answer(dashboard["title"], title, legend, len(series), points, last)
 
 
 def prometheus(address: str, minutes: float) -> Ask:
@@ -83,7 +81,12 @@ def main() -> int:
 
     dashboards = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
     ask = prometheus(arguments.prometheus, arguments.minutes)
-    answers = list(check(dashboards, arguments.run, arguments.rate_interval, ask))
+    variables = {
+        "$run": arguments.run,
+        "$__rate_interval": arguments.rate_interval,
+        "$__range": f"{round(60 * arguments.minutes)}s",
+    }
+    answers = list(check(dashboards, variables, ask))
     titles = [f"{answer.dashboard}: {answer.panel}" for answer in answers]
     width = max(len(title) for title in titles)
     print(f"{'panel':{width}}  {'query':34}  series  points  last value")

@@ -1,14 +1,14 @@
 """What the dashboards show: titles, queries and units. Metrics come from cluster/metrics.py."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 RUN = '{run=~"$run"}'
 """Selects the runs that are chosen at the top of a dashboard."""
 _HEALTHY = f"and on (run, worker) ray_vqathinker_worker_healthy{RUN} == 1"
 
-Kind = Literal["timeseries", "heatmap", "state-timeline"]
+Kind = Literal["timeseries", "heatmap", "state-timeline", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,19 @@ class Panel:
     queries: Sequence[Query]
     unit: str = "short"
     kind: Kind = "timeseries"
+    """A table shows the labels of each series and its value now, under the legend as its title."""
     stacked: bool = False
+    states: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Of a state-timeline: text and colour for each value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Lines in all panels over time, at the moments that `expression` gives in milliseconds of Unix time."""
+
+    name: str
+    expression: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class Dashboard:
     uid: str
     title: str
     panels: Sequence[Panel]
+    events: Sequence[Event] = ()
 
 
 def metric(name: str, legend: str) -> Query:
@@ -67,6 +80,12 @@ def distribution(histogram: str) -> Query:
     buckets = f"increase(ray_vqathinker_{histogram}_bucket{RUN}[$__rate_interval])"
     return Query(f"sum by (le) ({buckets})", "{{le}}")
 
+
+_FAULT_MS = f"1000 * max by (run, actor) (ray_vqathinker_fault_timestamp_seconds{RUN})"
+_EVERY_FAULT_MS = (
+    f"1000 * max by (run, actor) (last_over_time(ray_vqathinker_fault_timestamp_seconds{RUN}[$__range]))"
+)
+FAULTS = Event("Faults", _FAULT_MS, "{{actor}} of {{run}}")
 
 TRAINING = Dashboard(
     "vqathinker-training",
@@ -137,6 +156,7 @@ TRAINING = Dashboard(
             ],
         ),
     ],
+    events=[FAULTS],
 )
 
 FLEET = Dashboard(
@@ -148,12 +168,16 @@ FLEET = Dashboard(
             "1 while a rollout worker takes work. One that fails goes to 0; its replacement has a new name.",
             [Query(f"ray_vqathinker_worker_healthy{RUN}", "{{run}} {{worker}}")],
             kind="state-timeline",
+            states={0: ("gone", "red"), 1: ("takes work", "green")},
         ),
         Panel(
-            "Faults",
-            "Actors that failed so far, by name; faults.jsonl of the run says why.",
-            [total("faults", "actor")],
+            "Who failed, and when",
+            "Each actor that failed, and the last time that it did; faults.jsonl of the run says why.",
+            [Query(_EVERY_FAULT_MS, "failed at")],
+            unit="dateTimeAsIso",
+            kind="table",
         ),
+        Panel("Faults", "Actors that failed so far, by name.", [total("faults", "actor")]),
         Panel("Throughput", "Tokens of completions a second.", [of_workers("tokens_per_s")]),
         Panel(
             "Idle share",
@@ -202,6 +226,7 @@ FLEET = Dashboard(
         ),
         Panel("Learner", "Tokens trained a second, of all ranks.", [metric("learner/tokens_per_s", "")]),
     ],
+    events=[FAULTS],
 )
 
 DASHBOARDS = (TRAINING, FLEET)

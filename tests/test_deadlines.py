@@ -1,0 +1,195 @@
+"""No wait without a deadline: the sources are searched for the calls that could wait for ever.
+
+What waits for another process, a file server or a network has a deadline of its own. What waits for a task of
+the same event loop ends with that task, and is named below with the deadline that ends it.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ["launch.py", "cluster", "data", "learner", "rewards", "rollout"]
+
+BOUNDING = {"within", "asyncio.wait_for"}
+"""Calls that end whatever is awaited inside them."""
+NEED_A_TIMEOUT = {
+    "ray.get", "ray.wait", "asyncio.wait", "subprocess.run", "subprocess.call", "subprocess.check_call",
+    "subprocess.check_output", "urllib.request.urlopen", "socket.create_connection",
+    "torch.distributed.init_process_group", "torch.distributed.new_group", "deepspeed.init_distributed",
+}  # fmt: skip
+"""Functions that wait for ever unless they are given `timeout`. A collective has the deadline of its process
+group, so it is the opening of a group that needs one."""
+BLOCKING_METHODS = {"acquire", "communicate", "get", "join", "readline", "recv", "wait", "wait_for"}
+"""Methods that wait for something to happen. With an argument they have a deadline, or wait for nothing."""
+
+ALLOWED = {
+    # The event loop's own tasks: what they wait for has deadlines.
+    "cluster/actor.py _await_ref await ref": "the run; its events are asked for with a deadline",
+    "cluster/buffer.py CohortBuffer.admit self._changed.wait_for": "ends with the update in progress",
+    "cluster/buffer.py CohortBuffer.take self._changed.wait_for": "ends with sampling and scoring",
+    "cluster/commands/runs.py _with_stop_signals await task": "the command itself",
+    "cluster/concurrently.py concurrently await feeder": "over when its last result is there",
+    "cluster/concurrently.py concurrently results.get": "the calls that it is given have deadlines",
+    "cluster/concurrently.py concurrently.feed room.acquire": "ends with a call in progress",
+    "cluster/controller.py Controller._next_cohorts asyncio.wait": "ends with sampling and scoring",
+    "cluster/controller.py Controller._next_cohorts self._stopping.wait": "called off with the other",
+    "cluster/controller.py Controller._reward_loop self._sampled.get": "ends with sampling",
+    "cluster/controller.py Controller._rollout_loop self._admitted.get": "ends with the update in progress",
+    "cluster/controller.py Controller._sample_member await decode": "a task around Decoder.decode",
+    "cluster/controller.py Controller._train asyncio.wait": "the four loops",
+    "cluster/dashboards/feed.py DashboardFeed._feed self._calls.get": "called off by close",
+    "cluster/workers.py Workers.start await learner": "LearnerGroup.start, whose calls have deadlines",
+    "cluster/scoring/scorer.py score_videos thread.submit(asyncio.run, score()).result": "its calls do",
+    "learner/group.py LearnerGroup._call_ranks asyncio.wait": "each task is a call with a deadline",
+    "rollout/router.py Router.acquire await future": "RolloutFleet._acquire has the deadline",
+    # Inside an actor or a process whose caller has the deadline, and kills it.
+    "cluster/viewer/frames.py FrameReader._render self._connection.recv": "after a poll with a deadline",
+    "cluster/viewer/frames.py _serve connection.recv": "ends with the parent, which closes the pipe",
+    "data/isolated.py _ended process.wait": "called within a deadline",
+    "data/isolated.py _read process.stdout.readline": "called within a deadline",
+    "learner/zero.py join_process_group deepspeed.init_distributed": "takes over the group opened before",
+    "rollout/gate.py DrainGate.drained self._empty.wait": "the fleet's call of the worker has a deadline",
+    "rollout/gate.py DrainGate.opened self._open.wait": "the fleet's call of the worker has a deadline",
+    "rollout/in_process.py InProcessEngine._ask await call.future": "the fleet's call has a deadline",
+    "rollout/in_process.py InProcessEngine._complete await batch.future": "the fleet's call has a deadline",
+    "rollout/in_process.py InProcessEngine._next_commands self._commands.get": "an idle engine's thread",
+    "rollout/in_process.py InProcessEngine.close self._thread.join": "the fleet's call has a deadline",
+    "rollout/worker.py RolloutWorker._exit_if_dead await call": "the fleet's call has a deadline",
+}
+"""Waits that something else ends: `FILE SCOPE CALL`, and what ends them."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A call that may wait for ever."""
+
+    scope: str
+    call: str
+    line: int
+
+
+def waits(source: str) -> Iterator[Wait]:
+    """The calls of a module that could wait without an end."""
+    yield from _search(ast.parse(source), "", bounded=False)
+
+
+def _search(node: ast.AST, scope: str, bounded: bool) -> Iterator[Wait]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        scope, bounded = f"{scope}.{node.name}".lstrip("."), False
+    elif isinstance(node, ast.AsyncWith):
+        bounded |= any(ast.unparse(item.context_expr).startswith("asyncio.timeout(") for item in node.items)
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        if name == "asyncio.to_thread":  # the call that the thread makes
+            node = ast.copy_location(ast.Call(node.args[0], node.args[1:], node.keywords), node)
+            name = ast.unparse(node.func)
+        if not bounded and _may_hang(node, name):
+            yield Wait(scope, name, node.lineno)
+        bounded |= name in BOUNDING
+    elif isinstance(node, ast.Await) and not bounded:
+        awaited = node.value
+        if not isinstance(awaited, ast.Call):
+            yield Wait(scope, f"await {ast.unparse(awaited)}", node.lineno)
+        elif ast.unparse(awaited.func).endswith(".remote"):
+            yield Wait(scope, f"await {ast.unparse(awaited.func)}", node.lineno)
+    for child in ast.iter_child_nodes(node):
+        yield from _search(child, scope, bounded)
+
+
+def _may_hang(call: ast.Call, name: str) -> bool:
+    given = {keyword.arg for keyword in call.keywords}
+    if given & {"timeout", "timeout_s"}:
+        return False
+    if name in NEED_A_TIMEOUT:
+        return name != "socket.create_connection" or len(call.args) < 2
+    if name == "asyncio.wait_for" or not isinstance(call.func, ast.Attribute):
+        return False
+    if call.func.attr == "result":  # of a thread's future; a task's is there, or raises
+        return isinstance(call.func.value, ast.Call) and not call.args
+    if call.func.attr == "wait_for":  # a condition's takes what it waits for
+        return len(call.args) == 1
+    return call.func.attr in BLOCKING_METHODS and not call.args and not given
+
+
+def project_waits() -> dict[str, list[int]]:
+    """`FILE SCOPE CALL` to the lines, of all sources."""
+    found: dict[str, list[int]] = {}
+    for place in SOURCES:
+        path = ROOT / place
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            for wait in waits(file.read_text()):
+                key = f"{file.relative_to(ROOT)} {wait.scope} {wait.call}"
+                found.setdefault(key, []).append(wait.line)
+    return found
+
+
+def test_nothing_waits_without_a_deadline() -> None:
+    found = project_waits()
+    unknown = {wait: lines for wait, lines in found.items() if wait not in ALLOWED}
+    assert unknown == {}, "give the call a deadline (data.deadline.within), or say above what ends it"
+
+
+def test_the_exceptions_are_still_there() -> None:
+    assert set(ALLOWED) <= set(project_waits())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ray.get(ref)",
+        "ray.wait([ref])",
+        "ray.get(actor.work.remote())",
+        "await actor.work.remote()",
+        "await ref",
+        "await asyncio.gather(within(a, 1, 'a')) and await ref",
+        "await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)",
+        "thread.join()",
+        "await asyncio.to_thread(thread.join)",
+        "queue.get()",
+        "connection.recv()",
+        "lock.acquire()",
+        "condition.wait_for(lambda: ready)",
+        "process.communicate()",
+        "pool.submit(work).result()",
+        "subprocess.run(['ray', 'status'])",
+        "urllib.request.urlopen(url)",
+        "deepspeed.init_distributed(dist_backend='gloo')",
+        "torch.distributed.new_group([0, 1])",
+    ],
+)
+def test_a_wait_without_a_deadline_is_found(code: str) -> None:
+    assert list(waits(f"async def f():\n    {code}\n"))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ray.get(ref, timeout=5)",
+        "await within(actor.work.remote(), 5, 'actor.work')",
+        "await within(ref, 5, 'ref')",
+        "await asyncio.wait_for(event.wait(), 5)",
+        "await asyncio.wait(tasks, timeout=5)",
+        "', '.join(words)",
+        "settings.get('name')",
+        "thread.join(5)",
+        "await asyncio.to_thread(thread.join, 5)",
+        "socket.create_connection(address, 5)",
+        "task.result()",
+        "pool.submit(work).result(5)",
+        "condition.wait_for(lambda: ready, 5)",
+        "deepspeed.init_distributed(dist_backend='gloo', timeout=limit)",
+        "await fleet.sample(requests)",
+    ],
+)
+def test_a_wait_with_a_deadline_is_let_pass(code: str) -> None:
+    assert not list(waits(f"async def f():\n    {code}\n"))
+
+
+def test_a_deadline_ends_with_its_block() -> None:
+    inside = "async def f():\n    async with asyncio.timeout(5):\n        await ref\n"
+    assert not list(waits(inside))
+    assert [w.line for w in waits(inside + "    await ref\n")] == [4]
