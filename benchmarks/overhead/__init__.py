@@ -1,0 +1,1 @@
+"""What this system adds to the libraries under it, one part a module."""

@@ -1,0 +1,212 @@
+"""Real Ray actors that only take time, under the real fleet, reward pool and weight sync.
+
+The actors answer the calls of a rollout worker and of a learner, after given seconds of sleep, so that a
+machine of two cores shows what the control loop does with many of them.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import ray
+
+from cluster.config import RunConfig, derive_sizes, load_config
+from cluster.preflight import Job
+from cluster.weight_sync import ObjectStoreSync
+from cluster.workers import Workers
+from data.deadline import within
+from data.records import Completion, Group, SamplingRequest, Video, VideoRef
+from data.sampler import CohortSampler
+from learner.group import LearnerGroup
+from rewards.pool import RewardPool
+from rollout.config import RolloutConfig
+from rollout.environment import in_flight
+from rollout.fleet import RolloutFleet
+from rollout.gate import DrainGate
+from rollout.worker import WorkerInfo, WorkerStats
+
+CALL_TIMEOUT_S = 600.0
+
+
+class SleepingEngine:
+    """A rollout worker that sleeps `rollout_s` for each video, whatever else it is asked meanwhile."""
+
+    rollout_s = 0.0
+
+    def __init__(self, worker_id: str, config: RolloutConfig, *_: Any) -> None:
+        self._worker_id = worker_id
+        self._keep = in_flight(config) == "keep"
+        self._gate = DrainGate()
+        self._version = self._requests = self._tokens = 0
+
+    async def start(self) -> WorkerInfo:
+        node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+        return WorkerInfo(self._worker_id, node, os.getpid(), "sleeping", self._version, [], node_id)
+
+    async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:
+        async with self._gate.entered():
+            version = self._version
+            await asyncio.sleep(self.rollout_s)
+        self._requests += len(requests)
+        self._tokens += sum(len(r.seeds) for r in requests)
+        return [self._group(request, version) for request in requests]
+
+    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
+        async with self._gate.closed() if self._keep else self._gate.drained():
+            for bucket in buckets:
+                await within(bucket, CALL_TIMEOUT_S, f"{self._worker_id}: weights")
+            self._version = version
+        return version
+
+    async def ping(self) -> int:
+        return self._version
+
+    async def stats(self) -> WorkerStats:
+        busy_s, now_s = self._gate.busy_s, time.monotonic()
+        return WorkerStats(self._worker_id, self._version, self._requests, 0, 0, self._tokens, busy_s, now_s)
+
+    async def close(self) -> None:
+        pass
+
+    def _group(self, request: SamplingRequest, version: int) -> Group:
+        completions = [
+            Completion(
+                [1], [-1.0], f"<think>a</think><answer>{1 + (seed or 0) % 400 / 100:.2f}</answer>", "stop",
+                [version], seed,
+            )
+            for seed in request.seeds
+        ]  # fmt: skip
+        return Group(request.ref, [1], completions, self._worker_id, self.rollout_s)
+
+
+class _SleepingRank:
+    def update(self, seconds: float) -> dict[str, float]:
+        time.sleep(seconds)
+        return {"learner/update_s": seconds}
+
+    def weight_buckets(self) -> list[ray.ObjectRef]:
+        return [ray.put({"weight": np.zeros(1024, np.float32)})]
+
+
+class SleepingLearner:
+    """A learner group of one rank that sleeps `update_s` for each update."""
+
+    def __init__(self, update_s: float) -> None:
+        self._update_s = update_s
+        self._rank: Any = None
+
+    async def start(self) -> None:
+        self._rank = ray.remote(_SleepingRank).options(num_cpus=0).remote()
+        await self.weight_buckets()
+
+    async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
+        metrics = await self._ask("update", self._update_s)
+        return metrics | {"controller/processor_s": time.process_time()}
+
+    async def weight_buckets(self) -> list[ray.ObjectRef]:
+        return await self._ask("weight_buckets")
+
+    async def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        pass
+
+    async def export_hf(self, folder: Path) -> None:
+        folder.mkdir()
+
+    async def close(self) -> None:
+        ray.kill(self._rank)
+
+    async def _ask(self, method: str, *args: Any) -> Any:
+        call = getattr(self._rank, method).remote(*args)
+        return await within(call, CALL_TIMEOUT_S, f"sleeping learner.{method}")
+
+
+class _NoDecoder:
+    """Every video has the same few frames."""
+
+    def __init__(self) -> None:
+        self._frames = ray.put(np.zeros((1, 8, 8, 3), np.uint8))
+
+    async def decode(self, ref: VideoRef) -> ray.ObjectRef:
+        return self._frames
+
+
+class SleepingWorkers:
+    """Takes the place of `cluster.workers.Workers`. Fleet, rewards and weight sync are the real ones."""
+
+    def __init__(
+        self,
+        job: Job,
+        on_fault: Callable[[str, str], None],
+        on_recovery: Callable[[str, str, float], None],
+        rollout_s: float,
+        update_s: float,
+    ) -> None:
+        config = self._config = job.config
+        self.decoder = _NoDecoder()
+        self.learner = SleepingLearner(update_s)
+        self.rewards = RewardPool(config.rewards, on_fault, on_recovery)
+        self.fleet = RolloutFleet(
+            config.rollout,
+            model_path="",
+            frames_per_video=1,
+            seed=config.seed,
+            on_join=self._join,
+            on_fault=on_fault,
+            on_recovery=on_recovery,
+            worker_class=type("SleepingEngine", (SleepingEngine,), {"rollout_s": rollout_s}),
+        )
+        self.sync = ObjectStoreSync(cast(LearnerGroup, self.learner), self.fleet, config)
+
+    async def start(self, checkpoint: Path | None) -> dict[str, Any]:
+        await asyncio.gather(self.learner.start(), self.rewards.start())
+        # Last, for the others would wait behind dozens of new processes.
+        await self.fleet.start(self._config.rollout.replicas)
+        return {}
+
+    async def close(self) -> None:
+        await asyncio.gather(self.fleet.close(), self.learner.close(), self.rewards.close())
+
+    async def _join(self, worker_id: str) -> None:
+        await self.sync.join(worker_id)
+
+
+def sleeping_workers(rollout_s: float, update_s: float) -> Callable[..., Workers]:
+    """For `Controller(make_workers=...)`.
+
+    Args:
+        rollout_s: seconds of one video on a worker, however many it has.
+        update_s: seconds of an update.
+    """
+    return lambda job, on_fault, on_recovery: cast(
+        Workers, SleepingWorkers(job, on_fault, on_recovery, rollout_s, update_s)
+    )
+
+
+def sleeping_job(n_videos: int, *overrides: str) -> Job:
+    """A job on videos that do not exist, without evaluations, checkpoints and perturbed copies."""
+    config = load_config(
+        None,
+        [
+            "--rewards.temporal_weight=0",
+            "--rollout.engine=async",
+            "--evaluation.every_updates=0",
+            "--checkpoint.every_updates=0",
+            "--metrics.tensorboard=false",
+            "--metrics.prometheus=false",
+            "--schedule.epochs=1",
+            *overrides,
+        ],
+    )
+    return job_on(config, n_videos)
+
+
+def job_on(config: RunConfig, n_videos: int) -> Job:
+    """`config` on `n_videos` videos that do not exist."""
+    videos = [Video(f"v{i}", f"/v{i}.mp4", 1 + i % 5, "train") for i in range(n_videos)]
+    size = config.schedule.videos_per_cohort
+    sampler = CohortSampler(videos, size, config.seed, config.data.frames_per_video, temporal=False)
+    return Job(config, videos, {}, sampler, derive_sizes(config, n_videos, sampler.cohorts_per_epoch))

@@ -1,0 +1,1 @@
+"""The same job for this system and for TRL's GRPOTrainer."""
