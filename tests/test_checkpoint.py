@@ -43,6 +43,7 @@ def test_resumed_training_is_that_of_an_uninterrupted_run(internvl: Path, saved:
         assert [m[name] for m in resumed.metrics] == [m[name] for m in whole.metrics[2:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_loads_on_another_number_of_ranks(internvl: Path, saved: tuple[Path, Report], ranks: int) -> None:
     """Weights at once, and the optimizer's state by what the next update does."""

@@ -185,6 +185,7 @@ def evaluate(*arguments: str) -> str:
     return re.sub(r"\s+", " ", done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_a_checkpoint_is_asked_once_and_compared_with_predictions(tmp_path: Path) -> None:
     """24 of the demo's clips; the predictions are their labels."""

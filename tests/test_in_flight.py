@@ -15,7 +15,7 @@ from tests.checkpoints import FRAME_PX, make_checkpoint
 from tests.conftest import moving_frames
 from tests.plain_torch import completion_logprobs, load
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(400)]
 
 N_FRAMES, TOKENS = 3, 300
 TOLERANCE = 1e-4
@@ -65,10 +65,7 @@ async def sampled_across_an_update(
         await fleet.close()
 
 
-@pytest.mark.parametrize(
-    "mode",
-    ["keep", pytest.param("finish", marks=pytest.mark.slow), pytest.param("abort", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("mode", ["keep", "finish", "abort"])
 def test_every_token_is_of_the_version_it_says(
     local_ray: None, internvl: Path, tmp_path: Path, mode: Literal["keep", "finish", "abort"]
 ) -> None:

@@ -92,6 +92,7 @@ def test_one_engine(local_ray: None, internvl: Path) -> None:
     with_fleet(internvl, 1, work)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_work_is_done_again(local_ray: None, internvl: Path) -> None:
     """A kill and a hang (SIGSTOP) in the midst of work: every video is still answered."""
     import ray

@@ -55,6 +55,7 @@ async def in_two_orders(chosen: ScoringSettings) -> tuple[dict[str, str], dict[s
     return texts(forwards), texts(backwards)
 
 
+@pytest.mark.slow
 def test_a_score_depends_on_no_other_video(local_ray: None) -> None:
     forwards, backwards = asyncio.run(in_two_orders(settings()))
     assert len(set(forwards.values())) > N_CLIPS / 4

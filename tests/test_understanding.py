@@ -213,6 +213,7 @@ def test_a_free_question(clips: Path) -> None:
     assert said["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_a_quiz_from_its_file_to_the_table(clips: Path, tmp_path: Path) -> None:
     """Single videos, a pair, an open question, a broken video; then one question less and the same --out."""
