@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data.records import Group
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -37,6 +39,18 @@ def spread(costs: Sequence[float], ranks: int) -> list[list[int]]:
     return [sorted(items) for items in assigned]
 
 
+def plan_batches(groups: Sequence[Group], budget: int, packed: bool) -> list[list[Piece]]:
+    """The forward passes that `groups` take, of at most `budget` tokens each."""
+    pieces = [
+        piece
+        for index, group in enumerate(groups)
+        for piece in split_group(
+            index, len(group.prompt_token_ids), [len(c.token_ids) for c in group.completions], budget, packed
+        )
+    ]
+    return fill_batches(pieces, budget, packed)
+
+
 def split_group(
     group: int, prompt_tokens: int, completion_tokens: Sequence[int], budget: int, packed: bool
 ) -> list[Piece]:
@@ -54,18 +68,24 @@ def split_group(
     return pieces
 
 
-def fill_batches(pieces: Sequence[Piece], budget: int) -> list[list[Piece]]:
-    """Batch pieces of similar row length together, so that each batch, padded, keeps to `budget` tokens."""
+def fill_batches(pieces: Sequence[Piece], budget: int, packed: bool) -> list[list[Piece]]:
+    """Batches of at most `budget` tokens, padding included: each piece, largest first, goes where it fits."""
     batches: list[list[Piece]] = []
     for piece in sorted(pieces, key=lambda p: (-p.row_tokens, p.group, p.completions)):
-        if batches:
-            longest = batches[-1][0].row_tokens
-            rows = sum(p.rows for p in batches[-1]) + piece.rows
-            if rows * longest <= budget:
-                batches[-1].append(piece)
-                continue
-        batches.append([piece])
+        for batch in batches:
+            if _batch_tokens([*batch, piece], packed) <= budget:
+                batch.append(piece)
+                break
+        else:
+            batches.append([piece])
     return batches
+
+
+def _batch_tokens(pieces: Sequence[Piece], packed: bool) -> int:
+    """Packed pieces make one row; others are rows padded to the longest."""
+    if packed:
+        return sum(p.tokens for p in pieces)
+    return sum(p.rows for p in pieces) * max(p.row_tokens for p in pieces)
 
 
 def _piece(

@@ -78,7 +78,7 @@ class LearnerConfig(BaseModel):
     optimizer_steps_per_update: int = Field(1, ge=1)
     """Passes over an update's groups; the ratio leaves 1 from the second on."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention of the text model; flash attention ignores block masks and so switches packing off."""
+    """Attention of the model. Packed groups need `sdpa`; the others switch packing off."""
     packing: Literal["auto", "group", "none"] = "auto"
     """`group` encodes a video's prompt and frames once for its G completions; `auto` does so where the
     model family allows it."""

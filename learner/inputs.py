@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Group
 from learner.balance import Piece
-from learner.packing import Rows, TokenGroup, pack_groups, packed_length, unpack_groups
+from learner.packing import Rows, TokenGroup, pack_groups, unpack_groups
 from learner.records import Layout
 
 
@@ -36,27 +36,18 @@ class EncodedGroup:
 class MicroBatch:
     """One forward pass. `images` holds the frames in the order in which the vision tower sees them;
     `frame_of_slot` [image slots of all rows], where given, says which of them fills each slot.
-    `owners` are (group, completion) pairs in the order of the rows' targets; `tokens` counts the positions of
-    the rows that are no padding."""
+    `owners` are (group, completion) pairs in the order of the rows' targets."""
 
     rows: Rows
     images: dict[str, Tensor]
     frame_of_slot: Tensor | None
     owners: list[tuple[int, int]]
     lengths: list[int]
-    tokens: int
 
     def to(self, device: torch.device) -> MicroBatch:
-        rows = self.rows
         return replace(
             self,
-            rows=Rows(
-                rows.input_ids.to(device),
-                rows.attention_mask.to(device),
-                None if rows.positions is None else rows.positions.to(device),
-                rows.predictors.to(device),
-                rows.targets.to(device),
-            ),
+            rows=self.rows.to(device),
             images={name: t.to(device) for name, t in self.images.items()},
         )
 
@@ -123,9 +114,12 @@ class GroupEncoder:
 
 
 def build_micro_batch(
-    pieces: Sequence[Piece], groups: Sequence[EncodedGroup], layout: Layout, pad_id: int
+    pieces: Sequence[Piece], groups: Mapping[int, EncodedGroup], layout: Layout, pad_id: int
 ) -> MicroBatch:
-    """Lay out pieces of groups for one forward pass; targets follow the order of `pieces`."""
+    """Lay out pieces of groups for one forward pass; targets follow the order of `pieces`.
+
+    Args: groups: by the pieces' group numbers.
+    """
     tokens = [
         TokenGroup(
             groups[p.group].tokens.prompt, [groups[p.group].tokens.completions[i] for i in p.completions]
@@ -136,21 +130,15 @@ def build_micro_batch(
     copies = [1 if layout != "unpacked" else len(p.completions) for p in pieces]
     shown = [groups[p.group].images for p, n in zip(pieces, copies, strict=True) for _ in range(n)]
     return MicroBatch(
-        rows=(pack_groups if layout == "packed" else unpack_groups)(tokens, pad_id),
+        rows=pack_groups(tokens) if layout == "packed" else unpack_groups(tokens, pad_id),
         images={name: torch.cat([images[name] for images in shown]) for name in shown[0]},
         frame_of_slot=_repeated_frames(pieces, groups) if layout == "vision_once" else None,
         owners=owners,
         lengths=[len(c) for t in tokens for c in t.completions],
-        tokens=sum(
-            packed_length(t)
-            if layout == "packed"
-            else sum(len(t.prompt) + len(completion) for completion in t.completions)
-            for t in tokens
-        ),
     )
 
 
-def _repeated_frames(pieces: Sequence[Piece], groups: Sequence[EncodedGroup]) -> Tensor:
+def _repeated_frames(pieces: Sequence[Piece], groups: Mapping[int, EncodedGroup]) -> Tensor:
     slots: list[Tensor] = []
     first = 0
     for piece in pieces:

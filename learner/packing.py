@@ -1,20 +1,18 @@
 """Laying out groups as token rows for one forward pass. Pure torch.
 
-Unpacked, each completion has a row with its own copy of the prompt. Packed, a group is one row: the prompt,
-then its completions one after another. Each completion attends to the prompt and to itself, and its positions
-go on from the prompt's, so that it sees exactly what it would see alone.
+Unpacked, each completion has a row with its own copy of the prompt. Packed, all groups share one row without
+padding: a prompt, its completions one after another, the next prompt. Each completion attends to its prompt
+and to itself (`learner.group_attention`), and its positions go on from the prompt's, so that it sees exactly
+what it would see alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-
-_PADDING = -1
-_PROMPT = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +24,79 @@ class TokenGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Token rows, right-padded, and where their completions' log-probs are read.
+class Span:
+    """The tokens of one group in a packed row: of its prompt and of each completion behind it."""
 
-    `attention_mask` is int64 [B, L] (unpacked) or bool [B, 1, L, L], True where a query may look (packed).
-    `positions` is None where a model derives positions itself. `predictors` holds, for each completion token
-    in the order group, completion, token, the index into the flattened [B * L] hidden states of the position
-    that predicts it; `targets` its token id; both [N].
+    prompt: int
+    completions: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt + sum(self.completions)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Token rows and where their completions' log-probs are read.
+
+    Packed, `input_ids` is one row [1, L] that consists of the groups in `spans`, and `positions` [1, L]
+    counts from 0 in each of them. Unpacked, rows [B, L] are right-padded and `attention_mask` [B, L] int64
+    says what is no padding; a model derives the positions itself. `predictors` holds, for each completion
+    token in the order group, completion, token, the index into the flattened [B * L] hidden states of the
+    position that predicts it; `targets` its token id; both [N].
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
+    attention_mask: Tensor | None
     positions: Tensor | None
+    spans: tuple[Span, ...]
     predictors: Tensor
     targets: Tensor
 
+    @property
+    def tokens(self) -> int:
+        """Positions that are no padding."""
+        return int(self.input_ids.numel() if self.attention_mask is None else self.attention_mask.sum())
 
-def pack_groups(groups: Sequence[TokenGroup], pad_id: int) -> Rows:
-    """One row a group. Costs len(prompt) + sum of completion lengths tokens a row, before padding."""
-    length = max(packed_length(g) for g in groups)
-    shape = (len(groups), length)
-    ids = torch.full(shape, pad_id)
-    positions = torch.zeros(shape, dtype=torch.long)
-    segments = torch.full(shape, _PADDING)
+    def to(self, device: torch.device) -> Rows:
+        def there(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=there(self.attention_mask),
+            positions=there(self.positions),
+            predictors=self.predictors.to(device),
+            targets=self.targets.to(device),
+        )
+
+
+def pack_groups(groups: Sequence[TokenGroup]) -> Rows:
+    """One row of len(prompt) + sum of completion lengths tokens a group."""
+    ids: list[int] = []
+    positions: list[Tensor] = []
     predictors: list[Tensor] = []
-    for row, group in enumerate(groups):
+    spans: list[Span] = []
+    for group in groups:
         n_prompt = len(group.prompt)
-        n = packed_length(group)
-        ids[row, :n] = torch.tensor(group.prompt + [t for c in group.completions for t in c])
-        positions[row, :n_prompt] = torch.arange(n_prompt)
-        segments[row, :n_prompt] = _PROMPT
-        start = n_prompt
-        for number, completion in enumerate(group.completions, start=1):
-            end = start + len(completion)
-            positions[row, start:end] = n_prompt + torch.arange(len(completion))
-            segments[row, start:end] = number
+        last_of_prompt = len(ids) + n_prompt - 1
+        ids += group.prompt
+        positions.append(torch.arange(n_prompt))
+        for completion in group.completions:
             # The first token is predicted from the prompt's last position, which all completions share.
-            before = torch.arange(start - 1, end - 1)
-            before[:1] = n_prompt - 1
-            predictors.append(row * length + before)
-            start = end
-    return Rows(ids, block_mask(segments), positions, torch.cat(predictors), _targets(groups))
+            predictors += [torch.tensor([last_of_prompt]), len(ids) + torch.arange(len(completion) - 1)]
+            positions.append(n_prompt + torch.arange(len(completion)))
+            ids += completion
+        spans.append(Span(n_prompt, tuple(map(len, group.completions))))
+    return Rows(
+        input_ids=torch.tensor([ids]),
+        attention_mask=None,
+        positions=torch.cat(positions)[None],
+        spans=tuple(spans),
+        predictors=torch.cat(predictors),
+        targets=_targets(groups),
+    )
 
 
 def unpack_groups(groups: Sequence[TokenGroup], pad_id: int) -> Rows:
@@ -81,40 +111,23 @@ def unpack_groups(groups: Sequence[TokenGroup], pad_id: int) -> Rows:
         ids[row, :n] = torch.tensor(prompt + completion)
         mask[row, :n] = 1
         predictors.append(row * length + torch.arange(len(prompt) - 1, n - 1))
-    return Rows(ids, mask, None, torch.cat(predictors), _targets(groups))
+    return Rows(ids, mask, None, (), torch.cat(predictors), _targets(groups))
 
 
-def block_mask(segments: Tensor) -> Tensor:
-    """Who may look at whom, from segment numbers [B, L] (0 prompt, 1.. completions, -1 padding).
-
-    Returns bool [B, 1, L, L]: causal, within the same segment or back to the prompt. Padding looks at itself,
-    for a query that may look nowhere yields NaN.
-    """
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    query, key = segments[:, :, None], segments[:, None, :]
-    visible = causal & ((key == _PROMPT) | (key == query)) & (query != _PADDING)
-    visible |= torch.eye(length, dtype=torch.bool, device=segments.device)
-    return visible[:, None]
-
-
-def follow_prompt(inline: Tensor, positions: Tensor) -> Tensor:
-    """M-RoPE positions of packed rows, in which every completion goes on from the prompt.
+def follow_prompt(inline: Tensor, positions: Tensor, spans: Sequence[Span]) -> Tensor:
+    """M-RoPE positions of a packed row, in which every completion goes on from its prompt.
 
     Args:
-        inline: [3, B, L], the model's own for the same ids, where each completion follows the one before.
-        positions: [B, L], of `pack_groups`.
+        inline: [3, 1, L], the model's own for the same ids, where each part follows the one before.
+        positions: [1, L], of `pack_groups`.
     Returns:
-        [3, B, L]; a token moves back by as many places as there are tokens between the prompt and its
-        completion. An image takes up fewer positions than tokens, so padding is kept from falling below 0.
+        [3, 1, L]; each group counts from 0, and a token moves back by as many places as there are tokens
+        between the prompt and its completion.
     """
-    between = torch.arange(positions.shape[1], device=positions.device) - positions
-    return (inline - between).clamp_min(0)
-
-
-def packed_length(group: TokenGroup) -> int:
-    """Tokens of the group's packed row."""
-    return len(group.prompt) + sum(map(len, group.completions))
+    sizes = torch.tensor([span.tokens for span in spans], device=positions.device)
+    starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    between = torch.arange(len(starts), device=positions.device) - starts - positions
+    return inline - inline[..., starts] - between
 
 
 def _targets(groups: Sequence[TokenGroup]) -> Tensor:

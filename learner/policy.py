@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from learner.config import LearnerConfig
+from learner.group_attention import GROUP_ATTENTION
 from learner.inputs import MicroBatch
 from learner.lora import add_adapters
 from learner.packing import follow_prompt
@@ -75,9 +76,11 @@ class LogProbHead(nn.Module):
 
 
 class Policy(nn.Module):
-    """Log-probs of completions under `model`, in the layout of the micro-batch."""
+    """Log-probs of completions under `model`, of micro-batches in `layout`."""
 
-    def __init__(self, model: Any, sampleable: list[int], temperature: float, chunk_tokens: int) -> None:
+    def __init__(
+        self, model: Any, layout: Layout, sampleable: list[int], temperature: float, chunk_tokens: int
+    ) -> None:
         super().__init__()
         text = model.config.get_text_config()
         if getattr(text, "final_logit_softcapping", None):
@@ -87,7 +90,10 @@ class Policy(nn.Module):
         model.set_output_embeddings(
             LogProbHead(model.get_output_embeddings(), sampleable, text.vocab_size, temperature, chunk_tokens)
         )
+        if layout == "packed":
+            model.set_attn_implementation({"text_config": GROUP_ATTENTION})
         self.model = model
+        self.layout = layout
         self._image_token_id = image_token_id(model.config)
         self._accepts = frozenset(inspect.signature(model.base_model.forward).parameters)
 
@@ -105,11 +111,12 @@ class Policy(nn.Module):
             inputs["mm_token_type_ids"] = (rows.input_ids == self._image_token_id).int()
         if rows.positions is not None:
             inputs["position_ids"] = rows.positions
+            inputs["group_spans"] = rows.spans
             if hasattr(base, "get_rope_index"):
                 inline, _ = base.get_rope_index(
                     rows.input_ids, inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
                 )
-                inputs["position_ids"] = follow_prompt(inline, rows.positions)
+                inputs["position_ids"] = follow_prompt(inline, rows.positions, rows.spans)
         if batch.frame_of_slot is not None:
             slots = batch.frame_of_slot.tolist()
             features = base.get_image_features(**batch.images, return_dict=True)
@@ -142,8 +149,8 @@ def _obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
     family = model.config.model_type
     if family not in _PACKABLE_FAMILIES:
         return f"packing has not been shown to be exact for models of type '{family}'"
-    if config.attention == "flash_attention_2":
-        return "flash attention ignores the mask that keeps completions apart"
+    if config.attention != "sdpa":
+        return f"packed groups attend to one another by SDPA, and learner.attention is '{config.attention}'"
     layers = getattr(model.config.get_text_config(), "layer_types", None) or []
     if any(kind != "full_attention" for kind in layers):
         return "some text layers attend to a sliding window"

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.balance import Piece, fill_batches, split_group
+from learner.balance import Piece, plan_batches
+from learner.batches import Batches
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
 from learner.grpo import LossSums, TokenBatch, grpo_loss, learning_rate, token_weights
 from learner.inputs import EncodedGroup, GroupEncoder, MicroBatch, build_micro_batch
 from learner.lora import base_model
 from learner.policy import Policy, choose_layout, prepare_model
-from learner.records import Layout, RankShard
+from learner.records import RankShard
 from learner.weights import count_parameters
 from learner.zero import Device, OptimizerFactory, adamw, load_sharded, reference_engine, train_engine
 
@@ -60,7 +62,7 @@ class Trainer:
         self.processor = processor
         self._encoder = GroupEncoder(processor)
         policy = self._build_policy()
-        self.layout: Layout = choose_layout(policy.model, spec.config)
+        self.layout = policy.layout
         self.engine = train_engine(policy, spec.config, spec.device, make_optimizer)
         self._reference = None
         if spec.config.kl_coefficient > 0 and spec.config.lora is None:
@@ -70,7 +72,13 @@ class Trainer:
         spec = self._spec
         model = load_sharded(spec.model_path, spec.config, spec.device, spec.trust_remote_code)
         prepare_model(model, spec.config)
-        return Policy(model, self._encoder.sampleable, spec.temperature, spec.config.logprob_chunk_tokens)
+        return Policy(
+            model,
+            choose_layout(model, spec.config),
+            self._encoder.sampleable,
+            spec.temperature,
+            spec.config.logprob_chunk_tokens,
+        )
 
     def parameter_counts(self) -> tuple[int, int]:
         """(trainable, frozen) parameters of the whole model."""
@@ -89,15 +97,18 @@ class Trainer:
             the parameters as they were and says so in `learner/skipped`.
         """
         started_s = time.monotonic()
-        batches = self._batches(shard, frames)
-        tokens = [self._token_data(shard, batch, real) for batch, real in batches]
+        with self._batches(shard, frames) as batches:
+            return self._train(shard, batches, version, started_s)
+
+    def _train(self, shard: RankShard, batches: Batches, version: int, started_s: float) -> dict[str, float]:
         reference = [self._reference_logprobs(batch) for batch, _ in batches]
+        reference_s = time.monotonic() - started_s - batches.waited_s
         lr = learning_rate(version, self._config, self._spec.total_updates)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = lr
         old: list[Tensor] = []
         sums: list[LossSums] = []
-        entropy = 0.0
+        entropy = step_s = 0.0
         skipped = False
         world = torch.distributed.get_world_size()
         for step in range(self._config.optimizer_steps_per_update):
@@ -106,7 +117,7 @@ class Trainer:
                 logprobs, entropies = self.engine(batch)
                 if step == 0:
                     old.append(logprobs.detach())
-                engine_logprobs, advantages, weights = tokens[i]
+                engine_logprobs, advantages, weights = self._token_data(shard, batch, real)
                 loss, part = grpo_loss(
                     TokenBatch(logprobs, old[i], engine_logprobs, reference[i], advantages, weights),
                     self._config,
@@ -116,7 +127,9 @@ class Trainer:
                 if real:
                     sums.append(part)
                     entropy += float(entropies.sum())
+            stepping_s = time.monotonic()
             self.engine.step()
+            step_s += time.monotonic() - stepping_s
             skipped = not self.engine.was_step_applied()
             if skipped:
                 break
@@ -128,6 +141,9 @@ class Trainer:
             "learner/skipped": float(skipped),
             "learner/tokens": float(shard.tokens),
             "learner/micro_batches": float(len(batches)),
+            "learner/inputs_wait_s": batches.waited_s,
+            "learner/reference_s": reference_s,
+            "learner/optimizer_s": step_s,
             "learner/update_s": seconds,
             "learner/tokens_per_s": shard.tokens / seconds,
         }
@@ -136,12 +152,15 @@ class Trainer:
     def logprobs(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[list[list[float]]]:
         """Log-probs under the current policy: one list per group and completion."""
         out: list[list[list[float]]] = [[[] for _ in g.completions] for g in shard.groups]
-        for batch, real in self._batches(shard, frames):
-            with torch.no_grad():
-                values, _ = self.engine(batch)
-            if real:
-                for (group, completion), part in zip(batch.owners, values.split(batch.lengths), strict=True):
-                    out[group][completion] = part.tolist()
+        with self._batches(shard, frames) as batches:
+            for batch, real in batches:
+                with torch.no_grad():
+                    values, _ = self.engine(batch)
+                if real:
+                    for (group, completion), part in zip(
+                        batch.owners, values.split(batch.lengths), strict=True
+                    ):
+                        out[group][completion] = part.tolist()
         return out
 
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
@@ -150,29 +169,26 @@ class Trainer:
     def load(self, folder: Path) -> dict[str, Any]:
         return load_checkpoint(self.engine, folder)
 
-    def _batches(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[tuple[MicroBatch, bool]]:
-        """This rank's forward passes, as many as any rank's; False marks those that only keep step."""
-        packed = self.layout == "packed"
-        budget = self._config.micro_batch_tokens
-        encoded: list[EncodedGroup] = [
-            self._encoder.encode(group, array) for group, array in zip(shard.groups, frames, strict=True)
-        ]
-        pieces: list[Piece] = []
-        for index, group in enumerate(encoded):
-            lengths = [len(c) for c in group.tokens.completions]
-            pieces += split_group(index, len(group.tokens.prompt), lengths, budget, packed)
-        plan = fill_batches(pieces, budget)
-        batches = [
-            (
-                build_micro_batch(p, encoded, self.layout, self._encoder.pad_id).to(self._device),
-                not shard.filler,
-            )
-            for p in plan
-        ]
-        most = torch.tensor([len(batches)], device=self._device)
+    def _batches(self, shard: RankShard, frames: Sequence[np.ndarray]) -> Batches:
+        """This rank's forward passes, as many as any rank's."""
+        plan = plan_batches(shard.groups, self._config.micro_batch_tokens, self.layout == "packed")
+        most = torch.tensor([len(plan)], device=self._device)
         torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
-        shortest = min(batches, key=lambda b: b[0].rows.input_ids.numel())[0]
-        return batches + [(shortest, False)] * (int(most) - len(batches))
+        shortest = min(range(len(plan)), key=lambda i: sum(p.tokens for p in plan[i]))
+        encoded: dict[int, EncodedGroup] = {}
+
+        def lay_out(pieces: list[Piece]) -> MicroBatch:
+            for index in {p.group for p in pieces} - encoded.keys():
+                encoded[index] = self._encoder.encode(shard.groups[index], frames[index])
+            batch = build_micro_batch(pieces, encoded, self.layout, self._encoder.pad_id)
+            return batch.to(self._device)
+
+        return Batches(
+            [partial(lay_out, pieces) for pieces in plan],
+            repeats=[shortest] * (int(most) - len(plan)),
+            count=not shard.filler,
+            timeout_s=self._config.update_timeout_s,
+        )
 
     def _token_data(self, shard: RankShard, batch: MicroBatch, real: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The engine's log-probs, advantages and weights of the batch's tokens, float32 [N] each."""
@@ -210,7 +226,7 @@ class Trainer:
         names = ["loss", "kl_to_base", "mismatch_kl", "clipped", "importance"]
         total = torch.tensor(
             [math.fsum(c[n] for c in columns) for n in names]
-            + [entropy, positions, sum(batch.tokens for batch in batches)],
+            + [entropy, positions, sum(batch.rows.tokens for batch in batches)],
             dtype=torch.float64,
             device=self._device,
         )

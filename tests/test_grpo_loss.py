@@ -174,6 +174,7 @@ def test_every_completion_is_computed_once_within_the_budget(
     pieces = [p for g, lengths in enumerate(groups) for p in split_group(g, prompt, lengths, budget, packed)]
     owners = sorted((p.group, c) for p in pieces for c in p.completions)
     assert owners == [(g, c) for g, lengths in enumerate(groups) for c in range(len(lengths))]
-    for batch in fill_batches(pieces, budget):
-        padded = sum(p.rows for p in batch) * max(p.row_tokens for p in batch)
-        assert padded <= budget or (len(batch) == 1 and len(batch[0].completions) == 1)
+    for batch in fill_batches(pieces, budget, packed):
+        rows = [p.row_tokens for p in batch for _ in range(p.rows)]
+        tokens = sum(rows) if packed else len(rows) * max(rows)
+        assert tokens <= budget or (len(batch) == 1 and len(batch[0].completions) == 1)

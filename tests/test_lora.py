@@ -101,7 +101,7 @@ def test_packed_equals_plain_torch_with_peft(
     prepare_model(model, config(gradient_checkpointing=checkpointing))
     scramble(model)
     encoder = GroupEncoder(processor)
-    policy = Policy(model, encoder.sampleable, 0.7, chunk_tokens=5)
+    policy = Policy(model, "packed", encoder.sampleable, 0.7, chunk_tokens=5)
     encoded = [encoder.encode(g, f) for g, f in zip(groups, frames, strict=True)]
     pieces = [
         piece
@@ -110,7 +110,7 @@ def test_packed_equals_plain_torch_with_peft(
             i, len(g.tokens.prompt), [len(c) for c in g.tokens.completions], 10**6, packed=True
         )
     ]
-    batch = build_micro_batch(pieces, encoded, "packed", encoder.pad_id)
+    batch = build_micro_batch(pieces, dict(enumerate(encoded)), "packed", encoder.pad_id)
     found, _ = policy(batch)
     weights = torch.linspace(-1, 1, len(found))
     (found * weights).sum().backward()
@@ -164,8 +164,8 @@ def test_the_reference_is_the_policy_without_its_adapters(internvl: Path) -> Non
     encoder = GroupEncoder(processor)
     encoded = [encoder.encode(group, frames)]
     pieces = split_group(0, len(encoded[0].tokens.prompt), [5, 3], 10**6, packed=True)
-    batch = build_micro_batch(pieces, encoded, "packed", encoder.pad_id)
-    policy, base = (Policy(m, encoder.sampleable, 1.0, 64) for m in (model, bare))
+    batch = build_micro_batch(pieces, dict(enumerate(encoded)), "packed", encoder.pad_id)
+    policy, base = (Policy(m, "packed", encoder.sampleable, 1.0, 64) for m in (model, bare))
     trained = {n for n, p in policy.named_parameters() if p.requires_grad}
     with base_model(policy):
         reference, _ = policy(batch)
@@ -180,7 +180,7 @@ def test_weights_are_sent_under_the_base_models_names(internvl: Path) -> None:
     bare = load(internvl)[0]
     expected = {n: list(p.shape) for n, p in bare.named_parameters()}
     prepare_model(model, config())
-    layout = weight_layout(Policy(model, GroupEncoder(processor).sampleable, 1.0, 64))
+    layout = weight_layout(Policy(model, "packed", GroupEncoder(processor).sampleable, 1.0, 64))
     assert dict(zip(layout.names, layout.shapes, strict=True)) == expected
 
 
@@ -285,6 +285,7 @@ def test_two_ranks_equal_one_process_with_peft(internvl: Path, trained: tuple[Pa
     assert largest_difference(report.weights, base) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_checkpoint_holds_adapters_alone_and_resumes(internvl: Path, tmp_path: Path) -> None:
     """Bit for bit on as many ranks as wrote it, and to rounding on another number."""
     learner = config(lr=1e-3)

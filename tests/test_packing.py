@@ -25,7 +25,7 @@ def run(
     model, processor = load(path)
     prepare_model(model.to(dtype), config)
     encoder = GroupEncoder(processor)
-    policy = Policy(model, encoder.sampleable, 0.7, config.logprob_chunk_tokens)
+    policy = Policy(model, layout, encoder.sampleable, 0.7, config.logprob_chunk_tokens)
     encoded = [encoder.encode(g, f) for g, f in zip(groups, frames, strict=True)]
     pieces = [
         p
@@ -34,7 +34,7 @@ def run(
             i, len(g.tokens.prompt), [len(c) for c in g.tokens.completions], 10**6, layout == "packed"
         )
     ]
-    logprobs, entropies = policy(build_micro_batch(pieces, encoded, layout, encoder.pad_id))
+    logprobs, entropies = policy(build_micro_batch(pieces, dict(enumerate(encoded)), layout, encoder.pad_id))
     assert (entropies > 0).all()
     weights = torch.linspace(-1, 1, len(logprobs))
     (logprobs * weights).sum().backward()
@@ -116,10 +116,11 @@ def test_padding_is_what_the_rows_have_beyond_their_tokens(internvl: Path, layou
     lengths = [[len(c) for c in g.tokens.completions] for g in encoded]
     prompt = len(encoded[0].tokens.prompt)
     pieces = [p for i, n in enumerate(lengths) for p in split_group(i, prompt, n, 10**6, layout == "packed")]
-    batch = build_micro_batch(pieces, encoded, layout, encoder.pad_id)
+    batch = build_micro_batch(pieces, dict(enumerate(encoded)), layout, encoder.pad_id)
     expected = [sum(n) for n in lengths] if layout == "packed" else [m for n in lengths for m in n]
-    assert batch.tokens == sum(prompt + n for n in expected)
-    assert batch.rows.input_ids.numel() == len(expected) * (prompt + max(expected))
+    assert batch.rows.tokens == sum(prompt + n for n in expected)
+    size = batch.rows.tokens if layout == "packed" else len(expected) * (prompt + max(expected))
+    assert batch.rows.input_ids.numel() == size
 
 
 def test_layout_follows_from_model_and_attention(internvl: Path, qwen: Path) -> None:
@@ -129,7 +130,7 @@ def test_layout_follows_from_model_and_attention(internvl: Path, qwen: Path) -> 
     assert choose_layout(other, LearnerConfig()) == "packed"
     flash = LearnerConfig(attention="flash_attention_2")
     assert choose_layout(model, flash) == "vision_once"
-    with pytest.raises(ValueError, match="flash attention ignores the mask"):
+    with pytest.raises(ValueError, match="learner.attention is 'flash_attention_2'"):
         choose_layout(model, flash.model_copy(update={"packing": "group"}))
     other.config.model_type = "qwen9_vl"
     assert choose_layout(other, LearnerConfig()) == "vision_once"

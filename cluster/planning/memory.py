@@ -142,23 +142,24 @@ def activations_gb(config: RunConfig, model: Architecture) -> float:
     patches = rows * config.data.frames_per_video * vision.patches(config.data.max_frame_px)
     queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
     # Tensors of 2 bytes: two norms (a float32 copy counts twice) and two residuals; queries, keys and values,
-    # rotated, and attention's output; gate, its activation, up, and their product.
-    text_layer = 2 * tokens * (8 * text.hidden + 4 * queries + 4 * keys + 4 * text.mlp)
+    # rotated, and attention's output; gate, its activation, up, and their product; packed, the prompt's keys
+    # and values once for each completion.
+    packed = learner.attention == "sdpa" and learner.packing != "none"
+    copies = 2 * config.schedule.completions_per_video * keys if packed else 0
+    text_layer = 2 * tokens * (8 * text.hidden + 4 * queries + 4 * keys + 4 * text.mlp + copies)
+    if learner.attention == "eager":
+        row = prompt + config.rollout.max_completion_tokens
+        text_layer += 6 * tokens * row * text.heads  # scores in bfloat16, their softmax in float32
     vision_layer = 2 * patches * (12 * vision.hidden + 2 * vision.mlp)
     text_inputs = 2 * tokens * text.hidden * (text.layers + 2)
     vision_inputs = 2 * patches * vision.hidden * vision.layers if learner.train_vision else 0
-    row = prompt + config.schedule.completions_per_video * config.rollout.max_completion_tokens
-    pairs = min(row, tokens) ** 2
-    mask = 3 * pairs  # bool, and bfloat16 as the attention kernel wants it
-    if learner.attention == "eager":
-        mask += 6 * pairs * text.heads  # scores in bfloat16, their softmax in float32
     logprobs = LOGIT_BYTES * learner.logprob_chunk_tokens * text.vocabulary
     if learner.gradient_checkpointing:
         kept = text_inputs + vision_inputs + max(2 * text_layer, 2 * vision_layer, logprobs)
     else:
         kept = text.layers * text_layer + vision.layers * vision_layer * learner.train_vision
         kept += max(text_layer, logprobs)
-    return (kept + mask) / 1e9
+    return kept / 1e9
 
 
 def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:

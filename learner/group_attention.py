@@ -1,0 +1,93 @@
+"""Attention over packed groups: each completion looks at its prompt and at itself, and at nothing else.
+
+A mask that says so would have SDPA compute every pair of the row, most of them for nothing. Instead the
+prompt attends to itself once, causally, and its completions follow as a batch: each one's keys are the
+prompt's and its own, under a causal mask aligned at the lower right, for which CUDA has a flash kernel.
+Padding on the right needs no mask of its own, for nothing that counts looks ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface
+
+from learner.packing import Span
+
+GROUP_ATTENTION = "packed_groups"
+
+
+def group_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    group_spans: Sequence[Span],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention in the form that transformers' `AttentionInterface` asks for.
+
+    Args:
+        query: [1, heads, L, D]; key and value: [1, key heads, L, D].
+        group_spans: the groups that the row consists of, in order and without gaps.
+    Returns:
+        [1, L, heads, D].
+    """
+    sizes = [span.tokens for span in group_spans]
+    groups = zip(*(s[0].transpose(0, 1).split(sizes) for s in (query, key, value)), strict=True)
+    attend = partial(
+        scaled_dot_product_attention,
+        dropout_p=dropout,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    parts = [
+        part
+        for span, states in zip(group_spans, groups, strict=True)
+        for part in _group_parts(attend, span, *states)
+    ]
+    return torch.cat(parts)[None], None
+
+
+def _group_parts(
+    attend: Callable[..., Tensor], span: Span, query: Tensor, key: Tensor, value: Tensor
+) -> list[Tensor]:
+    """What one group's [tokens, heads, D] attend to: the prompt's part, then each completion's."""
+    lengths = list(span.completions)
+    prompts, owns = zip(*(s.split([span.prompt, sum(lengths)]) for s in (query, key, value)), strict=True)
+    prompt = attend(*(s.transpose(0, 1)[None] for s in prompts), is_causal=True)
+    own_query, own_key, own_value = (_batch(s, lengths) for s in owns)
+    completions = attend(
+        own_query,
+        _after(prompts[1], own_key),
+        _after(prompts[2], own_value),
+        attn_mask=causal_lower_right(max(lengths), span.prompt + max(lengths)),
+    )
+    return [
+        prompt[0].transpose(0, 1),
+        *(part[:, :n].transpose(0, 1) for part, n in zip(completions, lengths, strict=True)),
+    ]
+
+
+def _batch(states: Tensor, lengths: list[int]) -> Tensor:
+    """[sum of lengths, heads, D] to [completions, heads, longest, D]."""
+    return pad_sequence(list(states.split(lengths)), batch_first=True).transpose(1, 2)
+
+
+def _after(prompt: Tensor, own: Tensor) -> Tensor:
+    """The prompt's [P, heads, D] before each of own [completions, heads, longest, D]."""
+    return torch.cat([prompt.transpose(0, 1).expand(len(own), -1, -1, -1), own], dim=2)
+
+
+AttentionInterface.register(GROUP_ATTENTION, group_attention)
