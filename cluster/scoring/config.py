@@ -1,5 +1,6 @@
 """Settings of scoring videos. Importable without torch, ray or vllm."""
 
+import os
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -17,6 +18,10 @@ def _videos_in_flight(settings: dict[str, Any]) -> int:
     return max(8, min(2 * _BATCH, _FRAMES_IN_FLIGHT_BYTES // video_bytes))
 
 
+def _decode_tasks() -> int:
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+
+
 class ScoringFailed(RuntimeError):
     """No video can be scored; says why."""
 
@@ -32,8 +37,9 @@ class ScoringSettings(ModelView):
     """Reads the files: decord, PyAV, or decord and then PyAV for what decord refuses."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the video counts as failed."""
-    decode_tasks: int = Field(4, ge=1)
-    """Videos decoded at once, for each replica."""
+    decode_tasks: int = Field(default_factory=_decode_tasks, ge=1)
+    """Videos decoded at once, for each replica; default: one for each core of this machine but one, which is
+    the engine's, and 4 at most. More than that take the engine's turns away."""
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""
     seed: int = Field(0, ge=0)
