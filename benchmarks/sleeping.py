@@ -1,11 +1,9 @@
-"""Real Ray actors that only take time, under the real fleet, reward pool and weight sync.
+"""Ray actors that only take time, under the real fleet, reward pool and weight sync.
 
-The actors answer the calls of a rollout worker and of a learner, after given seconds of sleep, so that a
-machine of two cores shows what the control loop does with many of them.
+So a machine of two cores shows what the control loop does with many of them.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,82 +12,17 @@ from typing import Any, cast
 import numpy as np
 import ray
 
+from benchmarks.sleeping_actors import CALL_TIMEOUT_S, SleepingEngine, SleepingRank
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.preflight import Job
 from cluster.weight_sync import ObjectStoreSync
 from cluster.workers import Workers
 from data.deadline import within
-from data.records import Completion, Group, SamplingRequest, Video, VideoRef
+from data.records import Video, VideoRef
 from data.sampler import CohortSampler
 from learner.group import LearnerGroup
 from rewards.pool import RewardPool
-from rollout.config import RolloutConfig
-from rollout.environment import in_flight
 from rollout.fleet import RolloutFleet
-from rollout.gate import DrainGate
-from rollout.worker import WorkerInfo, WorkerStats
-
-CALL_TIMEOUT_S = 600.0
-
-
-class SleepingEngine:
-    """A rollout worker that sleeps `rollout_s` for each video, whatever else it is asked meanwhile."""
-
-    rollout_s = 0.0
-
-    def __init__(self, worker_id: str, config: RolloutConfig, *_: Any) -> None:
-        self._worker_id = worker_id
-        self._keep = in_flight(config) == "keep"
-        self._gate = DrainGate()
-        self._version = self._requests = self._tokens = 0
-
-    async def start(self) -> WorkerInfo:
-        node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
-        return WorkerInfo(self._worker_id, node, os.getpid(), "sleeping", self._version, [], node_id)
-
-    async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:
-        async with self._gate.entered():
-            version = self._version
-            await asyncio.sleep(self.rollout_s)
-        self._requests += len(requests)
-        self._tokens += sum(len(r.seeds) for r in requests)
-        return [self._group(request, version) for request in requests]
-
-    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
-        async with self._gate.closed() if self._keep else self._gate.drained():
-            for bucket in buckets:
-                await within(bucket, CALL_TIMEOUT_S, f"{self._worker_id}: weights")
-            self._version = version
-        return version
-
-    async def ping(self) -> int:
-        return self._version
-
-    async def stats(self) -> WorkerStats:
-        busy_s, now_s = self._gate.busy_s, time.monotonic()
-        return WorkerStats(self._worker_id, self._version, self._requests, 0, 0, self._tokens, busy_s, now_s)
-
-    async def close(self) -> None:
-        pass
-
-    def _group(self, request: SamplingRequest, version: int) -> Group:
-        completions = [
-            Completion(
-                [1], [-1.0], f"<think>a</think><answer>{1 + (seed or 0) % 400 / 100:.2f}</answer>", "stop",
-                [version], seed,
-            )
-            for seed in request.seeds
-        ]  # fmt: skip
-        return Group(request.ref, [1], completions, self._worker_id, self.rollout_s)
-
-
-class _SleepingRank:
-    def update(self, seconds: float) -> dict[str, float]:
-        time.sleep(seconds)
-        return {"learner/update_s": seconds}
-
-    def weight_buckets(self) -> list[ray.ObjectRef]:
-        return [ray.put({"weight": np.zeros(1024, np.float32)})]
 
 
 class SleepingLearner:
@@ -100,7 +33,7 @@ class SleepingLearner:
         self._rank: Any = None
 
     async def start(self) -> None:
-        self._rank = ray.remote(_SleepingRank).options(num_cpus=0).remote()
+        self._rank = ray.remote(SleepingRank).options(num_cpus=0).remote()
         await self.weight_buckets()
 
     async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:

@@ -17,11 +17,18 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AttentionInterface
 
 from learner.packing import Span
 
-GROUP_ATTENTION = "packed_groups"
+_NAME = "packed_groups"
+
+
+def attend_within_groups(model: Any) -> None:
+    """Give a Hugging Face model's text layers this attention; its forward then takes `group_spans`."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_NAME, group_attention)
+    model.set_attn_implementation({"text_config": _NAME})
 
 
 def group_attention(
@@ -88,6 +95,3 @@ def _batch(states: Tensor, lengths: list[int]) -> Tensor:
 def _after(prompt: Tensor, own: Tensor) -> Tensor:
     """The prompt's [P, heads, D] before each of own [completions, heads, longest, D]."""
     return torch.cat([prompt.transpose(0, 1).expand(len(own), -1, -1, -1), own], dim=2)
-
-
-AttentionInterface.register(GROUP_ATTENTION, group_attention)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from learner.config import LearnerConfig
-from learner.group_attention import GROUP_ATTENTION
+from learner.group_attention import attend_within_groups
 from learner.inputs import MicroBatch
 from learner.lora import add_adapters
 from learner.packing import follow_prompt
@@ -91,7 +91,7 @@ class Policy(nn.Module):
             LogProbHead(model.get_output_embeddings(), sampleable, text.vocab_size, temperature, chunk_tokens)
         )
         if layout == "packed":
-            model.set_attn_implementation({"text_config": GROUP_ATTENTION})
+            attend_within_groups(model)
         self.model = model
         self.layout = layout
         self._image_token_id = image_token_id(model.config)

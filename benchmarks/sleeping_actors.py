@@ -1,0 +1,82 @@
+"""Actors that answer the calls of a rollout worker and of a learner rank, after given seconds of sleep.
+
+What they import is light, torch not among it: dozens of them share one machine.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from data.deadline import within
+from data.records import Completion, Group, SamplingRequest
+from rollout.config import RolloutConfig
+from rollout.environment import in_flight
+from rollout.gate import DrainGate
+from rollout.worker import WorkerInfo, WorkerStats
+
+CALL_TIMEOUT_S = 600.0
+
+
+class SleepingEngine:
+    """A rollout worker that sleeps `rollout_s` for each video, whatever else it is asked meanwhile."""
+
+    rollout_s = 0.0
+
+    def __init__(self, worker_id: str, config: RolloutConfig, *_: Any) -> None:
+        self._worker_id = worker_id
+        self._keep = in_flight(config) == "keep"
+        self._gate = DrainGate()
+        self._version = self._requests = self._tokens = 0
+
+    async def start(self) -> WorkerInfo:
+        node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+        return WorkerInfo(self._worker_id, node, os.getpid(), "sleeping", self._version, [], node_id)
+
+    async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:
+        async with self._gate.entered():
+            version = self._version
+            await asyncio.sleep(self.rollout_s)
+        self._requests += len(requests)
+        self._tokens += sum(len(r.seeds) for r in requests)
+        return [self._group(request, version) for request in requests]
+
+    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
+        async with self._gate.closed() if self._keep else self._gate.drained():
+            for bucket in buckets:
+                await within(bucket, CALL_TIMEOUT_S, f"{self._worker_id}: weights")
+            self._version = version
+        return version
+
+    async def ping(self) -> int:
+        return self._version
+
+    async def stats(self) -> WorkerStats:
+        busy_s, now_s = self._gate.busy_s, time.monotonic()
+        return WorkerStats(self._worker_id, self._version, self._requests, 0, 0, self._tokens, busy_s, now_s)
+
+    async def close(self) -> None:
+        pass
+
+    def _group(self, request: SamplingRequest, version: int) -> Group:
+        completions = [
+            Completion(
+                [1], [-1.0], f"<think>a</think><answer>{1 + (seed or 0) % 400 / 100:.2f}</answer>", "stop",
+                [version], seed,
+            )
+            for seed in request.seeds
+        ]  # fmt: skip
+        return Group(request.ref, [1], completions, self._worker_id, self.rollout_s)
+
+
+class SleepingRank:
+    def update(self, seconds: float) -> dict[str, float]:
+        time.sleep(seconds)
+        return {"learner/update_s": seconds}
+
+    def weight_buckets(self) -> list[ray.ObjectRef]:
+        return [ray.put({"weight": np.zeros(1024, np.float32)})]
