@@ -138,7 +138,7 @@ def killed_actors(updates: int, every_s: float, seed: int, folder: Path) -> dict
             f"--data.manifest={manifest}", f"--run_dir={run}", f"--schedule.updates={updates}",
             f"--seed={seed}", "--schedule.epochs=100", "--evaluation.splits=[test]",
             "--evaluation.every_updates=0", "--evaluation.samples=0", "--checkpoint.every_updates=10",
-            "--rollout.max_worker_restarts=100",
+            "--rollout.max_worker_restarts=100", "--rewards.actors=1",
         ]  # fmt: skip
         process = start(call, folder / f"{name}.log")
         killed = _torment(process, run, updates, every_s, random.Random(seed)) if name == "killed" else []

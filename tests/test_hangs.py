@@ -125,7 +125,7 @@ def test_a_full_disk_ends_the_run_and_no_record_is_broken(tmp_path: Path, small_
     assert "No space left on device" in text
     assert "--resume" in text
     for path in run.glob("*.jsonl"):
-        assert path.read_bytes().endswith(b"\n"), path.name
+        assert path.read_bytes().endswith(b"\n") or path.stat().st_size == 0, path.name
     ballast.unlink()
     resumed = start([*arguments[:3], "--resume", f"--run_dir={run}"], log)
     try:
