@@ -32,6 +32,7 @@ def saved(internvl: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return folder / "v2", run_ranks(script)
 
 
+@pytest.mark.slow
 def test_resumed_training_is_that_of_an_uninterrupted_run(internvl: Path, saved: tuple[Path, Report]) -> None:
     folder, _ = saved
     four = batches(internvl, 4)

@@ -81,6 +81,7 @@ def test_two_workers_say_what_one_says_in_a_notebook(local_ray: None) -> None:
     assert agreement(texts(alone), texts(together)) >= AGREEING
 
 
+@pytest.mark.slow
 def test_standard_output_holds_json_alone(videos: list[Path], tmp_path: Path) -> None:
     """A good video and a broken one, as another program would ask."""
     (tmp_path / "broken.mp4").write_text("no video")
