@@ -123,6 +123,7 @@ def test_keeping_requests_spares_the_fleet_the_wait_for_the_slowest() -> None:
     assert kept.step_s < finished.step_s
 
 
+@pytest.mark.slow
 def test_256_workers_are_kept_busy_by_less_than_one_core() -> None:
     """Rollout is the bottleneck here, as on a well-planned cluster: its places must not stand empty."""
     the_job = job(

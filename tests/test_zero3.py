@@ -104,7 +104,7 @@ def test_a_rank_without_a_group_keeps_step(internvl: Path) -> None:
     assert largest_difference(found.weights, expected) <= 1e-6
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
 def test_a_rank_that_dies_or_stops_ends_the_group(
     local_ray: None, internvl: Path, how: signal.Signals
 ) -> None:
