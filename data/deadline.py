@@ -1,7 +1,7 @@
 """Waiting: never without an end, and never for what nobody wants any more."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -44,3 +44,19 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def one_ahead(calls: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
+    """The results of `calls` in order; while one is made use of, the next call is already under way."""
+    coming: asyncio.Task[T] | None = None
+    try:
+        for call in calls:
+            ready, coming = coming, asyncio.create_task(call)
+            if ready is not None:
+                yield await ready
+        if coming is not None:
+            yield await coming
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)

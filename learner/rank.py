@@ -18,7 +18,7 @@ import ray
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
 from learner.transfer import NcclSender, WeightLayout, weight_layout
-from learner.weights import gather_buckets, to_numpy
+from learner.weights import gather_buckets, send_behind, to_numpy
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
 CONCURRENCY = {"work": 1, "control": 2}
@@ -73,7 +73,7 @@ class LearnerRank:
     def weight_buckets(self) -> list[ray.ObjectRef]:
         """The policy in the object store, a dict of HF name to numpy array for each bucket; rank 0 has it."""
         buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
-        return [ray.put(to_numpy(bucket)) for bucket in buckets if bucket]
+        return send_behind(filter(None, buckets), lambda bucket: ray.put(to_numpy(bucket)))
 
     @ray.method(concurrency_group="work")
     def weight_layout(self) -> WeightLayout:

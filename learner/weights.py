@@ -7,15 +7,18 @@ handed out, under the base model's names; the engine's own weights stay as they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from learner.lora import ADAPTER, is_adapter, merged
+
+Sent = TypeVar("Sent")
 
 _POLICY_PREFIX = "model."
 """What the policy's wrapper adds to the names of the Hugging Face model."""
@@ -92,6 +95,22 @@ def gather_buckets(policy: nn.Module, bucket_bytes: int) -> Iterator[dict[str, T
         with deepspeed.zero.GatheredParameters([p for weight in bucket for p in weight.parameters]):
             tensors = {weight.name: weight.value() for weight in bucket} if rank == 0 else {}
         yield tensors
+
+
+def send_behind(
+    buckets: Iterable[dict[str, Tensor]], send: Callable[[dict[str, Tensor]], Sent]
+) -> list[Sent]:
+    """What `send` makes of each bucket, in a thread while the next one is gathered.
+
+    At most two buckets are in memory: the third is not asked for before the first is sent.
+    """
+    sent: list[Future[Sent]] = []
+    with ThreadPoolExecutor(1, "learner-send") as thread:
+        for bucket in buckets:
+            if sent:
+                sent[-1].result()
+            sent.append(thread.submit(send, bucket))
+        return [future.result() for future in sent]
 
 
 def gather_adapter(policy: nn.Module) -> dict[str, Tensor]:

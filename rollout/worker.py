@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import ray
 
-from data.deadline import together, within
+from data.deadline import one_ahead, together, within
 from data.perturb import perturb
 from data.records import Group, SamplingRequest
 from rollout.config import RolloutConfig
@@ -174,10 +174,13 @@ class RolloutWorker:
             raise RuntimeError(f"{self._worker_id} has not been started")
         return self._engine
 
-    async def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Mapping[str, np.ndarray]]:
-        for number, bucket in enumerate(buckets):
-            what = f"{self._worker_id}: weight bucket {number + 1} of {len(buckets)} from the object store"
-            yield await within(bucket, self._config.sync_timeout_s, what)
+    def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Mapping[str, np.ndarray]]:
+        """The buckets in order; one is on its way to this node while the engine takes in the one before."""
+        what = f"{self._worker_id}: weight bucket {{}} of {len(buckets)} from the object store"
+        return one_ahead(
+            within(bucket, self._config.sync_timeout_s, what.format(number))
+            for number, bucket in enumerate(buckets, start=1)
+        )
 
     async def _exit_if_dead(self, call: Coroutine[Any, Any, T]) -> T:
         """Await `call`. If the engine has died, let the caller know, and let the process follow the engine:

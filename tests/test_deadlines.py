@@ -44,6 +44,8 @@ ALLOWED = {
     "cluster/dashboards/feed.py DashboardFeed._feed self._calls.get": "called off by close",
     "cluster/workers.py Workers.start await learner": "LearnerGroup.start, whose calls have deadlines",
     "cluster/scoring/scorer.py score_videos thread.submit(asyncio.run, score()).result": "its calls do",
+    "data/deadline.py one_ahead await coming": "the calls that it is given have deadlines",
+    "data/deadline.py one_ahead await ready": "the calls that it is given have deadlines",
     "learner/group.py LearnerGroup._call_ranks asyncio.wait": "each task is a call with a deadline",
     "rollout/router.py Router.acquire await future": "RolloutFleet._acquire has the deadline",
     # Inside an actor or a process whose caller has the deadline, and kills it.

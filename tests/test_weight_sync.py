@@ -1,18 +1,21 @@
-"""Handing weights over NCCL: ranks, membership and confirmation, with fakes in place of GPUs."""
+"""Handing weights over: NCCL ranks, membership and confirmation, with fakes in place of GPUs, and overlap."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cluster.config import load_config
 from cluster.weight_sync import NcclSync
+from data.deadline import one_ahead
 from learner.group import LearnerGroup
 from learner.transfer import WeightLayout, weight_layout
+from learner.weights import send_behind
 from rollout.fleet import RolloutFleet
 
 GPUS = ["--learner.gpus_per_rank=1", "--rollout.gpus_per_replica=2"]
@@ -111,3 +114,71 @@ def test_an_engine_that_confirms_another_version_is_an_error() -> None:
 def test_layout_names_the_policys_weights() -> None:
     policy = nn.ModuleDict({"model": nn.Linear(3, 2, bias=False, dtype=torch.bfloat16)})
     assert weight_layout(policy) == WeightLayout(["weight"], ["bfloat16"], [[2, 3]])
+
+
+def test_the_next_bucket_is_gathered_while_one_is_sent() -> None:
+    gathered = [threading.Event() for _ in range(4)]
+    sent: list[int] = []
+
+    def gather() -> Iterator[dict[str, Tensor]]:
+        for number, event in enumerate(gathered):
+            assert len(sent) >= number - 1, "three buckets in memory"
+            event.set()
+            yield {"number": torch.tensor(number)}
+
+    def send(bucket: dict[str, Tensor]) -> int:
+        number = int(bucket["number"])
+        if number + 1 < len(gathered):
+            assert gathered[number + 1].wait(timeout=30), "sent before the next one was gathered"
+        sent.append(number)
+        return number
+
+    assert send_behind(gather(), send) == [0, 1, 2, 3]
+
+
+def test_a_bucket_that_cannot_be_sent_is_an_error() -> None:
+    def full(bucket: dict[str, Tensor]) -> None:
+        raise MemoryError("object store")
+
+    with pytest.raises(MemoryError, match="object store"):
+        send_behind(({"a": torch.zeros(1)} for _ in range(3)), full)
+
+
+def test_one_call_is_under_way_while_the_result_before_it_is_used() -> None:
+    async def use() -> list[tuple[int, list[int]]]:
+        begun: list[int] = []
+
+        async def call(number: int) -> int:
+            begun.append(number)
+            await asyncio.sleep(0)
+            return number
+
+        used = []
+        async for result in one_ahead(call(number) for number in range(4)):
+            await asyncio.sleep(0.01)
+            used.append((result, list(begun)))
+        return used
+
+    assert asyncio.run(use()) == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2, 3]), (3, [0, 1, 2, 3])]
+
+
+def test_the_call_under_way_ends_with_the_one_that_fails() -> None:
+    async def use() -> bool:
+        ended = asyncio.Event()
+
+        async def fail() -> int:
+            await asyncio.sleep(0)
+            raise ValueError("gone")
+
+        async def wait() -> int:
+            try:
+                return await asyncio.sleep(60, 1)
+            finally:
+                ended.set()
+
+        with pytest.raises(ValueError, match="gone"):
+            async for _ in one_ahead(call() for call in (fail, wait)):
+                pass
+        return ended.is_set()
+
+    assert asyncio.run(use())
