@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.study import results
@@ -13,9 +14,11 @@ from benchmarks.study.arms import ARMS, KL_ARMS, PRESET, Run, ladder_table, plan
 from benchmarks.study.picture import draw, over_updates
 from benchmarks.study.report import arm_table, mean_and_interval, run_table, write_report
 from benchmarks.study.runs import EXPECTED_SUPERVISED_S, State, Study, StudyError, expected_s
+from benchmarks.study.supervised import own_words
 from cluster.config import RunConfig, load_config
 from data.records import Video
 from data.sampler import CohortSampler
+from learner.tiny_base.clips import Clips
 
 LADDERS = Path("ladders.csv")
 
@@ -196,6 +199,23 @@ def test_the_supervised_arm_is_a_program_of_its_own(study: Study) -> None:
     command = study.command(Run(ARMS["supervised"], 2))
     assert command[:3] == ["python", "-m", "benchmarks.study.supervised"]
     assert "--seed=2" in command
+    assert "--scores-only" not in command
+    assert "--scores-only" in study.command(Run(ARMS["supervised-scores"], 2))
+
+
+def test_supervision_by_scores_alone_keeps_the_models_own_words() -> None:
+    good, other, broken = (
+        "<think>A.</think><answer>1.00</answer>",
+        "<think>B.</think><answer>2.00</answer>",
+        "<think>C.",
+    )
+    clips = Clips(np.zeros((2, 1)), ["blur", "noise"], np.array([3.25, 4.5]), ["a", "b"], np.ones(2, bool))
+    write, rng = own_words(clips, [[good, broken, other], [broken, good]]), np.random.default_rng(0)
+    assert {write(0, rng) for _ in range(50)} == {
+        "<think>A.</think><answer>3.25</answer>",
+        "<think>B.</think><answer>3.25</answer>",
+    }
+    assert write(1, rng) == "<think>A.</think><answer>4.50</answer>"
 
 
 def test_what_is_to_come_is_estimated_from_what_was() -> None:

@@ -39,6 +39,7 @@ from learner.tiny_base.traces import (
     thought,
 )
 from learner.tiny_base.training import Schedule, Stage, train
+from learner.tiny_base.warm_start import without_words
 from rewards.parser import is_well_formed, parse_score
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "tiny-internvl"
@@ -251,3 +252,15 @@ def test_the_shipped_base_answers_in_form_and_judges_as_stated() -> None:
 def test_completion_keeps_the_score_on_the_scale() -> None:
     assert completion("blur", 3.0, 7.3, 0).endswith("<answer>5.00</answer>")
     assert completion("blur", 3.0, -1.0, 0).endswith("<answer>1.00</answer>")
+
+
+def test_what_comes_before_the_score_can_be_left_untaught(processor: Any) -> None:
+    tokenizer = processor.tokenizer
+    answers = encode_answers(
+        tokenizer,
+        ["<think>The video shows slight blur.</think><answer>3.42</answer>", "<answer>1.00</answer>"],
+    )
+    taught = without_words(answers[None], tokenizer)[0]
+    said = [tokenizer.decode(row[row != tokenizer.pad_token_id]) for row in taught]
+    assert said == [f"<answer>{score}</answer>{tokenizer.eos_token}" for score in ("3.42", "1.00")]
+    assert taught.shape == answers.shape

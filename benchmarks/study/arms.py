@@ -18,7 +18,8 @@ CHECKPOINT_EVERY_UPDATES = 20
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One way to train. `settings` are its overrides of the preset; `ladders` trains on distortion ladders,
-    which are only an order; `supervised` fine-tunes on answers with the labels, without rewards."""
+    which are only an order; `supervised` fine-tunes on answers with the labels, without rewards, and has its
+    program's arguments as settings."""
 
     name: str
     title: str
@@ -38,7 +39,8 @@ REWARD_ARMS = (
     Arm("format+regression+ranking", "format, regression, ranking", _without("temporal")),
     Arm("all", "all: with temporal consistency"),
     Arm("ladders", "all, from ladders alone: no scores", ladders=True),
-    Arm("supervised", "supervised fine-tuning on the same labels", supervised=True),
+    Arm("supervised-scores", "supervised fine-tuning on the scores", ("--scores-only",), supervised=True),
+    Arm("supervised", "supervised fine-tuning on scores and right words", supervised=True),
 )
 # 0.04 is what the preset has.
 KL_ARMS = {

@@ -16,7 +16,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.study import results
-from benchmarks.study.arms import PRESET, Run
+from benchmarks.study.arms import ARMS, PRESET, Run
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 2.0
@@ -59,7 +59,7 @@ class Study:
         if run.arm.supervised:
             return [
                 *("python", "-m", "benchmarks.study.supervised"),
-                *(f"--preset={PRESET}", f"--seed={run.seed}", f"--out={folder}"),
+                *(f"--preset={PRESET}", f"--seed={run.seed}", f"--out={folder}", *run.arm.settings),
             ]
         if resume:
             return ["python", "launch.py", "train", "--resume", f"--run_dir={folder}"]
@@ -133,7 +133,7 @@ def expected_s(run: Run, updates: int, known: Sequence[Mapping[str, Any]]) -> fl
         return mean(of_arm)
     if run.arm.supervised:
         return EXPECTED_SUPERVISED_S
-    trained = [r["seconds"] for r in known if r["arm"] != "supervised"]
+    trained = [r["seconds"] for r in known if not ARMS[r["arm"]].supervised]
     return mean(trained) if trained else EXPECTED_START_S + updates * EXPECTED_UPDATE_S
 
 

@@ -1,7 +1,9 @@
-"""The study's supervised arm: `python -m benchmarks.study.supervised --seed 0 --out FOLDER`.
+"""The study's supervised arms: `python -m benchmarks.study.supervised --seed 0 --out FOLDER`.
 
 The tiny base, fine-tuned on answers with right words and true scores as its ceiling was, with another seed.
-Leaves a run directory behind, so that it is judged like every other run; goes on where it was stopped.
+With `--scores-only` it learns from the labels alone, as the rewards do: the words are those that it writes
+itself before it is trained, and only the score behind them is taught. Leaves a run directory behind, so that
+it is judged like every other run; goes on where it was stopped.
 """
 
 import argparse
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -20,10 +23,19 @@ from cluster.report import summarise, write_summary
 from cluster.run_dir import RunDirectory
 from data.manifest import manifest_hash, read_manifest
 from data.records import Video
+from learner.tiny_base.clips import Clips
 from learner.tiny_base.evaluation import SAMPLES, answers_of, scores_of
 from learner.tiny_base.recipe import Recipe, load_clips
 from learner.tiny_base.training import Schedule, Stage
-from learner.tiny_base.warm_start import Supervision, supervise, true_score
+from learner.tiny_base.warm_start import (
+    SCORE_TAG,
+    Supervision,
+    Writer,
+    right_words,
+    supervise,
+    true_score,
+)
+from rewards.parser import parse_score
 
 BOOTSTRAP_SAMPLES = 2000
 
@@ -36,6 +48,7 @@ def main() -> None:
         "--preset", type=Path, required=True, help="whose model, manifest and splits are used"
     )
     parser.add_argument("--steps", type=int, default=Recipe().ceiling_steps)
+    parser.add_argument("--scores-only", action="store_true", help="teach scores behind the base's own words")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     started_s = time.monotonic()
@@ -59,13 +72,31 @@ def main() -> None:
     stage = Stage("supervised", run.path, run.path / "training.jsonl")
     schedule = Schedule(arguments.steps, Recipe().ceiling_lr)
     clips = load_clips(videos, config.data.train_split)
-    supervise(model, processor, clips, true_score, stage, Supervision(schedule), config.seed)
+    if arguments.scores_only:
+        write = own_words(clips, answers_of(model, processor, clips, SAMPLES, 1.0, config.seed))
+        # The kind of a clip's distortion is no label here, so that no clip may be drawn more often for it.
+        plan = Supervision(schedule, temporal_share=1.0, scores_only=True)
+    else:
+        write, plan = right_words(clips, true_score), Supervision(schedule)
+    supervise(model, processor, clips, write, stage, plan, config.seed)
     evaluate(arguments.steps)
     model.save_pretrained(run.final)
     processor.save_pretrained(run.final)
     summary = summarise(run, Path(config.model.path) / "ceiling.json", BOOTSTRAP_SAMPLES, config.seed)
     write_summary(run, summary | {"seconds": round(time.monotonic() - started_s, 1)})
     print(json.dumps(summary["trained"], indent=2))
+
+
+def own_words(clips: Clips, answers: Sequence[Sequence[str]]) -> Writer:
+    """Answers with each clip's label behind the words of one of its `answers`, those that do not parse left
+    out."""
+    words = [[t.split(SCORE_TAG)[0] for t in texts if parse_score(t) is not None] for texts in answers]
+
+    def write(row: int, rng: np.random.Generator) -> str:
+        chosen = words[row][int(rng.integers(len(words[row])))]
+        return f"{chosen}{SCORE_TAG}{clips.mos[row]:.2f}</answer>"
+
+    return write
 
 
 def predictions(model: Any, processor: Any, videos: Sequence[Video], seed: int) -> list[Prediction]:

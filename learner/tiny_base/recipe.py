@@ -32,7 +32,7 @@ from learner.tiny_base.tokenizer import build_processor, build_tokenizer
 from learner.tiny_base.tower import warm_up_tower
 from learner.tiny_base.traces import corpus, miscalibrated_score
 from learner.tiny_base.training import Schedule, Stage, record
-from learner.tiny_base.warm_start import Supervision, supervise, teach_reader, true_score
+from learner.tiny_base.warm_start import Supervision, right_words, supervise, teach_reader, true_score
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +94,12 @@ def make_base(
         if not (_load(model, stages["reader"]) or _load(model, stages["tower"])):
             schedule = Schedule(recipe.tower_steps, recipe.tower_lr)
             warm_up_tower(model, clips, held_out, stages["tower"], schedule, recipe.seed)
+        write = right_words(clips, miscalibrated_score)
         if not stages["reader"].result.exists():
             plan = Supervision(Schedule(recipe.reader_steps, recipe.reader_lr), videos_per_step=24)
-            teach_reader(model, processor, clips, miscalibrated_score, stages["reader"], plan, recipe.seed)
+            teach_reader(model, processor, clips, write, stages["reader"], plan, recipe.seed)
         plan = Supervision(Schedule(recipe.base_steps, recipe.base_lr))
-        supervise(model, processor, clips, miscalibrated_score, stages["base"], plan, recipe.seed)
+        supervise(model, processor, clips, write, stages["base"], plan, recipe.seed)
     base_figures = _figures(model, processor, held_out, stages["base"])
     model.save_pretrained(out)
     processor.save_pretrained(out)
@@ -107,7 +108,8 @@ def make_base(
     train_clips = load_clips(videos, "train")
     if not _load(model, stages["ceiling"]):
         plan = Supervision(Schedule(recipe.ceiling_steps, recipe.ceiling_lr))
-        supervise(model, processor, train_clips, true_score, stages["ceiling"], plan, recipe.seed)
+        write = right_words(train_clips, true_score)
+        supervise(model, processor, train_clips, write, stages["ceiling"], plan, recipe.seed)
     report = {
         "recipe": asdict(recipe),
         "command": "python launch.py make-base",
