@@ -72,7 +72,7 @@ def paired_bootstrap(
     return gain(np.arange(len(mos))), low, high
 
 
-def resamples(groups: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
+def resamples(groups: np.ndarray, samples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
     """The rows [n'] of each bootstrap resample: as many groups as there are, drawn with replacement, whole.
 
     The same groups and seed give the same rows. Nothing with fewer than two groups.

@@ -4,7 +4,7 @@ SRCC and KRCC are of the raw predictions, PLCC and RMSE of the raw predictions a
 four-parameter logistic fit. A figure that does not exist is NaN, and a note says why.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +44,8 @@ class Scale:
 class Figures:
     """How `n` scores agree with their labels.
 
-    `values` has CORRELATIONS and ERRORS, `intervals` (low, high) of each correlation, `draws` its value in
-    every resample, and `notes` what there is to say of a figure or of the fit.
+    `values` has CORRELATIONS and ERRORS, `intervals` (low, high) of each, `draws` its value in every
+    resample, and `notes` what there is to say of a figure or of the fit.
     """
 
     n: int
@@ -58,7 +58,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A correlation of one model minus that of another on the same videos, with the paired interval."""
+    """A figure of one model minus that of another on the same videos, with the paired interval."""
 
     value: float
     low: float
@@ -70,6 +70,20 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
+@dataclass(frozen=True, slots=True)
+class Average:
+    """A correlation's mean over test sets, NaN if no set has it; `draws` has the mean in every resample, and
+    `missing` the sets that lack the figure and are left out."""
+
+    value: float
+    draws: np.ndarray
+    missing: Sequence[str]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return interval(self.draws)
+
+
 def judge(
     predicted: np.ndarray,
     labels: np.ndarray,
@@ -78,12 +92,12 @@ def judge(
     *,
     rank_only: bool = False,
     samples: int = 2000,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> Figures:
     """All figures of predictions [n] from 1 to 5 against labels [n] on the set's own scale.
 
-    Intervals are resampled over `groups` [n], the sources of the videos. All correlations are taken on the
-    same resamples, and the curve is fitted to each of them anew, from the curve of the whole set.
+    Intervals are resampled over `groups` [n], the sources of the videos. All figures are taken on the same
+    resamples, and the curve is fitted to each of them anew, from the curve of the whole set.
 
     Args:
         scale: of the labels; default: 1 to 5.
@@ -93,8 +107,12 @@ def judge(
     # Everything is computed on a rising scale: turning predictions and labels over changes no figure.
     sign = 1.0 if scale.high >= scale.low else -1.0
     rising = sign * labels
-    values, fit, notes = _of_the_set(predicted, rising, sign * scale.of_mos(predicted), rank_only)
-    draws = _draws(predicted, rising, fit, rank_only, resamples(groups, samples, seed))
+    on_scale = sign * scale.of_mos(predicted)
+    values, fit, notes = _of_the_set(predicted, rising, on_scale, rank_only)
+    draws = _draws(predicted, rising, on_scale, fit, resamples(groups, samples, seed))
+    for name in NAMES:
+        if not np.isfinite(values[name]):
+            draws[name] = np.full_like(draws[name], np.nan)
     return Figures(
         n=len(labels),
         values=values,
@@ -106,28 +124,43 @@ def judge(
 
 
 def difference(before: Figures, after: Figures) -> dict[str, Difference]:
-    """`after` minus `before` for each correlation. Both must be of the same videos in the same order, with
-    the same seed: then resample i of one holds the videos of resample i of the other."""
+    """`after` minus `before` for each figure. Both must be of the same videos in the same order, with the
+    same seed: then resample i of one holds the videos of resample i of the other."""
     return {
-        name: Difference(
-            after.values[name] - before.values[name], *interval(after.draws[name] - before.draws[name])
-        )
-        for name in CORRELATIONS
+        name: _difference(before.values[name], after.values[name], before.draws[name], after.draws[name])
+        for name in NAMES
     }
 
 
-def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> tuple[float, list[str]]:
+def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
     """A correlation's mean over test sets, plain or weighted by their numbers of videos.
 
-    Returns:
-        The mean, NaN if no set has the figure, and the names of the sets that lack it and are left out.
+    Resample i of the mean is that of the sets' resamples i, so the sets must have been resampled with seeds
+    of their own.
     """
     known = {s: f for s, f in sets.items() if np.isfinite(f.values[name])}
     missing = [s for s in sets if s not in known]
     if not known:
-        return np.nan, missing
+        return Average(np.nan, np.empty(0), missing)
     weights = [f.n if weighted else 1 for f in known.values()]
-    return float(np.average([f.values[name] for f in known.values()], weights=weights)), missing
+    draws = [f.draws[name] for f in known.values()]
+    if any(len(drawn) == 0 for drawn in draws):  # a set of a single source, which has no resamples
+        drawn_means = np.empty(0)
+    else:
+        drawn_means = np.average(draws, axis=0, weights=weights)
+    value = np.average([f.values[name] for f in known.values()], weights=weights)
+    return Average(float(value), drawn_means, missing)
+
+
+def average_difference(before: Average, after: Average) -> Difference:
+    """`after` minus `before`, means of two models over the same sets; NaN where those differ."""
+    if before.missing != after.missing:
+        return Difference(np.nan, np.nan, np.nan)
+    return _difference(before.value, after.value, before.draws, after.draws)
+
+
+def _difference(before: float, after: float, before_draws: np.ndarray, after_draws: np.ndarray) -> Difference:
+    return Difference(after - before, *interval(after_draws - before_draws))
 
 
 def _of_the_set(
@@ -163,21 +196,24 @@ def _of_the_set(
 def _draws(
     predicted: np.ndarray,
     labels: np.ndarray,
+    on_scale: np.ndarray,
     fit: LogisticFit | None,
-    rank_only: bool,
     resampled_rows: Iterable[np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Each correlation's value in every resample, [samples]."""
-    drawn: dict[str, list[float]] = {name: [] for name in CORRELATIONS}
+    """Each figure's value in every resample, [samples]."""
+    drawn: dict[str, list[float]] = {name: [] for name in NAMES}
     # Values are sorted once and for all: ranking small integers anew takes no sorting.
     distinct, codes_x = np.unique(predicted, return_inverse=True)
     _, codes_y = np.unique(labels, return_inverse=True)
     for rows in resampled_rows:
         cx, cy, y = codes_x[rows], codes_y[rows], labels[rows]
+        fitted = np.full(len(y), np.nan) if fit is None else _refitted(distinct, cx, y, fit)
         drawn["srcc"].append(plcc(_ranks(cx), _ranks(cy)))
         drawn["krcc"].append(krcc(cx, cy))
-        drawn["plcc_raw"].append(np.nan if rank_only else plcc(predicted[rows], y))
-        drawn["plcc_fitted"].append(np.nan if fit is None else _refitted_plcc(distinct, cx, y, fit))
+        drawn["plcc_raw"].append(plcc(predicted[rows], y))
+        drawn["plcc_fitted"].append(plcc(fitted, y) if np.isfinite(fitted).all() else np.nan)
+        drawn["rmse_raw"].append(rmse(on_scale[rows], y))
+        drawn["rmse_fitted"].append(rmse(fitted, y))
     return {name: np.array(values) for name, values in drawn.items()}
 
 
@@ -187,19 +223,20 @@ def _ranks(codes: np.ndarray) -> np.ndarray:
     return (np.cumsum(counts) - (counts - 1) / 2)[codes]
 
 
-def _refitted_plcc(distinct: np.ndarray, codes: np.ndarray, labels: np.ndarray, start: LogisticFit) -> float:
-    """PLCC of labels [n] with the predictions `distinct[codes]` [n], after a fit from `start`."""
+def _refitted(distinct: np.ndarray, codes: np.ndarray, labels: np.ndarray, start: LogisticFit) -> np.ndarray:
+    """The predictions `distinct[codes]` [n] on a curve fitted to labels [n] from `start`, [n]; NaN where they
+    have too few values for a fit."""
     counts = np.bincount(codes, minlength=len(distinct))
     drawn = counts > 0
     if drawn.sum() < PARAMETERS:
-        return np.nan
+        return np.full(len(codes), np.nan)
     means = np.bincount(codes, weights=labels, minlength=len(distinct))[drawn] / counts[drawn]
-    return plcc(refit_logistic(distinct[drawn], means, counts[drawn], start)(distinct)[codes], labels)
+    return refit_logistic(distinct[drawn], means, counts[drawn], start)(distinct)[codes]
 
 
 def _interval_notes(values: Mapping[str, float], draws: Mapping[str, np.ndarray]) -> dict[str, str]:
     known = {name: drawn for name, drawn in draws.items() if np.isfinite(values[name])}
-    if any(len(drawn) == 0 for drawn in known.values()):
+    if any(len(drawn) == 0 for name, drawn in known.items() if name in CORRELATIONS):
         return {"intervals": "all videos are of one source: there is nothing to resample"}
     finite = {name: np.isfinite(drawn).sum() for name, drawn in known.items()}
     return {

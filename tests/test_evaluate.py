@@ -170,6 +170,11 @@ def test_models_are_compared_on_the_videos_that_both_score(tmp_path: Path) -> No
     assert table.loc[("good", "k"), "srcc"] == pytest.approx(values[0])
     assert table.loc[("good", "weighted mean"), "srcc"] == pytest.approx(values[0]), "`two` has no SRCC"
     assert table["plcc_fitted"].isna().loc[("good", "two")]
+    of_k, of_mean = (table.loc[("good", name), "srcc_low"] for name in ("k", "plain mean"))
+    assert of_mean == pytest.approx(of_k)
+    differences = {(d["set"], d["figure"]): d["value"] for d in document["differences"]}
+    assert differences["weighted mean", "krcc"] == pytest.approx(differences["k", "krcc"])
+    assert differences["k", "rmse_raw"] < 0
     for path in plot_report(found, tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from rewards.agreement import bootstrap_ci, paired_bootstrap
-from rewards.figures import CORRELATIONS, Scale, average, difference, judge
+from rewards.figures import CORRELATIONS, Scale, average, average_difference, difference, judge
 from rewards.logistic import FIT_NAME, FitError, fit_logistic
 
 LABELS = Path(__file__).resolve().parent.parent.parent / "shared" / "labels"
@@ -166,7 +166,7 @@ def test_order_of_videos_changes_nothing(pairs: list[tuple[int, int]], random) -
 def test_what_has_no_correlation_says_why(predicted: list[float], labels: list[float], note: str) -> None:
     found = judge(np.array(predicted), np.array(labels, dtype=float), np.arange(len(predicted)), samples=FEW)
     assert all(math.isnan(found.values[name]) for name in CORRELATIONS)
-    assert all(math.isnan(end) for ends in found.intervals.values() for end in ends)
+    assert all(math.isnan(end) for name in CORRELATIONS for end in found.intervals[name])
     assert found.notes == {"correlations": note}
     assert math.isnan(found.values["rmse_raw"]) == (not predicted)
     assert found.fit is None
@@ -208,9 +208,44 @@ def test_averages_leave_out_sets_without_the_figure() -> None:
     }
     large, small = (sets[name].values["srcc"] for name in ("large", "small"))
     for weighted, expected in ((False, (large + small) / 2), (True, (60 * large + 20 * small) / 80)):
-        mean, missing = average(sets, "srcc", weighted)
-        assert mean == pytest.approx(expected)
-        assert missing == ["two"]
-    mean, missing = average({"two": sets["two"]}, "srcc", weighted=True)
-    assert math.isnan(mean)
-    assert missing == ["two"]
+        mean = average(sets, "srcc", weighted)
+        assert mean.value == pytest.approx(expected)
+        assert mean.missing == ["two"]
+        assert np.isfinite(mean.interval).all()
+    nothing = average({"two": sets["two"]}, "srcc", weighted=True)
+    assert math.isnan(nothing.value)
+    assert all(math.isnan(end) for end in nothing.interval)
+    assert nothing.missing == ["two"]
+    without, with_ = (
+        average({"large": sets["large"], "b": sets[b]}, "srcc", False) for b in ("two", "small")
+    )
+    assert math.isnan(average_difference(without, with_).value), "means over other sets"
+
+
+def test_a_mean_over_sets_is_surer_than_each_of_them() -> None:
+    y = np.random.default_rng(0).uniform(1, 5, 100)
+    before, after = (
+        {
+            name: judge(predictions(y, 1, 5, noise, i), y, np.arange(100), samples=200, seed=(0, i))
+            for i, name in enumerate("abcd")
+        }
+        for noise in (0.5, 0.2)
+    )
+    poor, good = (average(sets, "srcc", weighted=False) for sets in (before, after))
+    width = np.mean([np.diff(figures.intervals["srcc"]) for figures in before.values()])
+    assert np.diff(poor.interval) == pytest.approx(width / 2, rel=0.3), "four sets: half the width"
+    gain = average_difference(poor, good)
+    assert gain.value == pytest.approx(good.value - poor.value)
+    assert gain.low < gain.value < gain.high
+    assert gain.excludes_zero
+
+
+def test_errors_have_intervals() -> None:
+    y = np.random.default_rng(0).uniform(0, 100, 200)
+    x = np.clip(1 + y / 25 + np.random.default_rng(1).normal(0, 0.4, 200), 1, 5)
+    found = judge(x, y, np.arange(200), Scale(0, 100), samples=300)
+    for name in ("rmse_raw", "rmse_fitted"):
+        low, high = found.intervals[name]
+        assert low < found.values[name] < high
+        error = stats.sem((25 * (x - 1) - y) ** 2) / (2 * found.values["rmse_raw"])  # delta method
+        assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.3)

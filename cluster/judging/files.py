@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cluster.judging.results import Average, Report, SetResult
+from cluster.judging.results import Means, Report, SetResult
 from cluster.judging.tables import report_notes
 from cluster.run_dir import write_atomically
 from rewards.logistic import FIT_NAME
@@ -30,9 +30,13 @@ def write_report(report: Report, settings: dict[str, Any], folder: Path) -> None
         "fit": {"name": FIT_NAME, "formula": FIT_FORMULA},
         "sets": [_set_record(result) for by_model in report.results.values() for result in by_model.values()],
         "averages": [
-            _average_columns(mean) | {"figures": dict(mean.values)}
-            for means in report.averages.values()
-            for mean in means
+            _means_columns(means)
+            | {
+                "figures": {name: mean.value for name, mean in means.of.items()},
+                "intervals": {name: list(mean.interval) for name, mean in means.of.items()},
+            }
+            for of_model in report.means.values()
+            for means in of_model
         ],
         "differences": [
             {
@@ -57,15 +61,21 @@ def write_report(report: Report, settings: dict[str, Any], folder: Path) -> None
 def _rows(report: Report) -> Iterator[dict[str, Any]]:
     for by_model in report.results.values():
         for result in by_model.values():
-            intervals = {
-                f"{name}_{end}": value
-                for name, ends in result.figures.intervals.items()
-                for end, value in zip(("low", "high"), ends, strict=True)
-            }
-            yield _set_columns(result) | dict(result.figures.values) | intervals
-    for means in report.averages.values():
-        for mean in means:
-            yield _average_columns(mean) | dict(mean.values)
+            figures = result.figures
+            yield _set_columns(result) | dict(figures.values) | _interval_columns(figures.intervals)
+    for of_model in report.means.values():
+        for means in of_model:
+            intervals = {name: mean.interval for name, mean in means.of.items()}
+            values = {name: mean.value for name, mean in means.of.items()}
+            yield _means_columns(means) | values | _interval_columns(intervals)
+
+
+def _interval_columns(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    return {
+        f"{name}_{end}": value
+        for name, ends in intervals.items()
+        for end, value in zip(("low", "high"), ends, strict=True)
+    }
 
 
 def _set_columns(result: SetResult) -> dict[str, Any]:
@@ -92,8 +102,8 @@ def _set_record(result: SetResult) -> dict[str, Any]:
     }
 
 
-def _average_columns(mean: Average) -> dict[str, Any]:
-    return {"model": mean.model, "set": "weighted mean" if mean.weighted else "plain mean", "n": mean.n}
+def _means_columns(means: Means) -> dict[str, Any]:
+    return {"model": means.model, "set": means.name, "n": means.n}
 
 
 def _without_nan(value: Any) -> Any:

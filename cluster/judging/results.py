@@ -1,12 +1,22 @@
 """What models say of test sets, and how that agrees with the labels."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cluster.judging.sets import LabelledSet
-from rewards.figures import CORRELATIONS, Difference, Figures, average, difference, judge
+from rewards.figures import (
+    CORRELATIONS,
+    Average,
+    Difference,
+    Figures,
+    average,
+    average_difference,
+    difference,
+    judge,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +55,27 @@ class SetResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Average:
-    """One model's means over test sets; `missing` names the sets that a correlation leaves out."""
+class Means:
+    """One model's means over test sets, of each correlation."""
 
     model: str
     weighted: bool
     n: int
-    values: Mapping[str, float]
-    missing: Mapping[str, Sequence[str]]
+    of: Mapping[str, Average]
+
+    @property
+    def name(self) -> str:
+        return "weighted mean" if self.weighted else "plain mean"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All results of one command: by set, then by model, the first model first. With two models also the
-    differences, first minus second, by set and correlation."""
+    """All results of one command: by set, then by model, the first model first; means by model. With two
+    models also the differences, first minus second, by set (or mean, if there are several sets) and figure.
+    """
 
     results: Mapping[str, Mapping[str, SetResult]]
-    averages: Mapping[str, Sequence[Average]]
+    means: Mapping[str, Sequence[Means]]
     differences: Mapping[str, Mapping[str, Difference]]
 
 
@@ -79,16 +93,8 @@ def report(
         of.name: judge_models(of, {m: answers[m].get(of.name, {}) for m in models}, samples, seed)
         for of in sets
     }
-    return Report(
-        results=results,
-        averages={m: averages([by_model[m] for by_model in results.values()]) for m in models},
-        differences={
-            name: difference(by_model[models[1]].figures, by_model[models[0]].figures)
-            for name, by_model in results.items()
-        }
-        if len(models) == 2
-        else {},
-    )
+    means = {m: means_over([by_model[m] for by_model in results.values()]) for m in models}
+    return Report(results, means, _differences(results, means) if len(models) == 2 else {})
 
 
 def judge_models(
@@ -108,6 +114,8 @@ def judge_models(
     ]
     labels = of.labels(scored)
     sources = np.array([video.source or video.video_id for video in scored])
+    # Sets of equally many sources would else be resampled alike, and their means be too sure or too unsure.
+    seeds = (seed, zlib.crc32(of.name.encode()))
     results = {}
     for model, given in answers.items():
         predicted = np.array([given[video.video_id].score for video in scored], dtype=float)
@@ -118,7 +126,7 @@ def judge_models(
             predicted=predicted,
             labels=labels,
             figures=judge(
-                predicted, labels, sources, of.scale, rank_only=of.rank_only, samples=samples, seed=seed
+                predicted, labels, sources, of.scale, rank_only=of.rank_only, samples=samples, seed=seeds
             ),
             videos=len(of.videos),
             unparsed=sum(1 for a in everything.values() if a.score is None and not a.failure),
@@ -127,20 +135,33 @@ def judge_models(
     return results
 
 
-def averages(results: Sequence[SetResult]) -> list[Average]:
+def means_over(results: Sequence[SetResult]) -> list[Means]:
     """One model's means over its sets: plain, and weighted by the number of videos. RMSE has none: each set's
     is on a scale of its own."""
     figures = {result.of.name: result.figures for result in results}
-    found = []
-    for weighted in (False, True):
-        means = {name: average(figures, name, weighted) for name in CORRELATIONS}
-        found.append(
-            Average(
-                model=results[0].model,
-                weighted=weighted,
-                n=sum(result.figures.n for result in results),
-                values={name: mean for name, (mean, _) in means.items()},
-                missing={name: missing for name, (_, missing) in means.items()},
-            )
+    return [
+        Means(
+            model=results[0].model,
+            weighted=weighted,
+            n=sum(result.figures.n for result in results),
+            of={name: average(figures, name, weighted) for name in CORRELATIONS},
         )
+        for weighted in (False, True)
+    ]
+
+
+def _differences(
+    results: Mapping[str, Mapping[str, SetResult]], means: Mapping[str, Sequence[Means]]
+) -> dict[str, dict[str, Difference]]:
+    """The first model minus the second."""
+    first, second = means
+    found = {
+        name: difference(by_model[second].figures, by_model[first].figures)
+        for name, by_model in results.items()
+    }
+    if len(results) > 1:
+        for one, other in zip(means[first], means[second], strict=True):
+            found[one.name] = {
+                name: average_difference(other.of[name], one.of[name]) for name in CORRELATIONS
+            }
     return found
