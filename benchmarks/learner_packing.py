@@ -28,7 +28,7 @@ from tests.ranks import Batch
 HEADLINE = (6, 8)
 TABLE = ((6, 4), (6, 16), (2, 8), (12, 8))
 """(frames, completions): around the headline, one of the two at a time."""
-PASS_TOKENS = (16384, 4096)
+PASS_TOKENS = (16384, 4096, 2048)
 PACKED = "packed"
 
 

@@ -120,6 +120,7 @@ def _serve(
     pipe: Connection, config: LearnerConfig, model: str, device: Device, threads: int, rank: int, port: int
 ) -> None:
     """A rank: trains on what comes through the pipe, until it is killed."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)  # a GPU each, as Ray gives its actors
     try:
         import torch
 

@@ -46,7 +46,8 @@ class LogProbHead(nn.Module):
         self.bias = projection.bias
         self.temperature = temperature
         self.chunk_tokens = chunk_tokens
-        barred = torch.ones(vocabulary, dtype=torch.bool)
+        # DeepSpeed moves no buffer of a model that was sharded as it was loaded.
+        barred = torch.ones(vocabulary, dtype=torch.bool, device=projection.weight.device)
         barred[sampleable] = False
         self.register_buffer("barred", barred, persistent=False)
 

@@ -93,10 +93,12 @@ class Trainer:
             version: updates done before this one; sets the learning rate.
 
         Returns:
-            metrics of the whole update, the same on every rank. A loss or gradient that is not finite leaves
-            the parameters as they were and says so in `learner/skipped`.
+            metrics of the whole update, the same on every rank. A loss or gradient that is not finite ends
+            the update before its optimizer step; `learner/skipped` says that there was none before it.
         """
         started_s = time.monotonic()
+        # What dropout draws is then the same in a run that was resumed.
+        torch.manual_seed(version * torch.distributed.get_world_size() + torch.distributed.get_rank())
         with self._batches(shard, frames) as batches:
             return self._train(shard, batches, version, started_s)
 
@@ -109,7 +111,7 @@ class Trainer:
         old: list[Tensor] = []
         sums: list[LossSums] = []
         entropy = step_s = 0.0
-        skipped = False
+        applied = 0
         world = torch.distributed.get_world_size()
         for step in range(self._config.optimizer_steps_per_update):
             sums, entropy = [], 0.0
@@ -130,15 +132,15 @@ class Trainer:
             stepping_s = time.monotonic()
             self.engine.step()
             step_s += time.monotonic() - stepping_s
-            skipped = not self.engine.was_step_applied()
-            if skipped:
+            if not self.engine.was_step_applied():
                 break
+            applied += 1
         metrics = self._reduce(sums, entropy, shard.tokens, [batch for batch, real in batches if real])
         seconds = time.monotonic() - started_s
         metrics |= {
             "learner/grad_norm": float(self.engine.get_global_grad_norm()),
             "learner/lr": lr,
-            "learner/skipped": float(skipped),
+            "learner/skipped": float(applied == 0),
             "learner/tokens": float(shard.tokens),
             "learner/micro_batches": float(len(batches)),
             "learner/inputs_wait_s": batches.waited_s,

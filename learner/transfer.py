@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from learner.weights import full_shape, model_weights
@@ -62,7 +63,7 @@ class NcclSender:
             iterator=tensors,
             group=self._group,
             src=0,
-            post_iter_func=lambda item: item[1],
+            post_iter_func=lambda item: _used_by_current_stream(item[1]),
             buffer_size_bytes=self._buffer_bytes,
             num_buffers=BUFFERS,
         )
@@ -71,3 +72,10 @@ class NcclSender:
         if self._group is not None:
             self._group.destroy()
             self._group = None
+
+
+def _used_by_current_stream(tensor: Tensor) -> Tensor:
+    """vLLM packs on two streams in turn, so a tensor made on one may be read on the other: its memory must
+    not be given away before that."""
+    tensor.record_stream(torch.cuda.current_stream())
+    return tensor

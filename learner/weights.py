@@ -86,7 +86,7 @@ def gather_buckets(policy: nn.Module, bucket_bytes: int) -> Iterator[dict[str, T
     """Full weights by name, one bucket at a time: clones on rank 0, an empty dict elsewhere.
 
     Every rank must run the iterator to its end. Clones, because a gathered parameter's memory is given back
-    when its bucket ends.
+    when its bucket ends. They are complete when they are handed out, whatever stream or thread reads them.
     """
     import deepspeed
 
@@ -94,7 +94,13 @@ def gather_buckets(policy: nn.Module, bucket_bytes: int) -> Iterator[dict[str, T
     for bucket in bucket_plan(policy, bucket_bytes):
         with deepspeed.zero.GatheredParameters([p for weight in bucket for p in weight.parameters]):
             tensors = {weight.name: weight.value() for weight in bucket} if rank == 0 else {}
+        _finish_copies(tensors)
         yield tensors
+
+
+def _finish_copies(tensors: dict[str, Tensor]) -> None:
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.current_stream().synchronize()
 
 
 def send_behind(

@@ -51,7 +51,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Script:
-    """What ranks do: load a checkpoint, train on the batches in turn, save, and report."""
+    """What ranks do: load a checkpoint, train on the batches in turn, save, and report.
+
+    `release_all` has DeepSpeed give back every parameter after its use, as it does with those of large models
+    alone; the small ones of a test model would stay whole.
+    """
 
     config: LearnerConfig
     model: Path
@@ -61,6 +65,7 @@ class Script:
     load_from: Path | None = None
     save_to: Path | None = None
     export_to: Path | None = None
+    release_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,8 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
     from learner.zero import Rendezvous, adamw, join_process_group, leave_process_group, sgd
 
     torch.set_num_threads(1)
+    if script.release_all:
+        _release_all()
     join_process_group(Rendezvous("127.0.0.1", port, rank, ranks, 60), "cpu")
     make: Callable[..., Any] = sgd if script.optimizer == "sgd" else adamw
     trainer = Trainer(LearnerSpec(script.config, str(script.model), 20, 1.0, "cpu"), make)
@@ -153,3 +160,19 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
         export_hf(trainer.engine.module, trainer.processor, script.export_to, 2**18)
     leave_process_group()
     return Report(metrics, weights, trainer.layout, extra)
+
+
+def _release_all() -> None:
+    from learner import zero
+
+    def released(settings: dict[str, Any]) -> dict[str, Any]:
+        settings["zero_optimization"] |= {
+            "stage3_param_persistence_threshold": 0,
+            "stage3_max_live_parameters": 0,
+            "stage3_max_reuse_distance": 0,
+        }
+        return settings
+
+    trained, reference = zero.zero_config, zero.reference_config
+    zero.zero_config = lambda config, device: released(trained(config, device))
+    zero.reference_config = lambda device: released(reference(device))

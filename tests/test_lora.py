@@ -302,6 +302,27 @@ def test_the_checkpoint_holds_adapters_alone_and_resumes(internvl: Path, tmp_pat
     assert largest_difference(run_ranks(rest, ranks=1).weights, whole.weights) <= 5e-5
 
 
+@pytest.mark.slow
+def test_dropout_draws_alike_in_a_run_that_was_resumed(internvl: Path, tmp_path: Path) -> None:
+    learner = config(lr=1e-3, lora=LORA | {"dropout": 0.2})
+    three = batches(internvl, 3)
+    whole = run_ranks(Script(learner, internvl, three))
+    run_ranks(Script(learner, internvl, three[:2], save_to=tmp_path / "v2"))
+    resumed = run_ranks(Script(learner, internvl, three[2:], first_version=2, load_from=tmp_path / "v2"))
+    assert all(np.array_equal(resumed.weights[n], whole.weights[n]) for n in whole.weights)
+
+
+@pytest.mark.slow
+def test_adapters_on_parameters_that_are_given_back_after_each_use(
+    internvl: Path, trained: tuple[Path, Report]
+) -> None:
+    """The reference pass, with adapters off, does not disturb the gathering for the next one."""
+    data = batches(internvl, 2)
+    released = run_ranks(Script(config(lr=1.0), internvl, data, optimizer="sgd", release_all=True))
+    _, kept = trained
+    assert largest_difference(released.weights, kept.weights) <= 1e-6
+
+
 @pytest.mark.parametrize("lora", [None, LORA | {"alpha": 7.0}], ids=["none", "other scale"])
 def test_a_checkpoint_of_other_adapters_is_refused(
     internvl: Path, trained: tuple[Path, Report], lora: dict[str, Any] | None

@@ -111,7 +111,7 @@ def test_the_learner_by_hand() -> None:
     assert {line.name: round(line.gb, 2) for line in budget.phases} == {
         "activations": 14.43,
         "optimizer step": 8.0,
-        "sending weights": 1.07,
+        "sending weights": 3.8,
     }
     assert budget.total_gb == pytest.approx(64.11, abs=0.005)
 
@@ -119,6 +119,7 @@ def test_the_learner_by_hand() -> None:
 def test_rollout_by_hand() -> None:
     budget = rollout_budget(paper(), INTERNVL)
     assert [round(line.gb, 2) for line in budget.held] == [15.89, 1.28, 2.0]
+    assert [round(line.gb, 2) for line in budget.outside] == [1.0, 1.62]
     assert budget.kv_bytes_per_token == 57_344
     assert budget.kv_gb(80) == pytest.approx(48.83, abs=0.005)
     assert budget.sequences(80) == pytest.approx(103.9, abs=0.05)

@@ -9,7 +9,7 @@ import torch
 from learner.balance import split_group
 from learner.config import LearnerConfig
 from learner.inputs import GroupEncoder, PromptMismatch, build_micro_batch
-from learner.policy import Policy, choose_layout, prepare_model
+from learner.policy import LogProbHead, Policy, choose_layout, prepare_model
 from learner.records import Layout
 from tests.checkpoints import FRAME_PX, Kind, make_checkpoint
 from tests.plain_torch import completion_logprobs, load, random_groups
@@ -151,3 +151,9 @@ def test_a_completion_with_a_vision_placeholder_is_refused(internvl: Path) -> No
     group.completions[0].token_ids[0] = model.config.image_token_id
     with pytest.raises(ValueError, match="which the engine may not sample"):
         GroupEncoder(processor).encode(group, frames)
+
+
+def test_what_may_not_be_sampled_is_where_the_projection_is() -> None:
+    """DeepSpeed moves no buffer of a model that was sharded as it was loaded."""
+    head = LogProbHead(torch.nn.Linear(4, 8, device="meta"), [1, 2], 8, temperature=1.0, chunk_tokens=4)
+    assert head.barred.device.type == "meta"

@@ -14,6 +14,7 @@ import torch
 from learner.config import LearnerConfig
 from learner.group import LearnerFailed, LearnerGroup
 from learner.records import TrainSample
+from tests.checkpoints import FRAME_PX, Kind, make_checkpoint
 from tests.plain_torch import load, random_groups, update_loss
 from tests.ranks import Batch, Script, run_ranks
 
@@ -32,10 +33,15 @@ CONFIG = {
 }
 
 
-def batches(path: Path, count: int) -> list[Batch]:
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint("qwen3_vl", tmp_path_factory.mktemp("models") / "qwen")
+
+
+def batches(path: Path, count: int, px: int = FRAME_PX["internvl"]) -> list[Batch]:
     made = []
     for number in range(count):
-        groups, frames = random_groups(path, LENGTHS, seed=100 * number)
+        groups, frames = random_groups(path, LENGTHS, px, seed=100 * number)
         rng = np.random.default_rng(number)
         made.append(Batch(groups, frames, [rng.normal(size=len(g.completions)).tolist() for g in groups]))
     return made
@@ -92,6 +98,23 @@ def test_two_ranks_equal_one_process(internvl: Path, optimizer: str, lr: float, 
     assert [m["learner/grad_norm"] for m in found.metrics] == pytest.approx(norms, rel=1e-5)
     assert found.metrics[0]["policy/kl_to_base"] == pytest.approx(0, abs=1e-9)
     assert found.metrics[1]["policy/kl_to_base"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["internvl", "qwen3_vl"])
+def test_parameters_that_are_given_back_after_each_use_change_nothing(
+    internvl: Path, qwen: Path, kind: Kind
+) -> None:
+    """As with a model too large to stay whole: gathered anew for each module, forward, backward, and in the
+    recomputation of checkpointed layers."""
+    path = internvl if kind == "internvl" else qwen
+    config = LearnerConfig.model_validate(CONFIG | {"lr": 1.0, "gradient_checkpointing": True})
+    data = batches(path, 3, FRAME_PX[kind])
+    expected, _ = plain_updates(path, data, config, "sgd")
+    found = run_ranks(Script(config, path, data, optimizer="sgd", release_all=True))
+    assert found.layout == "packed"
+    assert min(m["learner/micro_batches"] for m in found.metrics) >= 3
+    assert largest_difference(found.weights, expected) <= 2e-6
 
 
 def test_a_rank_without_a_group_keeps_step(internvl: Path) -> None:

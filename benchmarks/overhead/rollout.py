@@ -90,6 +90,7 @@ class BareEngine:
                         max_tokens=request.max_tokens,
                         seed=seed,
                         logprobs=0,
+                        detokenize=False,
                         output_kind=RequestOutputKind.FINAL_ONLY,
                     )
                 )

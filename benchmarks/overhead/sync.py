@@ -108,7 +108,7 @@ async def transport(shapes: Sequence[dict[str, tuple[int, ...]]], repeats: int) 
     return {
         "bare broadcast s": median(bare for bare, _ in counted),
         "transport s": median(ours for _, ours in counted),
-        "ratio": median(bare / ours for bare, ours in counted),
+        "bare / transport": median(bare / ours for bare, ours in counted),
         "turns": len(counted),
     }
 

@@ -118,12 +118,14 @@ def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
         ),
     ]
     step = 8 * min(OPTIMIZER_SUB_GROUP, shard) / 1e9
+    bucket = max(learner.bucket_mb * 2**20, _largest_weight_bytes(model))
+    sending = 2 * bucket + _transfer_buffers_bytes(config, model)
     return LearnerBudget(
         held,
         phases=[
             Line("activations", activations_gb(config, model), "of one micro-batch, the largest possible"),
             Line("optimizer step", step, "gradient and temporary, 4 bytes each, of 1e9 at most"),
-            Line("sending weights", 4 * learner.bucket_mb * 2**20 / 1e9, "rank 0: bucket, clone, 2 buffers"),
+            Line("sending weights", sending / 1e9, "rank 0: bucket, its copy, 2 buffers"),
         ],
         beside=rollout_budget(config, model) if config.shares_gpu else None,
     )
@@ -172,7 +174,7 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
     text_step = 2 * step_tokens * (6 * text.hidden + 3 * text.mlp / gpus)
     vision_step = 2 * patches * (8 * vision.hidden + 2 * vision.mlp / gpus)
     sampling = LOGIT_BYTES * rollout.max_concurrent_sequences * text.vocabulary
-    buffers = 2 * config.learner.bucket_mb * 2**20 / 1e9
+    buffers = _transfer_buffers_bytes(config, model) / 1e9
     return RolloutBudget(
         held=[
             Line("parameters", 2 * model.parameters / gpus / 1e9, "2 bytes a parameter, over the GPUs"),
@@ -185,12 +187,23 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
         ],
         outside=[
             Line("CUDA graphs", CUDA_GRAPHS_GB, "of the decoding batch sizes"),
-            Line("weight transfer", buffers, "2 buffers of learner.bucket_mb"),
+            Line("weight transfer", buffers, "2 buffers of learner.bucket_mb, one with the largest weight"),
         ],
         utilization=rollout.gpu_memory_utilization,
         kv_bytes_per_token=text.kv_bytes_per_token / min(gpus, text.kv_heads),
         longest_tokens=rollout.max_model_tokens,
     )
+
+
+def _largest_weight_bytes(model: Architecture) -> int:
+    """Of the embedding, or of the output projection. A weight is never cut, however small the buckets are."""
+    return 2 * model.text.vocabulary * model.text.hidden
+
+
+def _transfer_buffers_bytes(config: RunConfig, model: Architecture) -> int:
+    """Of both sides of a broadcast: a buffer is closed by the weight with which it is full, and of two
+    neighbouring ones at most one has the largest."""
+    return 2 * config.learner.bucket_mb * 2**20 + _largest_weight_bytes(model)
 
 
 def learner_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
