@@ -176,7 +176,7 @@ def test_a_shared_gpu_has_room_for_both_or_is_refused() -> None:
     model = read_architecture(config.model.path)
     budget = learner_budget(config, model)
     assert budget.fits(48)
-    assert budget.room_gb(48) == pytest.approx(0.6 * 48 - 1 - 2 * 256 * 2**20 / 1e9)
+    assert budget.room_gb(48) == pytest.approx(0.6 * 48 - 1 - (2 * 256 * 2**20 + 2 * 151_674 * 1536) / 1e9)
     greedy = load_config(preset, ["--rollout.gpu_memory_utilization=0.7"])
     assert not learner_budget(greedy, model).fits(48)
     assert rollout_budget(greedy, model).fits(48)
