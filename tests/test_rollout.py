@@ -14,6 +14,7 @@ from data.records import Group, Perturbation, SamplingRequest, VideoRef
 from rollout.config import RolloutConfig
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
+from rollout.worker import RolloutWorker
 from tests.checkpoints import FRAME_PX
 from tests.conftest import moving_frames
 
@@ -29,13 +30,38 @@ def request(
     return SamplingRequest(VideoRef("v", "/v.mp4", n_frames, perturbation), seeds, temperature, 10)
 
 
-def with_fleet(model: Path, replicas: int, work: Callable[[RolloutFleet], Awaitable[None]]) -> None:
+class CountingWorker(RolloutWorker):
+    """Counts the frames that go through the engine's vision tower."""
+
+    async def count_frames(self) -> None:
+        def count(worker: Any) -> None:
+            worker.frames = []
+            worker.model_runner.model.vision_tower.register_forward_pre_hook(
+                lambda _, args, named: worker.frames.append(len((*args, *named.values())[0])),
+                with_kwargs=True,
+            )
+
+        await self._running._ask(lambda engine: engine.collective_rpc(count))  # type: ignore[attr-defined]
+
+    async def counted_frames(self) -> int:
+        counts = await self._running._ask(  # type: ignore[attr-defined]
+            lambda engine: engine.collective_rpc(lambda worker: sum(worker.frames))
+        )
+        return int(counts[0])
+
+
+def with_fleet(
+    model: Path,
+    replicas: int,
+    work: Callable[[RolloutFleet], Awaitable[None]],
+    worker_class: type[RolloutWorker] = RolloutWorker,
+) -> None:
     config = RolloutConfig(
         replicas=replicas, max_completion_tokens=12, max_model_tokens=512, group_timeout_s=30
     )
 
     async def run() -> None:
-        fleet = RolloutFleet(config, str(model), N_FRAMES, seed=0)
+        fleet = RolloutFleet(config, str(model), N_FRAMES, seed=0, worker_class=worker_class)
         try:
             await fleet.start(replicas)
             await work(fleet)
@@ -51,11 +77,13 @@ def texts(group: Group) -> list[str]:
 
 
 def test_one_engine(local_ray: None, internvl: Path) -> None:
-    """Seeds, greedy decoding, the token mask, bad requests and the end of the process, on one engine."""
+    """Seeds, greedy decoding, the token mask, bad requests, a group's cost and the end of the process, on one
+    engine."""
     import ray
     from transformers import AutoProcessor
 
     from data.prompt import unsampleable_token_ids
+    from rollout.engine import CPU_KV_BLOCK_TOKENS
 
     barred = set(unsampleable_token_ids(AutoProcessor.from_pretrained(internvl)))
     assert barred
@@ -89,7 +117,16 @@ def test_one_engine(local_ray: None, internvl: Path) -> None:
         (afterwards,) = await ask(request((1,)))
         assert texts(afterwards) == texts(clean)[:1], "a request that cannot be served leaves the engine well"
 
-    with_fleet(internvl, 1, work)
+        await fleet.each_healthy("count_frames", timeout_s=30)
+        unseen = ray.put(moving_frames(N_FRAMES, FRAME_PX["internvl"], seed=1))
+        (group,) = await fleet.sample([request(tuple(range(8)))], unseen, cost_tokens=80)
+        (frames_encoded,) = (await fleet.each_healthy("counted_frames", timeout_s=30)).values()
+        assert frames_encoded == N_FRAMES, "one vision encoding a group"
+        whole_blocks = (len(group.prompt_token_ids) - 1) // CPU_KV_BLOCK_TOKENS
+        assert whole_blocks >= 1
+        assert group.cached_prompt_tokens >= 7 * whole_blocks * CPU_KV_BLOCK_TOKENS, "the prompt once a group"
+
+    with_fleet(internvl, 1, work, CountingWorker)
 
 
 @pytest.mark.slow

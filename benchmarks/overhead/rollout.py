@@ -6,6 +6,7 @@ requests to the finished groups, through Ray.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from rollout.environment import engine_environment
 from rollout.fleet import RolloutFleet
 
 TIMEOUT_S = 3600.0
+KV_BLOCK_TOKENS = 32
+"""Of vLLM on CPUs, as our engines ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of one side: tokens sampled, seconds by the clock, seconds of a processor."""
+    """One turn of one side: tokens sampled, seconds by the clock, seconds of a processor; of our side also the
+    share of prompt tokens that came from the prefix cache, and the least that they should be."""
 
     tokens: int
     clock_s: float
     processor_s: float
+    cached_share: float = math.nan
+    least_cached_share: float = math.nan
 
 
 class BareEngine:
@@ -118,12 +124,27 @@ class FleetSide:
             )
         )
         clock_s, processor_s = time.perf_counter() - began_s, self._processor_s() - began_processor_s
-        return Turn(sum(group.n_tokens for (group,) in groups), clock_s, processor_s)
+        flat = [group for (group,) in groups]
+        prompts = sum(len(g.prompt_token_ids) * len(g.completions) for g in flat)
+        return Turn(
+            sum(g.n_tokens for g in flat),
+            clock_s,
+            processor_s,
+            sum(g.cached_prompt_tokens for g in flat) / prompts,
+            sum(_least_cached_tokens(g) for g in flat) / prompts,
+        )
 
     def _processor_s(self) -> float:
         """Of the worker and of this process, which routes."""
         times = self._worker.cpu_times()
         return time.process_time() + float(times.user + times.system)
+
+
+def _least_cached_tokens(group: Group) -> int:
+    """The whole blocks of the prompt, for all completions but the first. The prompt's last token is always
+    computed."""
+    blocks = (len(group.prompt_token_ids) - 1) // KV_BLOCK_TOKENS
+    return (len(group.completions) - 1) * blocks * KV_BLOCK_TOKENS
 
 
 async def compare(size: Size, repeats: int) -> dict[str, Any]:
@@ -156,6 +177,8 @@ def row(size: Size, turns: Sequence[tuple[Turn, Turn]]) -> dict[str, Any]:
         "ours tokens/s": median(t.tokens / t.clock_s for _, t in turns),
         "ratio": median((b.tokens / b.clock_s) / (a.tokens / a.clock_s) for a, b in turns),
         "processor ratio": median((b.tokens / b.processor_s) / (a.tokens / a.processor_s) for a, b in turns),
+        "cached prompt share": median(ours.cached_share for _, ours in turns),
+        "at least": median(ours.least_cached_share for _, ours in turns),
         "turns": len(turns),
     }
 
