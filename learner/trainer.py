@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -110,12 +110,13 @@ class Trainer:
             group["lr"] = lr
         old: list[Tensor] = []
         sums: list[LossSums] = []
-        entropy = step_s = 0.0
+        entropy = forward_s = backward_s = step_s = 0.0
         applied = 0
         world = torch.distributed.get_world_size()
         for step in range(self._config.optimizer_steps_per_update):
             sums, entropy = [], 0.0
             for i, (batch, real) in enumerate(batches):
+                forward_from_s = time.monotonic()
                 logprobs, entropies = self.engine(batch)
                 if step == 0:
                     old.append(logprobs.detach())
@@ -124,18 +125,21 @@ class Trainer:
                     TokenBatch(logprobs, old[i], engine_logprobs, reference[i], advantages, weights),
                     self._config,
                 )
+                entropy += float(entropies.sum()) if real else 0.0
+                backward_from_s = time.monotonic()
                 # DeepSpeed averages gradients over ranks; the loss is already a share of the global mean.
                 self.engine.backward(loss * world if real else loss * 0.0, scale_wrt_gas=False)
+                forward_s += backward_from_s - forward_from_s
+                backward_s += time.monotonic() - backward_from_s
                 if real:
                     sums.append(part)
-                    entropy += float(entropies.sum())
             stepping_s = time.monotonic()
             self.engine.step()
             step_s += time.monotonic() - stepping_s
             if not self.engine.was_step_applied():
                 break
             applied += 1
-        metrics = self._reduce(sums, entropy, shard.tokens, [batch for batch, real in batches if real])
+        metrics = self._reduce(sums, entropy, shard.tokens, batches)
         seconds = time.monotonic() - started_s
         metrics |= {
             "learner/grad_norm": float(self.engine.get_global_grad_norm()),
@@ -145,6 +149,8 @@ class Trainer:
             "learner/micro_batches": float(len(batches)),
             "learner/inputs_wait_s": batches.waited_s,
             "learner/reference_s": reference_s,
+            "learner/forward_s": forward_s,
+            "learner/backward_s": backward_s,
             "learner/optimizer_s": step_s,
             "learner/update_s": seconds,
             "learner/tokens_per_s": shard.tokens / seconds,
@@ -220,15 +226,23 @@ class Trainer:
         return logprobs
 
     def _reduce(
-        self, parts: list[LossSums], entropy: float, tokens: int, batches: list[MicroBatch]
+        self, parts: list[LossSums], entropy: float, tokens: int, batches: Iterable[tuple[MicroBatch, bool]]
     ) -> dict[str, float]:
-        """Global metrics out of every rank's sums; means are over the update's tokens."""
-        positions = sum(batch.rows.input_ids.numel() for batch in batches)
+        """Global metrics out of every rank's sums; means are over the update's tokens.
+
+        Args:
+            batches: with whether each counts; those that do not repeat others, to keep step.
+        """
+        positions = repeated = used = 0
+        for batch, real in batches:
+            size = batch.rows.input_ids.numel()
+            positions += size if real else 0
+            repeated += 0 if real else size
+            used += batch.rows.tokens if real else 0
         columns = [asdict(p) for p in parts]
         names = ["loss", "kl_to_base", "mismatch_kl", "clipped", "importance"]
         total = torch.tensor(
-            [math.fsum(c[n] for c in columns) for n in names]
-            + [entropy, positions, sum(batch.rows.tokens for batch in batches)],
+            [math.fsum(c[n] for c in columns) for n in names] + [entropy, positions, repeated, used],
             dtype=torch.float64,
             device=self._device,
         )
@@ -239,7 +253,7 @@ class Trainer:
         )
         torch.distributed.all_reduce(total)
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-        loss, kl, mismatch, clipped, importance, entropy_sum, positions, used = total.tolist()
+        loss, kl, mismatch, clipped, importance, entropy_sum, positions, repeated, used = total.tolist()
         metrics = {
             "learner/loss": loss,
             "policy/mismatch_kl": mismatch / tokens,
@@ -248,6 +262,7 @@ class Trainer:
             "policy/importance_max": float(largest),
             "policy/entropy": entropy_sum / tokens,
             "learner/padding_share": 1 - used / positions,
+            "learner/repeated_share": repeated / (positions + repeated),
         }
         if self._config.kl_coefficient > 0:
             metrics["policy/kl_to_base"] = kl / tokens

@@ -125,6 +125,12 @@ def test_a_rank_without_a_group_keeps_step(internvl: Path) -> None:
     expected, _ = plain_updates(internvl, data, config, "sgd")
     found = run_ranks(Script(config, internvl, data, optimizer="sgd"), ranks=3)
     assert largest_difference(found.weights, expected) <= 1e-6
+    assert found.metrics[0]["learner/repeated_share"] == pytest.approx(2 / 3)
+    assert found.metrics[0]["learner/padding_share"] == 0
+    phases = ("inputs_wait_s", "reference_s", "forward_s", "backward_s", "optimizer_s")
+    seconds = [found.metrics[0][f"learner/{phase}"] for phase in phases]
+    assert min(seconds) > 0
+    assert sum(seconds) <= found.metrics[0]["learner/update_s"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])

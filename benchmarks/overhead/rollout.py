@@ -53,8 +53,8 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of one side: tokens sampled, seconds by the clock, seconds of a processor; of our side also the
-    share of prompt tokens that came from the prefix cache, and the least that they should be."""
+    """One turn of one side: tokens sampled, seconds by the clock, seconds of a processor; of ours also the
+    share of prompt tokens that came from the prefix cache, and the least that it should be."""
 
     tokens: int
     clock_s: float
