@@ -1,16 +1,17 @@
 """The whole system against TRL's GRPOTrainer on the same job: completions a second, end to end.
 
-    pip install --no-deps --target /tmp/trl "trl==1.16.*" datasets multiprocess xxhash
-    python -m benchmarks.versus_trl --trl-path /tmp/trl --json versus.json
-    python -m benchmarks.versus_trl --trl-path /tmp/trl --size demo
+    python -m benchmarks.versus_trl --json versus.json
+    python -m benchmarks.versus_trl --size demo --batch 32
+    python -m benchmarks.versus_trl --device cuda
 
 Same model, clips, rewards (rewards/trl.py), G, answer length, KL term, updates and number of cores. Ours is
 `launch.py train`; TRL's side is one process with a thread for each core, and has its frames decoded
 beforehand. Whole runs take turns. Of each, the first update is left out as a warm-up; whole wall times, from
 the command to its end, are told as well, ours with evaluation, checkpoint and export.
 
-TRL on a CPU samples with transformers' `generate`: its other two ways need vLLM on a GPU, or a model that
-takes text alone. `--search` tries batch sizes and bfloat16 for one update each.
+TRL samples with transformers' `generate`: on a CPU its other two ways do not exist, for they need vLLM on a
+GPU or a model that takes text alone. `--search` tries batch sizes and bfloat16 for one update each. With
+`--device cuda` both have one GPU, which our engine and our learner share.
 """
 
 import argparse
@@ -36,8 +37,11 @@ from cluster.run_dir import RunDirectory
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 7200.0
 WARM_UP = 1
-SEARCH = ((4, False), (8, False), (16, False), (8, True))
-"""(completions a pass, bfloat16) of the settings that `--search` tries."""
+SEARCH = {
+    "real": ((4, False), (8, False), (16, False), (8, True)),
+    "demo": ((16, False), (32, False), (64, False), (128, False), (32, True)),
+}
+"""(completions a pass, bfloat16) of the settings that `--search` tries, by size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,6 @@ def run_peer(job: Job, arguments: argparse.Namespace, batch: int, bf16: bool, fo
         json.dumps(
             {
                 "job": job.as_json(),
-                "trl_path": str(arguments.trl_path or ""),
                 "threads": arguments.cores,
                 "batch": batch,
                 "bf16": bf16,
@@ -150,15 +153,17 @@ def make_job(arguments: argparse.Namespace, folder: Path) -> Job:
     manifest = str(folder / "clips" / "manifest.csv")
     if arguments.size == "demo":
         model = str(ROOT / "models" / "tiny-internvl")
-        return Job(model, manifest, 4, 96, 16, 8, 32, 512, arguments.updates)
+        return Job(model, manifest, 4, 96, 16, 8, 32, 512, arguments.updates, arguments.device)
     model = str(make_small_model(folder / "model"))
-    return Job(model, manifest, 6, FRAME_PX, arguments.videos, 8, 200, 2560, arguments.updates)
+    return Job(
+        model, manifest, 6, FRAME_PX, arguments.videos, 8, 200, 2560, arguments.updates, arguments.device
+    )
 
 
 def search(job: Job, arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """TRL's seconds for one update, after one of warm-up, by setting."""
     found = []
-    for batch, bf16 in SEARCH:
+    for batch, bf16 in SEARCH[arguments.size]:
         figures = run_peer(replace(job, updates=2), arguments, batch, bf16, folder)
         found.append(
             {
@@ -206,12 +211,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trl-path", type=Path, help="folder that TRL was installed into")
     parser.add_argument("--size", choices=("real", "demo"), default="real", help="proportions of the job")
     parser.add_argument("--videos", type=int, default=4, help="of an update, at real proportions")
     parser.add_argument("--updates", type=int, default=3, help="of each run, the first uncounted")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each side")
     parser.add_argument("--cores", type=int, default=2, help="threads of TRL; engines and ranks of ours")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch", type=int, default=8, help="completions of one pass of TRL's trainer")
     parser.add_argument("--bf16", action="store_true", help="TRL computes in bfloat16")
     parser.add_argument("--search", action="store_true", help="try settings of TRL instead")

@@ -1,6 +1,7 @@
 """What benchmarks make of their measurements: the pure parts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,9 @@ def test_both_systems_are_given_the_same_job() -> None:
     per_update = theirs["per_device_train_batch_size"] * theirs["gradient_accumulation_steps"]
     assert per_update == ours.schedule.videos_per_cohort * 8 == 32
     assert ours.schedule.max_staleness == 0
+    on_gpu = replace(JOB, device="cuda")
+    assert load_config(None, our_settings(on_gpu, Path("/run"), cores=2)).shares_gpu
+    assert not peer_settings(on_gpu, Path("/out"), batch=8, bf16=True, suppressed=[3])["use_cpu"]
     with pytest.raises(ValueError, match="32 completions an update are no multiple of 5"):
         peer_settings(JOB, Path("/out"), batch=5, bf16=False, suppressed=[])
 

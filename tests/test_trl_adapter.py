@@ -1,4 +1,4 @@
-"""The rewards in TRL's own signature, and in a real GRPOTrainer where TRL is installed."""
+"""The rewards in TRL's own signature, and in a real GRPOTrainer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -111,8 +111,8 @@ def test_bad_data_is_refused_with_the_cure() -> None:
 
 def test_a_real_trainer_takes_steps_on_the_rewards(tmp_path: Path) -> None:
     """The tiny base sees moving frames, and the same ones reversed, through TRL's own path for images."""
-    trl = pytest.importorskip("trl", exc_type=ImportError)
-    datasets = pytest.importorskip("datasets")
+    import datasets
+    import trl
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

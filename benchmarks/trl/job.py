@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Job:
     completion_tokens: int
     max_model_tokens: int
     updates: int
+    device: Literal["cpu", "cuda"] = "cpu"
 
     @property
     def completions_per_update(self) -> int:
@@ -50,9 +51,16 @@ def write_clips(job: Job) -> None:
 
 
 def our_settings(job: Job, run: Path, cores: int) -> list[str]:
-    """Overrides of the defaults for `launch.py train`: an engine and a learner rank for each core, which take
-    turns on it, strictly on-policy."""
+    """Overrides of the defaults for `launch.py train`: an engine and a learner rank for each core, or one of
+    each on a GPU, which take turns on it, strictly on-policy."""
+    pairs = cores if job.device == "cpu" else 1
+    on_gpu = [
+        "--learner.gpus_per_rank=0.5",
+        "--rollout.gpus_per_replica=0.5",
+        "--rollout.gpu_memory_utilization=0.4",
+    ]
     return [
+        *(on_gpu if job.device == "cuda" else []),
         f"--run_dir={run}",
         "--name=versus-trl",
         f"--model.path={job.model}",
@@ -63,12 +71,12 @@ def our_settings(job: Job, run: Path, cores: int) -> list[str]:
         f"--schedule.completions_per_video={job.completions}",
         f"--schedule.updates={job.updates}",
         f"--schedule.epochs={job.updates}",
-        f"--rollout.replicas={cores}",
+        f"--rollout.replicas={pairs}",
         f"--rollout.max_completion_tokens={job.completion_tokens}",
         f"--rollout.max_model_tokens={job.max_model_tokens}",
         # The peer's rewards: its trainer samples no second copy of a video.
         "--rewards.temporal_weight=0",
-        f"--learner.ranks={cores}",
+        f"--learner.ranks={pairs}",
         f"--learner.lr={LR}",
         f"--learner.kl_coefficient={KL_COEFFICIENT}",
         "--learner.gradient_checkpointing=false",
@@ -105,7 +113,7 @@ def peer_settings(job: Job, out: Path, batch: int, bf16: bool, suppressed: list[
         "max_steps": job.updates,
         "gradient_checkpointing": False,
         "bf16": bf16,
-        "use_cpu": True,
+        "use_cpu": job.device == "cpu",
         "shuffle_dataset": False,
         "save_strategy": "no",
         "logging_steps": 1,

@@ -1,7 +1,7 @@
 """TRL's side of the job, in a process of its own: `python -m benchmarks.trl.peer JOB.json OUT.json`.
 
-JOB.json holds `job`, `trl_path` (a folder that TRL was installed into; empty if the environment has it),
-`threads`, `batch` and `bf16`. Writes the seconds of every update, of the clock and of the processor.
+JOB.json holds `job`, `threads`, `batch` and `bf16`. Writes the seconds of every update, of the clock and of
+the processor.
 """
 
 import json
@@ -75,9 +75,6 @@ def train(job: Job, threads: int, batch: int, bf16: bool) -> dict[str, Any]:
 
 def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text())
-    if request["trl_path"]:
-        # At the end: what the environment has itself comes first.
-        sys.path.append(request["trl_path"])
     figures = train(Job(**request["job"]), request["threads"], request["batch"], request["bf16"])
     Path(sys.argv[2]).write_text(json.dumps(figures))
 
