@@ -2,8 +2,8 @@
 
     python -m benchmarks.attribution runs/demo-* --json attribution.json --plot attribution.png
 
-Reads the predictions in the run directories, and starts nothing. While a run trains, only its first split is
-judged, so that the others have a first and a last version. Intervals are over contents, of one run.
+Reads the predictions in the run directories, and starts nothing. Splits that are not judged while a run
+trains (`evaluation.during`) have a first and a last version. Intervals are over contents, of one run.
 """
 
 import argparse

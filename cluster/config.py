@@ -56,15 +56,31 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     splits: list[str] = ["test"]
-    """Values of the manifest's `split` column to judge, before, during and after training."""
+    """Values of the manifest's `split` column to judge before and after training."""
+    during: list[str] = []
+    """Those of `splits` that are judged while training, too; default: the first. The first of them says which
+    checkpoint is the best."""
     every_updates: int = Field(25, ge=0)
-    """Updates between evaluations of the first split while training; 0 evaluates only before and after."""
+    """Updates between evaluations while training; 0 evaluates only before and after."""
     samples: int = Field(0, ge=0)
     """Sampled answers per video for the mean-of-samples score, before and after; 0 judges greedily only."""
     max_completion_tokens: int | None = Field(None, ge=1)
     """Length limit of an answer; default: that of training."""
     bootstrap_samples: int = Field(2000, ge=100)
     """Resamples behind the 95 % intervals, drawn over sources."""
+
+    @model_validator(mode="after")
+    def _during_is_judged(self) -> "EvaluationConfig":
+        if strange := [split for split in self.during if split not in self.splits]:
+            raise ValueError(
+                f"evaluation.during names {', '.join(strange)}, which evaluation.splits does not: "
+                f"add it there, for gains are over the version before training"
+            )
+        return self
+
+    @property
+    def while_training(self) -> list[str]:
+        return self.during or self.splits[:1]
 
 
 class CheckpointConfig(BaseModel):

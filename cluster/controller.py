@@ -236,7 +236,7 @@ class Controller:
     async def _after_update(self, version: int) -> None:
         every = self._config.evaluation.every_updates
         if every and version % every == 0 and version < self._plan.total_updates:
-            await self._evaluate(self._config.evaluation.splits[:1], samples=0)
+            await self._evaluate(self._config.evaluation.while_training, samples=0)
             self.journal.stage("training")
         every = self._config.checkpoint.every_updates
         if version == self._plan.total_updates or (every and version % every == 0):

@@ -22,6 +22,7 @@ class Journal:
     def __init__(self, run: RunDirectory, config: RunConfig) -> None:
         self._run = run
         self._metrics = Metrics(run, config, self.fault)
+        self._while_training = config.evaluation.while_training
         self._attempt: int | None = None
         self._started = time.monotonic()
         self._earlier_s = 0.0
@@ -111,8 +112,8 @@ class Journal:
         self._metrics.evaluation(version, figures)
         self._last_scores[split] = dict(scores)
         srcc = scores.get("srcc")
-        first = next(iter(self._last_scores))
-        if split == first and srcc is not None and version and (self._best is None or srcc > self._best[0]):
+        better = srcc is not None and (self._best is None or srcc > self._best[0])
+        if better and version and [split] == self._while_training[:1]:
             self._best = (srcc, version)
         self._emit("evaluation", version=version, split=split, scores=dict(scores))
 

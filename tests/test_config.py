@@ -41,6 +41,7 @@ def test_overrides_win_over_the_preset_and_over_defaults() -> None:
         (["--learner.lr=fast"], "learner.lr"),
         (["--learner.lr=-1"], "learner.lr"),
         (["--rollout.gpus_per_replica=1"], "must both be 0"),
+        (["--evaluation.during=[ood]"], "evaluation.during names ood, which evaluation.splits does not"),
         (["--rollout.max_model_tokens=64", "--rollout.max_completion_tokens=64"], "leaves no room"),
     ],
 )
@@ -48,6 +49,15 @@ def test_wrong_overrides(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, overrides)
     assert message in str(caught.value)
+
+
+def test_the_first_split_is_judged_while_training_unless_others_are_named() -> None:
+    both = "--evaluation.splits=[test,ood]"
+    assert load_config(None, [both]).evaluation.while_training == ["test"]
+    assert load_config(None, [both, "--evaluation.during=[ood,test]"]).evaluation.while_training == [
+        "ood",
+        "test",
+    ]
 
 
 def test_wrong_presets(tmp_path: Path) -> None:
