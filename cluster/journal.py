@@ -112,8 +112,8 @@ class Journal:
         self._metrics.evaluation(version, figures)
         self._last_scores[split] = dict(scores)
         srcc = scores.get("srcc")
-        better = srcc is not None and (self._best is None or srcc > self._best[0])
-        if better and version and [split] == self._while_training[:1]:
+        chooses = version > 0 and [split] == self._while_training[:1]
+        if chooses and srcc is not None and (self._best is None or srcc > self._best[0]):
             self._best = (srcc, version)
         self._emit("evaluation", version=version, split=split, scores=dict(scores))
 

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,43 @@ def test_standard_output_holds_json_alone(videos: list[Path], tmp_path: Path) ->
     assert broken["score"] is None
     assert "not a readable video" in broken["failure"]
     assert "Unhandled" not in done.stderr
+
+
+def test_a_folder_as_it_comes(tmp_path: Path) -> None:
+    """Awkward names, sub-folders, other files and broken ones; the command again scores what was added."""
+    folder, out = tmp_path / "holiday", tmp_path / "scores.csv"
+    good = ["a clip, with spaces.mp4", "sub folder/Überblick видео.mp4", "sub folder/deeper/UPPER.MP4"]
+    bad = {"sub folder/broken.mp4": "not a readable video", "empty.mov": "the file is empty"}
+    (folder / "sub folder" / "deeper").mkdir(parents=True)
+    for name, clip in zip(good, clips(3), strict=True):
+        shutil.copy(clip, folder / name)
+    (folder / "sub folder" / "broken.mp4").write_text("no video")
+    (folder / "empty.mov").touch()
+    (folder / "notes.txt").write_text("not a video")
+
+    def score() -> tuple[str, dict[str, dict[str, str]]]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "launch.py"), "score", str(folder),
+             "--out", str(out), "--checkpoint", str(SHIPPED_BASE)],
+            capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 1, done.stdout + done.stderr
+        rows = list(csv.DictReader(out.open(newline="", encoding="utf-8")))
+        by_name = {str(Path(row["path"]).relative_to(folder)): row for row in rows}
+        assert len(by_name) == len(rows), "a row for each video"
+        return done.stdout, by_name
+
+    said, rows = score()
+    assert "5 videos, other files, ignored: 1" in said
+    assert rows.keys() == {*good, *bad}
+    for name, reason in bad.items():
+        assert reason in rows[name]["failure"]
+        assert Path(name).name in said
+    assert all(1 <= float(rows[name]["score"]) <= 5 for name in good)
+    shutil.copy(clips(4)[3], folder / "added.mp4")
+    said, more = score()
+    assert more.keys() == {*good, *bad, "added.mp4"}
+    assert all(more[name] == rows[name] for name in good), "what is scored is left alone"
 
 
 @pytest.mark.slow
