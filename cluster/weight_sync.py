@@ -1,20 +1,23 @@
 """New weights from the learner to every engine, and to engines that join later."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
 import ray
 
 from cluster.config import RunConfig
-from data.deadline import together
-from learner.group import LearnerGroup
+from learner.group import LearnerFailed, LearnerGroup
 from learner.transfer import BUFFERS
-from rollout.fleet import RolloutFleet
+from rollout.fleet import RolloutFailed, RolloutFleet
 
 logger = logging.getLogger(__name__)
+
+GRACE_S = 30.0
+"""What the rest of a collective gets once a member of it is lost; few can leave it then."""
 
 
 class WeightSync(Protocol):
@@ -22,7 +25,10 @@ class WeightSync(Protocol):
     version that it holds afterwards."""
 
     async def push(self, version: int) -> dict[str, float]:
-        """Give every healthy worker the current weights; returns the seconds of each phase."""
+        """Give every healthy worker the current weights; returns the seconds of each phase.
+
+        A worker that is lost on the way is replaced. Raises LearnerFailed if the learner cannot send.
+        """
 
     async def join(self, worker_id: str) -> None:
         """Give one new worker the weights that the others hold."""
@@ -84,18 +90,20 @@ class NcclSync:
 
     async def push(self, version: int) -> dict[str, float]:
         started = time.perf_counter()
+        # Whoever died idle is found out by this, and not by a collective in which the others hang.
+        await self._fleet.each_healthy("ping", timeout_s=self._timeout_s)
         async with self._fleet.settled() as workers:
-            if workers != self._members:
-                await self._open_group(workers)
+            while workers != self._members:
+                workers = await self._open_group(workers)
             opened = time.perf_counter()
-            received = await together(
-                [
+            held = {}
+            if workers:  # else newcomers ask for the weights
+                held = await self._in_step(
                     self._learner.send_weights(self._timeout_s),
-                    *(self._call(w, "receive_weights", version, self._layout) for w in workers),
-                ]
-            )
+                    {w: self._call(w, "receive_weights", version, self._layout) for w in workers},
+                )
             self._version = version
-        _confirm(version, dict(zip(workers, received[1:], strict=True)))
+        _confirm(version, held)
         sent = time.perf_counter()
         return {"sync/open_s": opened - started, "sync/load_s": sent - opened, "sync/s": sent - started}
 
@@ -105,7 +113,11 @@ class NcclSync:
         buckets = await self._learner.weight_buckets()
         await self._call(worker_id, "load_weights", self._version, buckets)
 
-    async def _open_group(self, workers: list[str]) -> None:
+    async def _open_group(self, workers: list[str]) -> list[str]:
+        """Returns the workers that are left; they are in a group if they are all of those given."""
+        self._members = []  # until all are in, there is no group
+        if not workers:
+            return []
         if not self._layout:
             self._layout = asdict(await self._learner.weight_layout())
         host, port = await self._learner.transfer_address()
@@ -118,17 +130,56 @@ class NcclSync:
             "packed_buffer_size_bytes": self._buffer_bytes,
             "packed_num_buffers": BUFFERS,
         }
-        self._members = []  # until all are in, there is no group
-        await together(
-            [
-                self._learner.join_transfer(host, port, world_size, self._timeout_s),
-                *(
-                    self._call(w, "init_transfer", shared | {"rank_offset": 1 + i * self._engine_ranks})
-                    for i, w in enumerate(workers)
-                ),
-            ]
+        joined = await self._in_step(
+            self._learner.join_transfer(host, port, world_size, self._timeout_s),
+            {
+                w: self._call(w, "init_transfer", shared | {"rank_offset": 1 + i * self._engine_ranks})
+                for i, w in enumerate(workers)
+            },
         )
-        self._members = workers
+        if len(joined) == len(workers):
+            self._members = workers
+        return list(joined)
+
+    async def _in_step(
+        self, sender: Coroutine[Any, Any, None], calls: Mapping[str, Coroutine[Any, Any, Any]]
+    ) -> dict[str, Any]:
+        """Make the calls of one collective; returns the answers of the workers that came through it.
+
+        A member that is lost keeps the others inside, where nothing can call them off: those that do not come
+        out soon are replaced, and the group is given up.
+
+        Raises:
+            LearnerFailed: if the sender does not come out, or fails; its ranks have ended then.
+        """
+        sending = asyncio.ensure_future(sender)
+        receiving = {worker: asyncio.ensure_future(call) for worker, call in calls.items()}
+        tasks = [sending, *receiving.values()]
+        try:
+            first, inside = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            if inside:
+                await asyncio.wait(inside, timeout=GRACE_S)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        lost = {worker: error for worker, task in receiving.items() if (error := _error_of(task))}
+        for worker, error in lost.items():
+            if isinstance(error, RolloutFailed):
+                self._fleet.give_up(worker, str(error), its_fault=receiving[worker] in first)
+            elif isinstance(error, asyncio.CancelledError):
+                reason = f"{worker}: stuck in a weight transfer that another member has left"
+                self._fleet.give_up(worker, reason, its_fault=False)
+            else:
+                raise error
+        if lost:
+            self._members = []
+        if sending.cancelled():
+            self._learner.abandon()
+            causes = "; ".join(str(e) for worker, e in lost.items() if receiving[worker] in first)
+            raise LearnerFailed(f"learner: still in a weight transfer {GRACE_S:g} s after {causes}")
+        sending.result()
+        return {worker: task.result() for worker, task in receiving.items() if worker not in lost}
 
     async def _call(self, worker_id: str, method: str, *args: Any) -> Any:
         return await self._fleet.call(worker_id, method, *args, timeout_s=self._timeout_s)
@@ -145,3 +196,8 @@ def _confirm(version: int, held: Mapping[str, int]) -> None:
     odd = {worker: v for worker, v in held.items() if v != version}
     if odd:
         raise RuntimeError(f"engines hold other versions than {version} after it was sent: {odd}")
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """What a task that is over ended with, being called off included."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

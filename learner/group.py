@@ -156,6 +156,11 @@ class LearnerGroup:
         """Write the policy as a Hugging Face folder."""
         await self._call_all("export_hf", self._config.update_timeout_s, lambda _: (folder,))
 
+    def abandon(self) -> None:
+        """End all ranks at once, for one that sits in a broadcast answers nothing; make a new group to go
+        on."""
+        self._kill()
+
     async def close(self) -> None:
         """End all ranks and give their resources back; never raises for a rank that is already gone."""
         if self._ranks:

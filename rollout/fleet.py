@@ -120,7 +120,7 @@ class RolloutFleet:
 
     @property
     def restarts(self) -> int:
-        """Workers replaced so far."""
+        """Workers replaced so far that had failed."""
         return self._restarts
 
     async def start(self, replicas: int) -> None:
@@ -203,11 +203,11 @@ class RolloutFleet:
     ) -> Any:
         for attempt in itertools.count(1):
             member = await self._acquire(cost_tokens)
-            member.running += 1
             try:
-                return await ask(member, method, requests, frames, timeout_s=self._config.group_timeout_s)
+                async with self._at_work([member]):
+                    return await ask(member, method, requests, frames, timeout_s=self._config.group_timeout_s)
             except Lost as error:
-                self._give_up(member, error)
+                self._give_up(member, str(error))
                 if attempt > self._config.max_retries:
                     raise RolloutFailed(
                         f"{path}: given up after {attempt} attempts (rollout.max_retries); "
@@ -216,18 +216,30 @@ class RolloutFleet:
             except (ray.exceptions.RayError, ValueError) as error:
                 raise RolloutFailed(f"{path}: {cause_of(error)}") from error
             finally:
-                member.running -= 1
                 self._router.release(member, cost_tokens)
-                async with self._changed:
-                    self._changed.notify_all()
         raise AssertionError("unreachable")
 
     @asynccontextmanager
+    async def _at_work(self, members: Sequence[Member]) -> AsyncIterator[None]:
+        """Whoever removes one of these workers waits for the block to end."""
+        for member in members:
+            member.running += 1
+        try:
+            yield
+        finally:
+            for member in members:
+                member.running -= 1
+            async with self._changed:
+                self._changed.notify_all()
+
+    @asynccontextmanager
     async def settled(self) -> AsyncIterator[list[str]]:
-        """The healthy workers' ids; none joins before the block ends."""
+        """The healthy workers' ids; none joins before the block ends, and whoever is removed stays for it."""
         async with self._membership:
             self._raise_failure()
-            yield self.healthy
+            members = [member for member in self._members.values() if member.healthy]
+            async with self._at_work(members):
+                yield [member.worker_id for member in members]
 
     async def each_healthy(self, method: str, *args: Any, timeout_s: float) -> dict[str, Any]:
         """Call `method` of every healthy worker at once; returns the answers by worker id.
@@ -239,10 +251,11 @@ class RolloutFleet:
             self._raise_failure()
             members = [member for member in self._members.values() if member.healthy]
             calls = [ask(member, method, *args, timeout_s=timeout_s) for member in members]
-            answers = await asyncio.gather(*calls, return_exceptions=True)
+            async with self._at_work(members):
+                answers = await asyncio.gather(*calls, return_exceptions=True)
             for member, answer in zip(members, answers, strict=True):
                 if isinstance(answer, Lost):
-                    self._give_up(member, answer)
+                    self._give_up(member, str(answer))
         answered = {}
         for member, answer in zip(members, answers, strict=True):
             if isinstance(answer, Lost):
@@ -253,14 +266,24 @@ class RolloutFleet:
         return answered
 
     async def call(self, worker_id: str, method: str, *args: Any, timeout_s: float) -> Any:
-        """Call `method` of one worker, healthy or about to join."""
-        member = self._members[worker_id]
+        """Call `method` of one worker, healthy, about to join or about to leave.
+
+        Raises RolloutFailed if it is gone, dies or lets the deadline pass: give it up then.
+        """
+        member = self._members.get(worker_id)
+        if member is None:
+            raise RolloutFailed(f"{worker_id}.{method}: the worker is gone")
         try:
             return await ask(member, method, *args, timeout_s=timeout_s)
         except Lost as error:
-            if member.healthy:
-                self._give_up(member, error)
             raise RolloutFailed(str(error)) from error
+
+    def give_up(self, worker_id: str, reason: str, its_fault: bool) -> None:
+        """Replace a worker, if it is still there. What is not its own fault does not count towards
+        `rollout.max_worker_restarts`."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            (self._give_up if its_fault else self._take_out)(member, reason)
 
     async def stats(self, timeout_s: float = 30.0) -> list[WorkerStats]:
         """Totals of every healthy worker since its start; waits for nothing else that goes on.
@@ -329,24 +352,33 @@ class RolloutFleet:
             raise
         return acquiring.result()
 
-    def _give_up(self, member: Member, reason: Lost) -> None:
-        """Take a worker out of the set at once; end it, and start another, in the background."""
-        if self._members.pop(member.worker_id, None) is None:
-            return  # another of its calls has already found out
-        member.healthy = False
-        self._router.leave(member)
-        if member.leaving:
-            self._in_background(member.placement.end(member.actor))
+    def _give_up(self, member: Member, reason: str) -> None:
+        """Replace a worker that failed, as long as that does not happen too often."""
+        if not self._take_out(member, reason):
             return
         self._restarts += 1
-        logger.warning("replacing %s (%d so far): %s", member.worker_id, self._restarts, reason)
-        self._on_fault(member.worker_id, f"{reason}; it is replaced")
         if self._restarts > self._config.max_worker_restarts:
             self._exhaust(
                 f"{self._restarts} rollout workers had to be replaced, more than rollout.max_worker_restarts "
                 f"({self._config.max_worker_restarts}); the last one: {reason}"
             )
+
+    def _take_out(self, member: Member, reason: str) -> bool:
+        """Take a worker out of the set at once; end it, and start another, in the background.
+
+        Returns whether another is started: not for one that was to leave or is out already.
+        """
+        if self._members.pop(member.worker_id, None) is None:
+            return False  # another of its calls has already found out
+        member.healthy = False
+        self._router.leave(member)
+        if member.leaving:
+            self._in_background(member.placement.end(member.actor))
+            return False
+        logger.warning("replacing %s: %s", member.worker_id, reason)
+        self._on_fault(member.worker_id, f"{reason}; it is replaced")
         self._in_background(self._replace(member))
+        return True
 
     def _workers_on(self, node_id: str) -> list[str]:
         return [

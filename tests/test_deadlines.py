@@ -42,6 +42,7 @@ ALLOWED = {
     "cluster/controller.py Controller._sample_member await decode": "a task around Decoder.decode",
     "cluster/controller.py Controller._train asyncio.wait": "the four loops",
     "cluster/dashboards/feed.py DashboardFeed._feed self._calls.get": "called off by close",
+    "cluster/weight_sync.py NcclSync._in_step asyncio.wait": "each task is a call with a deadline",
     "cluster/workers.py Workers.start await learner": "LearnerGroup.start, whose calls have deadlines",
     "cluster/scoring/scorer.py score_videos thread.submit(asyncio.run, score()).result": "its calls do",
     "data/deadline.py one_ahead await coming": "the calls that it is given have deadlines",

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -10,21 +10,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cluster import weight_sync
 from cluster.config import load_config
 from cluster.weight_sync import NcclSync
 from data.deadline import one_ahead
-from learner.group import LearnerGroup
+from learner.group import LearnerFailed, LearnerGroup
 from learner.transfer import WeightLayout, weight_layout
 from learner.weights import send_behind
-from rollout.fleet import RolloutFleet
+from rollout.fleet import RolloutFailed, RolloutFleet
 
 GPUS = ["--learner.gpus_per_rank=1", "--rollout.gpus_per_replica=2"]
 
 
 class FakeLearner:
+    """`fails` holds what becomes of a call by its name: an error, or None for one that never returns."""
+
     def __init__(self) -> None:
         self.groups: list[int] = []
         self.sent = 0
+        self.fails: dict[str, Exception | None] = {}
+        self.abandoned = False
 
     async def weight_layout(self) -> WeightLayout:
         return WeightLayout(["a"], ["bfloat16"], [[2]])
@@ -34,20 +39,37 @@ class FakeLearner:
 
     async def join_transfer(self, host: str, port: int, world_size: int, timeout_s: float) -> None:
         self.groups.append(world_size)
+        await outcome("join_transfer", self.fails)
 
     async def send_weights(self, timeout_s: float) -> None:
+        await outcome("send_weights", self.fails)
         self.sent += 1
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
     async def weight_buckets(self) -> list[str]:
         return ["bucket"]
 
 
 class FakeFleet:
+    """`fails` as a learner's, by worker and method."""
+
     def __init__(self, workers: list[str]) -> None:
         self.workers = workers
         self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
         self.held: dict[str, int] = {}
         self.stuck: set[str] = set()
+        self.fails: dict[tuple[str, str], Exception | None] = {}
+        self.given_up: dict[str, bool] = {}
+
+    async def each_healthy(self, method: str, *args: Any, timeout_s: float) -> dict[str, Any]:
+        self.workers = [w for w in self.workers if (w, method) not in self.fails]
+        return dict.fromkeys(self.workers)
+
+    def give_up(self, worker_id: str, reason: str, its_fault: bool) -> None:
+        self.workers.remove(worker_id)
+        self.given_up[worker_id] = its_fault
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[list[str]]:
@@ -55,9 +77,18 @@ class FakeFleet:
 
     async def call(self, worker_id: str, method: str, *args: Any, timeout_s: float) -> Any:
         self.calls.append((worker_id, method, args))
+        await outcome((worker_id, method), self.fails)
         if method in ("receive_weights", "load_weights") and worker_id not in self.stuck:
             self.held[worker_id] = args[0]
         return self.held.get(worker_id, 0)
+
+
+async def outcome(call: Any, fails: Mapping[Any, Exception | None]) -> None:
+    if call in fails:
+        if (error := fails[call]) is None:
+            await asyncio.Event().wait()
+        else:
+            raise error
 
 
 def make(workers: list[str]) -> tuple[NcclSync, FakeLearner, FakeFleet]:
@@ -109,6 +140,80 @@ def test_an_engine_that_confirms_another_version_is_an_error() -> None:
     fleet.stuck = {"r1"}
     with pytest.raises(RuntimeError, match=r"other versions than 1 .*'r1': 0"):
         asyncio.run(sync.push(1))
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_sync, "GRACE_S", 0.01)
+
+
+def test_a_worker_lost_in_a_push_that_the_others_come_through_is_replaced() -> None:
+    """It died once it had its share: learner and others go on, in a group of their own."""
+    sync, learner, fleet = make(["r0", "r1", "r2"])
+    fleet.fails["r1", "receive_weights"] = RolloutFailed("r1 died")
+
+    async def pushes() -> None:
+        await sync.push(1)
+        fleet.workers = ["r0", "r2"]
+        await sync.push(2)
+
+    asyncio.run(pushes())
+    assert fleet.given_up == {"r1": True}
+    assert fleet.held == {"r0": 2, "r2": 2}
+    assert learner.groups == [7, 5]
+    assert not learner.abandoned
+
+
+@pytest.mark.parametrize(
+    ("sender", "method"), [("send_weights", "receive_weights"), ("join_transfer", "init_transfer")]
+)
+def test_a_lost_worker_that_holds_the_learner_inside_has_it_restarted(
+    sender: str, method: str, no_grace: None
+) -> None:
+    """The others are inside, too, through no fault of theirs."""
+    sync, learner, fleet = make(["r0", "r1", "r2"])
+    fleet.fails = {("r1", method): RolloutFailed("r1 died"), ("r2", method): None}
+    learner.fails[sender] = None
+    with pytest.raises(LearnerFailed, match="still in a weight transfer 0.01 s after r1 died"):
+        asyncio.run(sync.push(1))
+    assert fleet.given_up == {"r1": True, "r2": False}
+    assert learner.abandoned
+
+
+def test_workers_that_a_failed_sender_leaves_inside_are_replaced(no_grace: None) -> None:
+    sync, learner, fleet = make(["r0", "r1"])
+    fleet.fails = {("r0", "receive_weights"): None}
+    learner.fails["send_weights"] = LearnerFailed("rank 0 died")
+    with pytest.raises(LearnerFailed, match="rank 0 died"):
+        asyncio.run(sync.push(1))
+    assert fleet.given_up == {"r0": False}
+
+
+def test_a_group_is_opened_again_without_those_who_were_lost_in_opening_it() -> None:
+    sync, learner, fleet = make(["r0", "r1"])
+    fleet.fails["r0", "init_transfer"] = RolloutFailed("r0 died")
+    asyncio.run(sync.push(1))
+    assert learner.groups == [5, 3]
+    assert (learner.sent, fleet.held) == (1, {"r1": 1})
+
+
+def test_a_worker_that_died_idle_takes_no_part() -> None:
+    sync, learner, fleet = make(["r0", "r1"])
+    fleet.fails["r0", "ping"] = RolloutFailed("r0 died")
+    asyncio.run(sync.push(1))
+    assert (learner.groups, fleet.held) == ([3], {"r1": 1})
+
+
+def test_with_no_worker_left_nothing_is_sent_and_newcomers_ask() -> None:
+    sync, learner, fleet = make([])
+
+    async def push_and_join() -> None:
+        await sync.push(3)
+        await sync.join("late")
+
+    asyncio.run(push_and_join())
+    assert (learner.sent, learner.groups) == (0, [])
+    assert fleet.held == {"late": 3}
 
 
 def test_layout_names_the_policys_weights() -> None:
