@@ -40,7 +40,7 @@ class SleepingLearner:
         metrics = await self._ask("update", self._update_s)
         return metrics | {"controller/processor_s": time.process_time()}
 
-    async def weight_buckets(self) -> list[ray.ObjectRef]:
+    async def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
         return await self._ask("weight_buckets")
 
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:

@@ -74,9 +74,13 @@ class SleepingEngine:
 
 
 class SleepingRank:
+    def __init__(self) -> None:
+        self._version = 0
+
     def update(self, seconds: float) -> dict[str, float]:
         time.sleep(seconds)
+        self._version += 1
         return {"learner/update_s": seconds}
 
-    def weight_buckets(self) -> list[ray.ObjectRef]:
-        return [ray.put({"weight": np.zeros(1024, np.float32)})]
+    def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
+        return self._version, [ray.put({"weight": np.zeros(1024, np.float32)})]

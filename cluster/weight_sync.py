@@ -49,7 +49,8 @@ class ObjectStoreSync:
 
     async def push(self, version: int) -> dict[str, float]:
         started = time.perf_counter()
-        self._buckets, self._version = await self._learner.weight_buckets(), version
+        _, buckets = await self._learner.weight_buckets()
+        self._buckets, self._version = buckets, version
         gathered = time.perf_counter()
         held = await self._fleet.each_healthy(
             "load_weights", version, self._buckets, timeout_s=self._timeout_s
@@ -110,8 +111,10 @@ class NcclSync:
     async def join(self, worker_id: str) -> None:
         if self._version == 0:
             return
-        buckets = await self._learner.weight_buckets()
-        await self._call(worker_id, "load_weights", self._version, buckets)
+        updated, buckets = await self._learner.weight_buckets()
+        # They may be of an update that was in progress and is not pushed yet. If they are older than what was
+        # pushed, the weights are the same: that version had nothing to learn from, or is a checkpoint's.
+        await self._call(worker_id, "load_weights", max(updated, self._version), buckets)
 
     async def _open_group(self, workers: list[str]) -> list[str]:
         """Returns the workers that are left; they are in a group if they are all of those given."""

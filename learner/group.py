@@ -38,7 +38,7 @@ class LearnerGroup:
         learner = LearnerGroup(config, model_path, total_updates, temperature=1.0)
         info = await learner.start(checkpoint=None)
         metrics = await learner.update(samples, version=0)
-        buckets = await learner.weight_buckets()
+        version, buckets = await learner.weight_buckets()
         await learner.close()
 
     Calls made at once take turns. Not restartable: after `close` or `LearnerFailed`, make a new one.
@@ -120,10 +120,12 @@ class LearnerGroup:
         }
         return [found[i] for i in range(len(samples))]
 
-    async def weight_buckets(self) -> list[ray.ObjectRef]:
+    async def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
         """The current policy in the object store: one dict of HF name to numpy array for each bucket.
 
-        The objects live as long as rank 0 and the references do.
+        Waits for an update in progress, so the version that the last update led to comes with them: 0 if
+        there was none since the start, from a checkpoint or not. The objects live as long as rank 0 and the
+        references do.
         """
         replies = await self._call_all("weight_buckets", self._config.update_timeout_s)
         return replies[0]

@@ -32,6 +32,7 @@ class LearnerRank:
         self._spec = spec
         self._threads = threads
         self._sender = NcclSender(self._bucket_bytes)
+        self._version = 0
 
     @ray.method(concurrency_group="control")
     def ping(self) -> int:
@@ -63,17 +64,20 @@ class LearnerRank:
 
     @ray.method(concurrency_group="work")
     def update(self, version: int, shard: RankShard, *frames: np.ndarray) -> dict[str, float]:
-        return self._trainer.update(shard, frames, version)
+        metrics = self._trainer.update(shard, frames, version)
+        self._version = version + 1
+        return metrics
 
     @ray.method(concurrency_group="work")
     def logprobs(self, shard: RankShard, *frames: np.ndarray) -> list[list[list[float]]]:
         return self._trainer.logprobs(shard, frames)
 
     @ray.method(concurrency_group="work")
-    def weight_buckets(self) -> list[ray.ObjectRef]:
-        """The policy in the object store, a dict of HF name to numpy array for each bucket; rank 0 has it."""
+    def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
+        """The version that the last update here led to (0 before any), and the policy in the object store: a
+        dict of HF name to numpy array for each bucket; rank 0 has it."""
         buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
-        return send_behind(filter(None, buckets), lambda bucket: ray.put(to_numpy(bucket)))
+        return self._version, send_behind(filter(None, buckets), lambda bucket: ray.put(to_numpy(bucket)))
 
     @ray.method(concurrency_group="work")
     def weight_layout(self) -> WeightLayout:

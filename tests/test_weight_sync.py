@@ -30,6 +30,7 @@ class FakeLearner:
         self.sent = 0
         self.fails: dict[str, Exception | None] = {}
         self.abandoned = False
+        self.version = 0
 
     async def weight_layout(self) -> WeightLayout:
         return WeightLayout(["a"], ["bfloat16"], [[2]])
@@ -48,8 +49,8 @@ class FakeLearner:
     def abandon(self) -> None:
         self.abandoned = True
 
-    async def weight_buckets(self) -> list[str]:
-        return ["bucket"]
+    async def weight_buckets(self) -> tuple[int, list[str]]:
+        return self.version, ["bucket"]
 
 
 class FakeFleet:
@@ -133,6 +134,24 @@ def test_a_newcomer_gets_the_weights_that_the_others_hold() -> None:
 
     asyncio.run(join_twice())
     assert fleet.held == {"r0": 4, "late": 4}, "before the first update all hold the base model"
+
+
+@pytest.mark.parametrize(
+    ("pushed", "updated", "held"),
+    [(4, 4, 4), (4, 5, 5), (4, 3, 4), (4, 0, 4)],
+    ids=["between updates", "once an update is done", "after one without a cohort", "after a restart"],
+)
+def test_what_a_newcomer_loads_bears_the_version_that_it_is_of(pushed: int, updated: int, held: int) -> None:
+    """The learner hands out no weights before the update in progress is done, and they are its result."""
+    sync, learner, fleet = make(["r0"])
+
+    async def join_after_update() -> None:
+        await sync.push(pushed)
+        learner.version = updated
+        await sync.join("late")
+
+    asyncio.run(join_after_update())
+    assert fleet.held["late"] == held
 
 
 def test_an_engine_that_confirms_another_version_is_an_error() -> None:
