@@ -29,7 +29,7 @@ from vllm.sampling_params import RequestOutputKind
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
-from rollout.environment import uses_async_engine
+from rollout.environment import executor, uses_async_engine
 from rollout.errors import EngineDead
 from rollout.gate import DrainGate
 from rollout.token_mask import CONFIG_KEY
@@ -286,6 +286,7 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         return common | {
             "dtype": "bfloat16",
             "tensor_parallel_size": config.tensor_parallel_size,
+            "distributed_executor_backend": executor(config),
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "weight_transfer_config": WeightTransferConfig(backend="nccl"),
         }

@@ -17,6 +17,15 @@ def in_flight(config: RolloutConfig) -> Literal["keep", "finish", "abort"]:
     return "keep" if uses_async_engine(config) else "finish"
 
 
+def executor(config: RolloutConfig) -> Literal["mp"] | None:
+    """vLLM's `distributed_executor_backend`; None where there is one process and nothing to choose.
+
+    Left to itself vLLM takes Ray's inside an actor with a placement group, and refuses a bundle of more than
+    one GPU. A worker's GPUs are in one bundle, and all visible to the processes that `mp` starts.
+    """
+    return "mp" if config.tensor_parallel_size > 1 else None
+
+
 def engine_environment(config: RolloutConfig, model_is_local: bool) -> dict[str, str]:
     """Environment variables that must stand before vLLM is imported."""
     environment = {

@@ -10,6 +10,8 @@ from cluster.config import ConfigError, load_config
 from cluster.placement import Demand, Node, demands, describe_nodes, plan_placement
 from cluster.session import cluster_address
 from data.labels import matches, on_nodes
+from rollout.config import RolloutConfig
+from rollout.environment import executor
 from rollout.placement import nodes_for
 
 
@@ -137,6 +139,12 @@ def test_replicas_go_round_the_nodes_that_could_hold_one() -> None:
     assert nodes_for({"CPU": 4.0}, {"group": "rollout"}, nodes) == ["a", "b"]
     assert nodes_for({"CPU": 4.0, "GPU": 1.0}, {}, nodes) == []
     assert [n.address for n in describe_nodes(nodes)] == ["head", "small", "b", "a", "large"]
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0, None), (0.5, None), (1, None), (2, "mp"), (8, "mp")])
+def test_an_engine_of_several_gpus_starts_their_processes_itself(gpus: float, backend: str | None) -> None:
+    """Its GPUs are in one bundle, which vLLM's executor on Ray refuses."""
+    assert executor(RolloutConfig(gpus_per_replica=gpus)) == backend
 
 
 def test_an_address_for_jobs_is_none_for_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
