@@ -91,7 +91,7 @@ async def follow_run(
             if done:
                 return running.result()
     except (ray.exceptions.RayError, DeadlineError) as error:
-        cause = _root_cause(error)
+        cause = root_cause(error)
         raise RunFailed(
             f"{type(cause).__name__}: {cause}\n"
             f"The run's folder is {config.run_dir}; if it holds a checkpoint, "
@@ -109,7 +109,7 @@ def _name_taken(run_name: str) -> str:
     )
 
 
-def _root_cause(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """The error behind those that Ray and task groups wrap around it."""
     while True:
         if isinstance(error, ray.exceptions.RayTaskError):

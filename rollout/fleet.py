@@ -137,7 +137,7 @@ class RolloutFleet:
         async with self._resizing:
             missing = replicas - self._replicas
             if missing > 0:
-                await together(self._launch() for _ in range(missing))
+                await self._launch_together(missing)
             else:
                 staying = [m for m in self._members.values() if m.healthy]
                 leaving = sorted(staying, key=self._router.outstanding)[:-missing] if missing else []
@@ -150,7 +150,9 @@ class RolloutFleet:
 
         What it has not finished after `finish_s` (default: the deadline of its work) begins anew elsewhere.
         """
-        member = self._members[worker_id]
+        member = self._members.get(worker_id)
+        if member is None:
+            return  # it has died, and another was started in its place
         member.healthy, member.leaving = False, True
         self._router.leave(member)
         async with self._changed:
@@ -307,6 +309,19 @@ class RolloutFleet:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.gather(*(self._end(member) for member in list(self._members.values())))
+
+    async def _launch_together(self, count: int) -> None:
+        """Start `count` workers side by side, or none: those that started leave again if another cannot."""
+        started: list[Member] = []
+
+        async def launch() -> None:
+            started.append(await self._launch())
+
+        try:
+            await together(launch() for _ in range(count))
+        except Exception:
+            await asyncio.gather(*(self.remove(member.worker_id) for member in started))
+            raise
 
     async def _launch(self) -> Member:
         """Place and start a worker, and let it join."""

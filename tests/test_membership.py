@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from rollout.config import RolloutConfig
+from rollout.errors import PlacementError
 from rollout.fleet import RolloutFailed, RolloutFleet
 from rollout.member import Member
 from rollout.placement import Placement
@@ -50,6 +51,15 @@ class Fleet(RolloutFleet):
     async def _launch_in_place_of(self, worker_id: str) -> None:
         self.replaced.append(worker_id)
 
+    async def _launch(self) -> Member:
+        """The first has room at once, and no other ever."""
+        number = next(self._numbers)
+        if number > 0:
+            await asyncio.sleep(0.01)
+            raise PlacementError("no room")
+        self.take_in("new")
+        return self._members["new"]
+
     async def settle(self) -> None:
         await asyncio.gather(*self._background)
 
@@ -69,6 +79,21 @@ def test_a_worker_that_is_removed_stays_until_the_weights_are_handed_out() -> No
         assert fleet.calls == ["receive_weights", "close"]
         async with fleet.settled() as workers:
             assert workers == []
+
+    asyncio.run(main())
+
+
+def test_workers_that_started_leave_again_if_not_all_can() -> None:
+    async def main() -> None:
+        fleet = Fleet()
+        fleet.take_in("a")
+        fleet._replicas = 1
+        with pytest.raises(PlacementError, match="no room"):
+            await fleet.resize(3)
+        assert fleet.healthy == ["a"]
+        assert fleet.calls == ["close"]
+        await fleet.resize(1)
+        assert fleet.healthy == ["a"]
 
     asyncio.run(main())
 

@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from typer.testing import CliRunner
 
+from cluster.remote import reach
 from cluster.remote.stop import Ended
 from cluster.remote.whereabouts import Whereabouts
 from cluster.run_dir import RunDirectory
+from data.deadline import DeadlineError
+from launch import app
+from rollout.errors import PlacementError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,6 +107,33 @@ def test_a_folder_without_a_run_going_on(run: RunDirectory, tmp_path: Path) -> N
     assert (code, "no run is going on there" in output) == (2, True)
     code, output = stop(str(tmp_path / "nothing"))
     assert (code, "holds no run" in output) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["stop mine", "status mine", "scale mine --rollout-workers=2"])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RayTaskError("scale", "Traceback: ...", PlacementError("no room")), "PlacementError: no room"),
+        (ActorDiedError(), "ActorDiedError: The actor died unexpectedly"),
+        (DeadlineError("vqathinker-mine.scale: no answer within 9 s"), "no answer within 9 s"),
+    ],
+    ids=["fails", "dies", "is late"],
+)
+def test_a_run_that_cannot_do_what_it_is_asked(
+    command: str, error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command says so in one message."""
+
+    async def ask(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(reach, "_ask", ask)
+    monkeypatch.setattr(reach, "join_cluster", lambda address: None)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    result = CliRunner().invoke(app, command.split())
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert said in result.output
+    assert "Traceback" not in result.output
 
 
 def test_a_run_that_was_cut_off(run: RunDirectory) -> None:

@@ -90,12 +90,13 @@ def stop(
 
     where = find_run(run)  # Ray, imported below, then knows whether to show a token
 
+    from cluster.remote.reach import AskFailed
     from cluster.remote.stop import stop_run
 
     console.print(f"Asking {run} to stop after the update in progress")
     try:
         ended = stop_run(where, timeout_s)
-    except TimeoutError as error:
+    except (AskFailed, TimeoutError) as error:
         raise failure(str(error)) from None
     console.print(f"Ended after {ended.updates} updates: {ended.outcome}", highlight=False)
 
@@ -113,9 +114,12 @@ def scale(
 
     where = find_run(run)
 
-    from cluster.remote.reach import ask_run
+    from cluster.remote.reach import AskFailed, ask_run
 
-    ask_run(where, "scale", rollout_workers, timeout_s=timeout_s)
+    try:
+        ask_run(where, "scale", rollout_workers, timeout_s=timeout_s)
+    except AskFailed as error:
+        raise failure(str(error)) from None
     console.print(f"{run}: {rollout_workers} rollout workers", highlight=False, soft_wrap=True)
 
 
@@ -129,10 +133,13 @@ def status(
     where = find_run(run)
 
     from cluster.actor import ANSWER_TIMEOUT_S
-    from cluster.remote.reach import ask_run
+    from cluster.remote.reach import AskFailed, ask_run
     from cluster.remote.status_console import print_status
 
-    found = ask_run(where, "status", timeout_s=ANSWER_TIMEOUT_S)
+    try:
+        found = ask_run(where, "status", timeout_s=ANSWER_TIMEOUT_S)
+    except AskFailed as error:
+        raise failure(str(error)) from None
     if as_json:
         typer.echo(json.dumps(asdict(found), default=str))
     else:

@@ -5,11 +5,15 @@ from typing import Any
 
 import ray
 
-from cluster.actor import actor_name
+from cluster.actor import actor_name, root_cause
 from cluster.config import ClusterConfig, ConfigError
 from cluster.remote.whereabouts import Whereabouts
 from cluster.session import cluster_address, join_cluster
-from data.deadline import within
+from data.deadline import DeadlineError, within
+
+
+class AskFailed(RuntimeError):
+    """A run did not do what it was asked, or did not answer; says why."""
 
 
 def ask_run(run: Whereabouts, method: str, *args: Any, timeout_s: float) -> Any:
@@ -17,12 +21,17 @@ def ask_run(run: Whereabouts, method: str, *args: Any, timeout_s: float) -> Any:
 
     Raises:
         ConfigError: if no such run is going on.
-        DeadlineError: without an answer in time.
+        AskFailed: if the call fails, the run ends meanwhile, or there is no answer in time.
     """
     address = run.address or cluster_address(ClusterConfig()) or "auto"
     join_cluster(address)
     try:
         return asyncio.run(_ask(run.name, address, method, args, timeout_s))
+    except DeadlineError as error:
+        raise AskFailed(str(error)) from error
+    except ray.exceptions.RayError as error:
+        cause = root_cause(error)
+        raise AskFailed(f"{actor_name(run.name)}.{method}: {type(cause).__name__}: {cause}") from error
     finally:
         ray.shutdown()  # a Ray that belongs to the run ends with it, and would take this process along
 

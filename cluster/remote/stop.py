@@ -58,6 +58,7 @@ def stop_run(run: Whereabouts, timeout_s: float) -> Ended:
 
     Raises:
         ConfigError: if no such run is going on.
+        AskFailed: if it cannot be asked.
         TimeoutError: if it is not over in time; it still ends by itself.
     """
     folder: Path = ask_run(run, "stop", timeout_s=ANSWER_TIMEOUT_S)
