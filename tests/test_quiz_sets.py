@@ -106,6 +106,13 @@ def test_omnivqa_as_a_table(root: Path) -> None:
     assert (item.question, item.options, item.correct) == ("Which, then?", ("Sharp", "Soft"), "B")
 
 
+def test_a_cell_of_a_table_may_be_long(root: Path) -> None:
+    table = 'Video_name,Question,Answer,Correct_choice,notes\na.mp4,Which?,"A. Sharp\nB. Soft",B,'
+    table += "x" * 140_000 + "\n"
+    (item,) = read_quiz("omnivqa-fg", [write(root.parent / "set.csv", table)], root)
+    assert item.question == "Which?"
+
+
 def test_a_broken_table_is_named(root: Path) -> None:
     file = write(root.parent / "set.csv", 'Video_name,Question\na.mp4,"Which, the')
     with pytest.raises(QuizError, match="set.csv: is no table: unexpected end"):

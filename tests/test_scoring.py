@@ -5,6 +5,7 @@ import csv
 import json
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,17 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, suffix: str) -> Non
         assert file.done == {("one", "/one", None), ("one", "/one", 5.0), ("bad", "/bad", None)}
         file.append(row_of(scored("two"), "m"))
     assert [row["video_id"] for row in rows_of(path)] == ["one", "one", "bad", "two"]
+
+
+def test_a_row_of_many_long_answers_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    texts = [f"{number}{'x' * 3000}" for number in range(64)]
+    with ScoreFile(path, SETTINGS) as file:
+        file.append(row_of(replace(scored("one"), sample_texts=texts), "m"))
+    with ScoreFile(path, SETTINGS) as file:
+        assert file.done == {("one", "/one", None)}
+        (row,) = file.rows()
+        assert json.loads(row["sample_texts"]) == texts
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])

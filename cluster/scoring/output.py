@@ -13,6 +13,7 @@ import csv
 import fcntl
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,9 @@ from cluster.scoring.rows import COLUMNS, LIST_COLUMNS, Key, key_of
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _PARQUET_BATCH_ROWS = 10_000
+
+# 64 answers in one cell are longer than the 131,072 characters that csv reads unless it is told otherwise.
+csv.field_size_limit(sys.maxsize)
 
 
 class OutputError(ConfigError):

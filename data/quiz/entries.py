@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from data.quiz.item import LETTERS, QuizError
 
 _SHOWN_CHARACTERS = 60
+
+# A cell may be longer than the 131,072 characters that csv reads unless it is told otherwise.
+csv.field_size_limit(sys.maxsize)
 
 
 class Entry:
