@@ -130,6 +130,26 @@ def test_a_prediction_that_may_be_of_two_sets_is_refused(tmp_path: Path) -> None
     assert found == {"a": {}, "b": {"0.mp4": Answer(3.0)}}
 
 
+def test_a_path_tells_apart_what_bears_the_same_id(tmp_path: Path) -> None:
+    """`launch.py score` writes both; a path that is not of this machine leaves the id to tell."""
+    sets = [labelled_set("a", 3, tmp_path / "a"), labelled_set("b", 3, tmp_path / "b")]
+    rows = f"video_id,path,score\n0.mp4,{tmp_path}/a/0.mp4,2\n0.mp4,{tmp_path}/b/0.mp4,3\n"
+    found = read_predictions(write(tmp_path / "p.csv", rows), sets)
+    assert found == {"a": {"0.mp4": Answer(2.0)}, "b": {"0.mp4": Answer(3.0)}}
+    found = read_predictions(
+        write(tmp_path / "p.csv", "video_id,path,score\n1.mp4,/other/1.mp4,4\n"), sets[:1]
+    )
+    assert found == {"a": {"1.mp4": Answer(4.0)}}
+
+
+def test_a_prediction_may_name_its_video_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    of = labelled_set("k", 2, tmp_path / "disk")
+    found = read_predictions(write(tmp_path / "p.csv", f"path,score\n{tmp_path}/link/1.mp4,3\n"), [of])
+    assert found == {"k": {"1.mp4": Answer(3.0)}}
+
+
 def test_what_has_no_score_is_counted_and_left_out() -> None:
     of = labelled_set("k", 30)
     given = answers(of, 0.3) | {"3.mp4": Answer(None), "4.mp4": Answer(None, "broken file")}

@@ -2,14 +2,15 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cluster.judging.results import Answer
 from cluster.judging.sets import LabelledSet
 from data.tables import TableError, read_table
 
-_NAMES = ("video_id", "path")
+_NAMES = ("path", "video_id")
+"""Columns that name a video, the one that tells more first."""
 
 
 class PredictionsError(TableError):
@@ -21,9 +22,10 @@ def read_predictions(
 ) -> dict[str, dict[str, Answer]]:
     """The answers for each set, by set name and video_id, from a table of `video_id` or `path`, and `score`.
 
-    A path is absolute, or relative to the set's folder or to the current one. An empty score is an answer
-    that did not parse; a `failure` column, if there is one, tells of videos that could not be scored. Rows
-    of videos outside the sets are left out.
+    A path is absolute, or relative to the set's folder or to the current one, and may lead through links; a
+    video_id counts where the path names no video of the sets. An empty score is an answer that did not parse;
+    a `failure` column, if there is one, tells of videos that could not be scored. Rows of videos outside the
+    sets are left out.
 
     Args:
         score_scale: the scores that mean 1 and 5; default: scores are taken as they are.
@@ -42,7 +44,8 @@ def read_predictions(
     found: dict[str, dict[str, Answer]] = {of.name: {} for of in sets}
     rows = table.astype(object).where(table.notna(), "").to_dict("records")
     for number, row in enumerate(rows, start=2 if path.suffix == ".csv" else 1):
-        matches = {video for name in names for video in _matches(str(row[name]), index, sets)}
+        named = (_matches(str(row[name]), index, sets) for name in names)
+        matches = next((videos for videos in named if videos), set())
         if len(matches) > 1:
             raise PredictionsError(
                 f"{path}: row {number} may be any of {len(matches)} videos of the sets: give absolute paths, "
@@ -74,8 +77,14 @@ def _index(sets: Sequence[LabelledSet]) -> dict[str, set[tuple[str, str]]]:
 def _matches(
     text: str, index: dict[str, set[tuple[str, str]]], sets: Sequence[LabelledSet]
 ) -> set[tuple[str, str]]:
-    spellings = {text, os.path.abspath(text), *(os.path.normpath(of.base / text) for of in sets)}
-    return {match for spelling in spellings for match in index.get(spelling, ())}
+    places = [text, *(os.path.join(of.base, text) for of in sets)]
+    # Sets know their videos with links followed. That takes looks at the disk, and is seldom needed.
+    spellers: tuple[Callable[[str], str], ...] = (os.path.abspath, os.path.realpath)
+    for spelled in spellers:
+        spellings = {text, *map(spelled, places)}
+        if matches := {match for spelling in spellings for match in index.get(spelling, ())}:
+            return matches
+    return set()
 
 
 def _score(cell: object, where: str, score_scale: tuple[float, float] | None) -> float | None:
