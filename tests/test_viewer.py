@@ -343,13 +343,18 @@ def test_it_only_reads(client: TestClient, run: RunDirectory) -> None:
 
 def test_on_loopback_only_its_own_names_are_answered(client: TestClient) -> None:
     """A site whose name is made to point at 127.0.0.1 sends its own name in the Host header."""
-    for host in ("localhost:8420", "127.0.0.1:1", "[::1]:8420", "LOCALHOST"):
+    for host in ("localhost:8420", "127.0.0.1:1", "127.0.0.2:8420", "[::1]:8420", "LOCALHOST"):
         assert client.get("/api/runs", headers={"host": host}).status_code == 200
-    for host in ("evil.example", "localhost.evil.example:8420", "127.0.0.1.evil.example", ""):
+    for host in (
+        "evil.example",
+        "localhost.evil.example:8420",
+        "127.0.0.1.evil.example",
+        "127.evil.example",
+        "",
+    ):
         assert client.get("/api/runs", headers={"host": host}).status_code == 421
-    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "node-1")] == [
-        True, True, True, False, False,
-    ]  # fmt: skip
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.0.0.2", "::1", "[::1]", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "node-1", "127.evil.example", ""))
 
 
 def test_with_a_token_nothing_is_shown_without_it(run: RunDirectory) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
@@ -9,7 +10,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     # Plotly writes its style rules and its elements' styles from its script.
@@ -19,7 +19,11 @@ _CONTENT_POLICY = (
 
 
 def is_loopback(host: str) -> bool:
-    return host in (*LOOPBACK_NAMES, "::1") or host.startswith("127.")
+    """Whether a name or an address, an IPv6 one in brackets or not, is this machine's own and no other's."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # another name, which may point anywhere, whatever it begins with
+        return False
 
 
 class Guard:
@@ -59,7 +63,7 @@ class Guard:
         headers = Headers(scope=scope)
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("the viewer only reads", 405, {"Allow": "GET, HEAD"})
-        if self._loopback and _host_name(headers.get("host", "")) not in LOOPBACK_NAMES:
+        if self._loopback and not is_loopback(_host_name(headers.get("host", ""))):
             return PlainTextResponse("open the viewer by the address that it printed", 421)
         if self._token is None:
             return None
