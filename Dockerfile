@@ -19,6 +19,8 @@ RUN apt-get update \
 
 RUN useradd --create-home --uid 1000 --shell /bin/bash vqa \
     && install -d -o vqa -g vqa /app /app/runs /opt/venv
+# `ray up` runs its commands in login shells, whose /etc/profile sets PATH anew.
+RUN echo 'PATH=/opt/venv/bin:$PATH' > /etc/profile.d/venv.sh
 USER 1000:1000
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH \

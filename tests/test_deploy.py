@@ -4,6 +4,7 @@ a job uploads is small."""
 import json
 import re
 import shlex
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,17 @@ def assert_fits(config: RunConfig, nodes: list[Node]) -> None:
 def test_the_manifests_run_the_locked_ray() -> None:
     locked = (ROOT / "setup" / "gpu.lock").read_text()
     assert f"ray=={manifest('raycluster')['spec']['rayVersion']}" in locked
+
+
+def test_login_shells_of_the_image_find_ray(tmp_path: Path) -> None:
+    """`ray up` runs its commands in them, and /etc/profile sets PATH anew before it reads its folder."""
+    as_root, _ = re.split(r"^USER ", (ROOT / "Dockerfile").read_text(), maxsplit=1, flags=re.MULTILINE)
+    (write,) = re.findall(r"^RUN (.*> /etc/profile\.d/\S+\.sh)$", as_root, re.MULTILINE)
+    script = tmp_path / "venv.sh"
+    subprocess.run(["sh", "-c", re.sub(r"/etc/profile\.d/\S+", str(script), write)], check=True, timeout=10)
+    login = f"PATH=/usr/bin:/bin; . {script}; echo $PATH"
+    shell = subprocess.run(["sh", "-c", login], check=True, timeout=10, capture_output=True, text=True)
+    assert shell.stdout == "/opt/venv/bin:/usr/bin:/bin\n"
 
 
 # Security
