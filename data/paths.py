@@ -9,10 +9,12 @@ class FilesBelow:
     """Finds files below `base`. Folders are resolved once: each of thousands of files costs one look at the
     disk."""
 
-    def __init__(self, base: Path, check: bool) -> None:
-        """`base` is absolute and resolved; `check`: whether the files have to be there."""
+    def __init__(self, base: Path, check: bool, option: str = "--data.root") -> None:
+        """`base` is absolute and resolved; `check`: whether the files have to be there; `option` sets another
+        base."""
         self.base = base
         self._check = check
+        self._option = option
         self._resolved: dict[str, str] = {}
 
     def locate(self, text: str) -> str:
@@ -29,9 +31,9 @@ class FilesBelow:
             path = os.path.realpath(path)
             mode = _mode(path)
         if not Path(path).is_relative_to(self.base):
-            raise LookupError(f"'{text}' leaves the folder {self.base}: move the file, or set --data.root")
+            raise LookupError(f"'{text}' leaves the folder {self.base}: move the file, or set {self._option}")
         if self._check and not stat.S_ISREG(mode):
-            raise LookupError(f"{path} does not exist: correct the path, or set --data.root")
+            raise LookupError(f"{path} does not exist: correct the path, or set {self._option}")
         return path
 
 

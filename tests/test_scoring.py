@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,24 @@ def test_a_bad_table_is_named(tmp_path: Path, content: str, message: str) -> Non
     (tmp_path / "table.csv").write_text(content)
     with pytest.raises(InputError, match=message):
         find_videos([str(tmp_path / "table.csv")])
+
+
+def test_the_paths_of_a_table_start_from_the_root_and_stay_in_it(folder: Path) -> None:
+    lists = folder / "sub folder"
+    table = lists / "table.csv"
+    table.write_text("path\nb.mp4\n")
+    assert find_videos([str(table)]).videos == [("b.mp4", str(lists / "b.mp4"))]
+    assert find_videos([str(table)], folder).videos == [("b.mp4", str(folder / "b.mp4"))]
+    (lists / "link").symlink_to(folder)
+    for path in ("../b.mp4", "link/b.mp4", str(folder / "b.mp4"), "/etc/hostname", "deeper/../../../x"):
+        table.write_text(f"path\ndeeper/c.mov\n{path}\n")
+        message = f"{table}: row 3, path: '{path}' leaves the folder {lists}: move the file, or set --root"
+        with pytest.raises(InputError, match=re.escape(message)):
+            find_videos([str(table)])
+    table.write_text(f"video_id,path\nb,{folder}/b.mp4\n")
+    assert find_videos([str(table)], folder).videos == [("b", str(folder / "b.mp4"))]
+    with pytest.raises(InputError, match="--root .*gone: no such folder"):
+        find_videos([str(table)], folder / "gone")
 
 
 def test_what_is_not_there_is_told_at_once(tmp_path: Path) -> None:

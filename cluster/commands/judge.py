@@ -37,6 +37,9 @@ def score(
         typer.Option(help="append to this .csv, .jsonl or .parquet; the same command again goes on with it"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a video")] = False,
+    root: Annotated[
+        Path | None, typer.Option(help="folder of the videos of tables; default: the table's")
+    ] = None,
     timeline: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="score one video in windows of this length")
     ] = None,
@@ -63,7 +66,7 @@ def score(
     }  # fmt: skip
     notes = Console(stderr=True) if as_json else console
     try:
-        job = read_score_job(videos, checkpoint, samples, out, as_json, timeline, **overrides)
+        job = read_score_job(videos, checkpoint, samples, out, as_json, timeline, root, **overrides)
         complete = run(job, console, notes)
     except ScoringFailed as error:
         raise failure(str(error)) from None

@@ -155,7 +155,7 @@ def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: An
     ]
     if made.base != made.manifest.parent.resolve():
         lines.append(
-            f"its paths start from {made.base}: --data.root={made.base} to train, --root to evaluate"
+            f"its paths start from {made.base}: --data.root={made.base} to train, --root to evaluate or score"
         )
     console.print("\n".join(lines), highlight=False, markup=False)
     _print_problems(made.problems, made.problems_file)

@@ -77,10 +77,11 @@ def read_score_job(
     out: Path | None,
     as_json: bool,
     timeline_s: float | None,
+    root: Path | None = None,
     **overrides: Any,
 ) -> ScoreJob:
-    """Find videos and model. Raises InputError or ConfigError."""
-    found = find_videos(arguments)
+    """Find videos and model; `root` as in find_videos. Raises InputError or ConfigError."""
+    found = find_videos(arguments, root)
     if timeline_s is not None and len(found.videos) > 1:
         raise InputError(f"--timeline looks at one video, and {len(found.videos)} are given; name one")
     if timeline_s is not None and not timeline_s > 0:

@@ -5,7 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from cluster.config import ConfigError
+from data.paths import FilesBelow
 from data.records import VideoRef
 from data.tables import SUFFIXES as TABLE_SUFFIXES
 from data.tables import TableError, read_table
@@ -34,16 +37,21 @@ class FoundVideos:
         return (VideoRef(video_id, path, n_frames) for video_id, path in self.videos)
 
 
-def find_videos(arguments: Sequence[str]) -> FoundVideos:
+def find_videos(arguments: Sequence[str], root: Path | None = None) -> FoundVideos:
     """The videos behind the arguments of a command, in their order.
 
     A folder is searched with its sub-folders, by suffix and sorted; a .csv, .jsonl or .parquet file is a
-    table with a column `path`, relative to the table's folder, and perhaps `video_id`; any other file is
-    taken for a video. The id of a video is its path as it was reached from the argument.
+    table with a column `path`, and perhaps `video_id`; any other file is taken for a video. The id of a video
+    is its path as it was reached from the argument.
 
+    Args:
+        root: folder that the paths of tables start from and that none may leave; default: the table's.
     Raises:
-        InputError: for an argument that does not exist, a folder without videos, or an unreadable table.
+        InputError: for an argument that does not exist, a folder without videos, an unreadable table, or a
+            row whose path leaves the root.
     """
+    if root is not None and not root.is_dir():
+        raise InputError(f"--root {root}: no such folder; give the one that the paths of tables start from")
     found: dict[tuple[str, str], None] = {}
     ignored = named = 0
     for argument in arguments:
@@ -54,7 +62,7 @@ def find_videos(arguments: Sequence[str]) -> FoundVideos:
         elif not path.exists():
             raise InputError(f"{argument}: no such file or folder; give a video, a folder or a manifest")
         elif path.suffix in TABLE_SUFFIXES:
-            videos = _in_table(path)
+            videos = _in_table(path, root or path.parent)
         else:
             videos = [(os.path.normpath(path), str(path.absolute()))]
         named += len(videos)
@@ -82,21 +90,26 @@ def _in_folder(folder: Path) -> tuple[list[tuple[str, str]], int]:
     return videos, others
 
 
-def _in_table(path: Path) -> list[tuple[str, str]]:
+def _in_table(path: Path, root: Path) -> list[tuple[str, str]]:
     try:
         table = read_table(path)
     except TableError as error:
         raise InputError(str(error)) from None
     if "path" not in table.columns:
         raise InputError(f"{path}: column 'path' is missing; it has {', '.join(map(str, table.columns))}")
-    if table["path"].isna().any():
-        row = int(table["path"].isna().to_numpy().argmax()) + (2 if path.suffix == ".csv" else 1)
-        raise InputError(f"{path}: row {row}, path: is empty; name the video's file, or remove the row")
     ids = table["video_id"].fillna(table["path"]) if "video_id" in table.columns else table["path"]
-    base = path.absolute().parent
-    videos = [
-        (str(id_), os.path.normpath(base / str(video))) for id_, video in zip(ids, table["path"], strict=True)
-    ]
+    files = FilesBelow(root.resolve(), check=False, option="--root")  # one that is not there fails by itself
+    first_row = 2 if path.suffix == ".csv" else 1
+    videos = []
+    for number, (id_, video) in enumerate(zip(ids, table["path"], strict=True), start=first_row):
+        if pd.isna(video):
+            raise InputError(
+                f"{path}: row {number}, path: is empty; name the video's file, or remove the row"
+            )
+        try:
+            videos.append((str(id_), files.locate(str(video))))
+        except LookupError as error:
+            raise InputError(f"{path}: row {number}, path: {error.args[0]}") from None
     if not videos:
         raise InputError(f"{path}: it has no rows")
     return videos
