@@ -32,9 +32,10 @@ def write(
     codec: str = "libx264",
     pixels: str = "yuv444p",
     times_ms: list[int] | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=25)
+        stream: Any = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width = size
         stream.pix_fmt = pixels
         if times_ms:
@@ -132,6 +133,86 @@ def test_what_decord_refuses_is_read_by_pyav(tmp_path: Path) -> None:
     frames, info = look_at(path, 4)
     assert numbers(frames) == [5, 15, 25, 5]
     assert info.decoder.startswith("PyAV")
+
+
+WITH_B_FRAMES = {"g": "12", "bf": "2"}
+FINE = {"qmin": "1", "b": "4000000"}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("program stream.mpg", "mpeg2video", WITH_B_FRAMES | FINE),
+        ("program stream.vob", "mpeg2video", {"g": "12"} | FINE),
+        ("material.mxf", "libx264", WITH_B_FRAMES),
+        ("windows media.wmv", "libx264", WITH_B_FRAMES),
+        ("windows media.asf", "mpeg2video", WITH_B_FRAMES | FINE),
+        ("interleaved.avi", "libx264", WITH_B_FRAMES),
+        ("elementary.h264", "libx264", WITH_B_FRAMES),
+        ("elementary.hevc", "libx265", {"x265-params": "log-level=none:keyint=12"}),
+    ],
+)
+def test_frames_without_reliable_times_are_counted(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    path = write(tmp_path / name, 40, codec=codec, pixels="yuv420p", options=options)
+    for n_frames in (4, 40):
+        frames, info = look_at(path, n_frames, decoder="pyav")
+        assert info.n_total == 40
+        assert numbers(frames) == [index % 30 for index in info.indices]
+    assert video_duration_s(path, "pyav") == pytest.approx(1.6, abs=0.1)
+
+
+def test_files_joined_end_to_end(tmp_path: Path) -> None:
+    """The clock of the second part starts anew."""
+    parts = [write(tmp_path / f"{n}.ts", n, pixels="yuv420p", options=WITH_B_FRAMES) for n in (26, 14)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames, info = look_at(path, 40)
+    assert info.indices == tuple(range(40))
+    assert numbers(frames) == [*range(26), *range(14)]
+    assert video_duration_s(path) == pytest.approx(1.6)
+    _, info = look_at(path, 2, window_s=(1.2, 1.6))
+    assert info.indices == (32, 37)
+
+
+def test_a_size_that_changes_is_refused(tmp_path: Path) -> None:
+    parts = [write(tmp_path / f"{height}.ts", 20, (height, WIDTH), pixels="yuv420p") for height in (64, 80)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(VideoError, match="of several sizes, 96x64 and 96x80: encode it anew"):
+        look_at(path, 4)
+
+
+def test_a_recording_that_begins_between_key_frames(tmp_path: Path) -> None:
+    """Its first pictures refer to some that are not there, and are never shown."""
+    options = {"g": "10", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}
+    whole = write(tmp_path / "whole.ts", 40, pixels="yuv420p", options=options)
+    path = tmp_path / "cut.ts"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        second_key = [n for n, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[second_key:]:
+            packet.stream = stream
+            target.mux(packet)
+    frames, info = look_at(path, 30)
+    assert info.n_total == 30 < len(packets) - second_key
+    assert numbers(frames) == [(10 + index) % 30 for index in info.indices]
+
+
+def test_a_video_cut_without_encoding_it_anew_shows_what_a_player_shows(tmp_path: Path) -> None:
+    """An edit list hides the frames from the key frame to the cut."""
+    whole = write(tmp_path / "whole.mp4", 40, pixels="yuv420p", options=WITH_B_FRAMES)
+    content = bytearray(whole.read_bytes())
+    at = content.index(b"elst") + 12
+    duration, start = struct.unpack(">II", content[at : at + 8])
+    content[at : at + 8] = struct.pack(">II", duration * 32 // 40, start + 8 * 512)
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(bytes(content))
+    frames, info = look_at(path, 4, decoder="pyav")
+    assert info.n_total == 32
+    assert numbers(frames) == [(8 + index) % 30 for index in info.indices]
 
 
 @pytest.mark.parametrize("decoder", ["auto", *DECODERS])
