@@ -455,6 +455,20 @@ def test_windows_cover_a_video_once(duration_s: float, ends: list[float]) -> Non
     assert [start for start, _ in found] == [0, *ends[:-1]]
 
 
+@pytest.mark.parametrize(
+    ("duration_s", "message"),
+    [
+        (float("inf"), "a duration of inf s has no windows"),
+        (float("nan"), "a duration of nan s has no windows"),
+        (0.0, "a duration of 0 s has no windows"),
+        (3.7e17, "more than 100,000: give longer"),
+    ],
+)
+def test_a_duration_that_is_none_has_no_windows(duration_s: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        windows(duration_s, 10)
+
+
 def test_a_timeline_is_drawn_whether_cells_are_text_or_not(tmp_path: Path) -> None:
     rows = [row_of(scored("v", window_s=(5.0 * n, 5.0 * n + 5)), "m") for n in range(3)]
     rows[1] |= {"score": None, "sample_mean": None, "sample_spread": None}

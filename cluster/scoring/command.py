@@ -57,9 +57,12 @@ class ScoreJob:
         ref, settings = refs[0], self.settings
         try:
             length_s = duration_s(ref.path, settings.decoder, settings.decode_timeout_s)
+            spans = windows(length_s, self.timeline_s)
         except VideoError as error:
             raise ConfigError(str(error)) from None
-        return [replace(ref, window_s=window_s) for window_s in windows(length_s, self.timeline_s)]
+        except ValueError as error:
+            raise ConfigError(f"{ref.path}: --timeline: {error}") from None
+        return [replace(ref, window_s=window_s) for window_s in spans]
 
     def output_settings(self) -> dict[str, Any]:
         """What the scores depend on, besides the videos."""

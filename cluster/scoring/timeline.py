@@ -1,5 +1,6 @@
 """The score of a long video over its time."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from rewards.parser import HIGHEST, LOWEST
 
 _SHORTEST_REST = 0.5
+_MOST_WINDOWS = 100_000
+"""More than a day in windows of a second: a file that claims it is wrong about its length."""
 
 
 def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
@@ -16,10 +19,19 @@ def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
     others.
 
     Raises:
-        ValueError: if `step_s` is not above 0.
+        ValueError: if `step_s` is not above 0, the duration is none, or the windows are more than 100,000.
     """
     if not step_s > 0:
         raise ValueError(f"windows of {step_s:g} s: give a number above 0")
+    if not (math.isfinite(duration_s) and duration_s > 0):
+        raise ValueError(
+            f"a duration of {duration_s:g} s has no windows: make the container of the video anew"
+        )
+    if duration_s / step_s > _MOST_WINDOWS:
+        raise ValueError(
+            f"{duration_s:g} s in windows of {step_s:g} s are more than {_MOST_WINDOWS:,}: give longer "
+            f"windows, or remux the video if it is not that long"
+        )
     count = max(1, int(duration_s / step_s + 1 - _SHORTEST_REST))
     starts = [step_s * number for number in range(count)]
     return list(zip(starts, [*starts[1:], duration_s], strict=True))
