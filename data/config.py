@@ -20,7 +20,7 @@ class DataConfig(BaseModel):
     max_frame_px: int = Field(448, ge=28)
     """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Reads the files: decord, PyAV, or decord and then PyAV for what decord refuses."""
+    """Reads the files: decord, PyAV, or decord for what it reads right and PyAV for all else."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
     decode_tasks: int = Field(8, ge=1)

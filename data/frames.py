@@ -1,6 +1,6 @@
 """Which frames of a file the model looks at, and their pixels. The one seam to the decoders.
 
-decord reads first; PyAV reads what decord refuses (some transport streams, still images). Decoders may crash
+decord reads first, the containers and codecs that it reads right; PyAV reads all others. Decoders may crash
 or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
 """
 
@@ -95,7 +95,7 @@ def look_at(
 
     Args:
         max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
-        decoder: `auto` takes decord, and PyAV for what decord refuses.
+        decoder: `auto` takes decord for what it reads right, and PyAV for all else.
         window_s: (start, end), seconds: only frames shown in between count.
     Returns:
         uint8 [n_frames, height, width, 3], RGB, and what they are.
@@ -122,7 +122,7 @@ def look_at(
 
 def video_duration_s(path: str | Path, decoder: DecoderName = "auto") -> float:
     """How long a video is, in seconds. Raises VideoError like `look_at`."""
-    return _with_decoder(path, decoder, lambda video: float(video.times_s()[-1]))
+    return _with_decoder(path, decoder, lambda video: float(_times_s(video)[-1]))
 
 
 def _with_decoder(path: str | Path, decoder: DecoderName, use: Callable[[OpenVideo], T]) -> T:
@@ -162,11 +162,19 @@ def _span(video: OpenVideo, window_s: tuple[float, float] | None) -> tuple[int, 
     """First frame of the window, and the one after its last."""
     if window_s is None:
         return 0, video.n_frames
-    starts = video.times_s()[:-1]
+    starts = _times_s(video)[:-1]
     first, last = np.searchsorted(starts, window_s)
     if last <= first:
         raise Unreadable(f"no frame is shown from {window_s[0]:g} to {window_s[1]:g} s")
     return int(first), int(last)
+
+
+def _times_s(video: OpenVideo) -> np.ndarray:
+    """Its times, float64 [n_frames + 1]. Raises Unreadable if they are none."""
+    times = video.times_s()
+    if not (np.isfinite(times).all() and (np.diff(times) >= 0).all() and times[-1] > 0):
+        raise Unreadable(f"{video.decoder} finds times in it that do not ascend")
+    return times
 
 
 def _shrink(frames: np.ndarray, max_px: int) -> np.ndarray:

@@ -14,6 +14,8 @@ from data.frames import DecoderName, VideoError, look_at, video_duration_s
 
 HEIGHT, WIDTH = 64, 96
 DECODERS: list[DecoderName] = ["decord", "pyav"]
+WITH_B_FRAMES = {"g": "12", "bf": "2"}
+FINE = {"qmin": "1", "b": "4000000"}
 either = pytest.mark.parametrize("decoder", DECODERS)
 
 
@@ -61,7 +63,7 @@ def numbers(frames: np.ndarray) -> list[int]:
         ("two.mp4", 2, [0, 0, 1, 1], {}),
         ("matroska.mkv", 40, [5, 15, 25, 35], {"pixels": "yuv420p"}),
         ("vp9.webm", 40, [5, 15, 25, 35], {"codec": "libvpx-vp9", "pixels": "yuv420p"}),
-        ("mpeg4.avi", 40, [5, 15, 25, 35], {"codec": "mpeg4", "pixels": "yuv420p"}),
+        ("mjpeg.mov", 40, [5, 15, 25, 35], {"codec": "mjpeg", "pixels": "yuvj420p"}),
         ("variable rate.mp4", 8, [1, 3, 5, 7], {"times_ms": [0, 10, 400, 420, 430, 1000, 1900, 2000]}),
         ("ten bit.mp4", 40, [5, 15, 25, 35], {"pixels": "yuv420p10le"}),
         ("odd.mp4", 40, [5, 15, 25, 35], {"size": (63, 95)}),
@@ -126,17 +128,55 @@ def test_a_still_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     assert np.array_equal(frames, np.stack([picture(7)] * 3))
 
 
-def test_what_decord_refuses_is_read_by_pyav(tmp_path: Path) -> None:
-    path = write(tmp_path / "stream.ts", 40)
-    with pytest.raises(VideoError):
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("transport.ts", "libx264", {}),
+        ("no b.avi", "libx264", {"g": "12", "bf": "0"}),
+        ("b.avi", "mpeg4", WITH_B_FRAMES | FINE),
+        ("b.mp4", "mpeg4", WITH_B_FRAMES | FINE),
+        ("b.mov", "mpeg2video", WITH_B_FRAMES | FINE),
+        ("b.mkv", "mpeg2video", WITH_B_FRAMES | FINE),
+        ("windows media.wmv", "wmv1", {"g": "12"} | FINE),
+        ("flash.flv", "libx264", WITH_B_FRAMES),
+        ("open groups.mp4", "libx264", WITH_B_FRAMES | {"x264-params": "open-gop=1:scenecut=0"}),
+        ("open groups.mkv", "libx265", {"x265-params": "log-level=none:keyint=12:open-gop=1:qp=4"}),
+        ("refreshed.mp4", "libx264", {"g": "12", "bf": "0", "x264-params": "intra-refresh=1"}),
+    ],
+)
+def test_what_decord_reads_wrong_is_read_by_pyav(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    path = write(tmp_path / name, 40, codec=codec, pixels="yuv420p", options=options)
+    for n_frames in (4, 40):
+        frames, info = look_at(path, n_frames)
+        assert info.decoder.startswith("PyAV")
+        assert numbers(frames) == [index % 30 for index in info.indices]
+    with pytest.raises(VideoError, match="decord takes wrong frames .* --data.decoder=auto or pyav"):
         look_at(path, 4, decoder="decord")
-    frames, info = look_at(path, 4)
-    assert numbers(frames) == [5, 15, 25, 5]
-    assert info.decoder.startswith("PyAV")
 
 
-WITH_B_FRAMES = {"g": "12", "bf": "2"}
-FINE = {"qmin": "1", "b": "4000000"}
+def test_titles_in_any_encoding_are_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "title.mp4"
+    with av.open(str(path), "w", metadata_encoding="latin-1") as container:
+        container.metadata["title"] = "Gr\xfc\xdfe"
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = HEIGHT, WIDTH
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(7), format="rgb24")))
+        container.mux(stream.encode())
+    assert numbers(look_at(path, 1)[0]) == [7]
+
+
+@pytest.mark.parametrize("times", [[0, 2, 1], [0, 1, np.inf], [0, np.nan, 1], [0, 0, 0]])
+def test_times_that_are_none_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: list[float]
+) -> None:
+    path = write(tmp_path / "clip.mp4", 2)
+    monkeypatch.setattr("data.pyav_video.PyAVVideo.times_s", lambda self: np.array(times, np.float64))
+    with pytest.raises(VideoError, match="times in it that do not ascend"):
+        video_duration_s(path, "pyav")
+    with pytest.raises(VideoError, match="times in it that do not ascend"):
+        look_at(path, 2, decoder="pyav", window_s=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -210,9 +250,10 @@ def test_a_video_cut_without_encoding_it_anew_shows_what_a_player_shows(tmp_path
     content[at : at + 8] = struct.pack(">II", duration * 32 // 40, start + 8 * 512)
     path = tmp_path / "cut.mp4"
     path.write_bytes(bytes(content))
-    frames, info = look_at(path, 4, decoder="pyav")
-    assert info.n_total == 32
-    assert numbers(frames) == [(8 + index) % 30 for index in info.indices]
+    for decoder in ("pyav", "auto"):
+        frames, info = look_at(path, 4, decoder=decoder)
+        assert info.n_total == 32
+        assert numbers(frames) == [(8 + index) % 30 for index in info.indices]
 
 
 @pytest.mark.parametrize("decoder", ["auto", *DECODERS])

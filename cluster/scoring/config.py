@@ -34,7 +34,7 @@ class ScoringSettings(ModelView):
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Reads the files: decord, PyAV, or decord and then PyAV for what decord refuses."""
+    """Reads the files: decord, PyAV, or decord for what it reads right and PyAV for all else."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the video counts as failed."""
     decode_tasks: int = Field(default_factory=_decode_tasks, ge=1)
