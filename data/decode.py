@@ -14,6 +14,15 @@ from data.frames import DecoderName, FrameInfo, VideoError, look_at
 from data.pair import look_at_pair
 from data.records import VideoRef
 
+_CRASHES: dict[type[Exception], str] = {
+    ray.exceptions.WorkerCrashedError: "the decoder crashed",
+    ray.exceptions.OutOfMemoryError: "the decoder was ended for want of memory on its machine",
+    ray.exceptions.NodeDiedError: "the machine that decoded it died",
+    ray.exceptions.LocalRayletDiedError: "Ray died on the machine that decoded it",
+    ray.exceptions.ObjectLostError: "its frames were lost with the machine that decoded it",
+}
+"""What may happen to a decode task through no fault of the run: it costs a video."""
+
 
 @dataclass(frozen=True, slots=True)
 class Looks:
@@ -37,6 +46,9 @@ def _look(
             frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s)
     except VideoError as error:
         return error, None
+    except Exception as error:
+        # A file that a decoder fails at in a way of its own is a bad file, and must not end the run.
+        return VideoError(ref.path, f"{type(error).__name__}: {error}"), None
     return info, frames
 
 
@@ -70,7 +82,8 @@ class Decoder:
     async def decode(self, ref: VideoRef) -> ray.ObjectRef:
         """A reference to the clean frames of `ref`, uint8 [T, H, W, 3], once they are there.
 
-        Raises VideoError if the file is bad, or the decoder crashed or passed its deadline.
+        Raises VideoError if the file is bad, or the decoder crashed, passed its deadline or died with its
+        machine.
         """
         return (await self.look(ref))[1]
 
@@ -96,8 +109,9 @@ class Decoder:
             found, frames = task.remote(argument, self._max_px, self._decoder)
             try:
                 return await within(found, self._timeout_s, f"decoding {path}"), frames
-            except ray.exceptions.WorkerCrashedError:
-                raise VideoError(path, "the decoder crashed") from None
+            except tuple(_CRASHES) as error:
+                reason = next(text for kind, text in _CRASHES.items() if isinstance(error, kind))
+                raise VideoError(path, reason) from None
             except DeadlineError:
                 ray.cancel(found, force=True)
                 raise VideoError(path, f"not decoded within {self._timeout_s:g} s") from None

@@ -13,7 +13,8 @@ def stable_hash(*parts: int | str) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         kind = b"i" if isinstance(part, int) else b"s"
-        text = str(part).encode()
+        # Names of files may hold bytes that are not UTF-8.
+        text = str(part).encode(errors="surrogateescape")
         digest.update(kind + len(text).to_bytes(4, "big") + text)
     return int.from_bytes(digest.digest(), "big") >> 1
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.decode import Decoder
-from data.frames import VideoError, frame_indices, read_frames
+from data.decode import Decoder, _look
+from data.frames import VideoError, frame_indices, look_at, read_frames
 from data.records import VideoRef
+from data.seeds import stable_hash
 from tests.conftest import moving_frames
 
 
@@ -61,12 +63,56 @@ def test_a_bad_file_is_named_with_its_reason(
     assert caught.value.path == str(path)
 
 
+def test_a_name_that_is_not_utf_8_is_read(videos: list[Path], tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/clip \xff.mp4"))
+    path.write_bytes(videos[0].read_bytes())
+    frames, info = look_at(path, 4)
+    assert np.array_equal(frames, read_frames(videos[0], 4))
+    assert info.decoder.startswith("PyAV")
+    with pytest.raises(VideoError, match="no name that is not UTF-8: .* --data.decoder=auto"):
+        look_at(path, 4, decoder="decord")
+    assert stable_hash(str(path)) != stable_hash(str(videos[0]))
+
+
+def test_what_a_decoder_fails_at_in_its_own_way_costs_one_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise TypeError("no such plane")
+
+    monkeypatch.setattr("data.decode.look_at", fail)
+    error, frames = _look(VideoRef("bad", "/bad.mp4", 4), 448, "auto")
+    assert str(error) == "/bad.mp4: TypeError: no such plane"
+    assert frames is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ray.exceptions.WorkerCrashedError(), "the decoder crashed"),
+        (ray.exceptions.OutOfMemoryError("killed"), "for want of memory"),
+        (ray.exceptions.NodeDiedError("gone"), "the machine that decoded it died"),
+        (ray.exceptions.LocalRayletDiedError(), "Ray died on the machine"),
+        (ray.exceptions.ObjectLostError("00", None, ""), "lost with the machine"),
+    ],
+)
+def test_what_happens_to_a_machine_costs_one_video(failure: Exception, reason: str) -> None:
+    class Task:
+        def remote(self, *arguments: Any) -> tuple[Any, Any]:
+            async def lost() -> None:
+                raise failure
+
+            return lost(), None
+
+    decoder = Decoder(max_px=448, timeout_s=3, tasks=1, cpus=1)
+    decoder._one = Task()
+    with pytest.raises(VideoError, match=reason) as caught:
+        asyncio.run(decoder.decode(VideoRef("bad", "/bad.mp4", 4)))
+    assert caught.value.path == "/bad.mp4"
+
+
 @pytest.mark.engine
 def test_decoder_hands_out_references_and_reports_bad_files(
     local_ray: None, videos: list[Path], tmp_path: Path
 ) -> None:
-    import ray
-
     decoder = Decoder(max_px=448, timeout_s=60, tasks=2, cpus=1)
     bad = damaged(tmp_path, videos[0], "truncated")
 
@@ -87,8 +133,6 @@ def test_decoder_hands_out_references_and_reports_bad_files(
 def test_a_decoder_that_hangs_or_crashes_costs_one_video(
     local_ray: None, videos: list[Path], act: str, reason: str
 ) -> None:
-    import ray
-
     @ray.remote(num_returns=2, max_retries=0)
     def misbehave(ref: VideoRef, max_px: int, decoder: str) -> tuple[int, int]:
         if act == "crash":
