@@ -356,6 +356,21 @@ def test_manifests_are_merged(tmp_path: Path, videos: list[Path]) -> None:
         assert replace(new, label_set=old.label_set) == old
 
 
+def test_two_manifests_of_one_name_are_not_one_label_set(tmp_path: Path, videos: list[Path]) -> None:
+    manifests = [tmp_path / folder / "test.csv" for folder in "xy"]
+    for manifest in manifests:
+        manifest.parent.mkdir()
+        os.link(videos[0], manifest.parent / "a.mp4")
+        manifest.write_text(f"video_id,path,mos\n{manifest.parent.name}/a,a.mp4,3\n")
+    with pytest.raises(
+        PrepareError, match="would be of one called 'test': rename one .* label_set"
+    ) as caught:
+        merge(manifests, tmp_path / "out.csv")
+    assert all(str(manifest) in str(caught.value) for manifest in manifests)
+    manifests[1].write_text("video_id,path,mos,label_set\ny/a,a.mp4,3,test\n")
+    assert [video.label_set for video in merge(manifests, tmp_path / "out.csv")] == ["test", "test"]
+
+
 def test_manifests_that_do_not_go_together(tmp_path: Path, videos: list[Path]) -> None:
     manifest = tmp_path / "a" / "m.csv"
     manifest.parent.mkdir()

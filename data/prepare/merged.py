@@ -21,10 +21,12 @@ def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> lis
 
     Raises:
         ManifestError: for a manifest that cannot be used.
-        PrepareError: if a video lies outside the folder of `out`, or two videos have one video_id.
+        PrepareError: if a video lies outside the folder of `out`, two videos have one video_id, or two
+            manifests give their rows one label set by their name.
     """
     base = out.parent.resolve()
     rows = []
+    named: dict[str, Path] = {}
     for manifest in manifests:
         for video in read_manifest(manifest, check_files=check_files):
             if not Path(video.path).is_relative_to(base):
@@ -32,7 +34,15 @@ def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> lis
                     f"{manifest}: {video.path} is not below {base}: give an --out in a folder above all "
                     f"videos"
                 )
-            label_set = manifest_name(manifest) if video.label_set == "default" else video.label_set
+            label_set = video.label_set
+            if label_set == "default":
+                label_set = manifest_name(manifest)
+                if named.setdefault(label_set, manifest) != manifest:
+                    raise PrepareError(
+                        f"{named[label_set]} and {manifest}: rows of both have no label_set, and would be of "
+                        f"one called '{label_set}': rename one of the files, or fill column label_set (with "
+                        f"the same name in both if their labels are comparable)"
+                    )
             path = Path(video.path).relative_to(base).as_posix()
             rows.append(asdict(video) | {"path": path, "label_set": label_set})
     twice = [name for name, count in Counter(row["video_id"] for row in rows).items() if count > 1]
