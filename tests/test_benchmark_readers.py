@@ -152,6 +152,9 @@ def test_a_table_of_ones_own(tmp_path: Path, suffix: str) -> None:
         ("x.json", annotation_list({"a.mp4": "good"}), "label 1: 'good' of 'a.mp4' is not a number"),
         ("x.json", annotation_list({"a.mp4": "nan"}), "label 1: 'nan' of 'a.mp4' is not a number"),
         ("x.json", annotation_list({"": "1"}), "label 1: names no video"),
+        ("x.json", '{"annotations": [1, 2]}', "entry 1 of 'annotations' is 1: give an object with image_id"),
+        ("x.json", '[{"conversations": 5}]', "'conversations' of entry 1 is 5: give a list of objects"),
+        ("x.json", '[{"conversations": []}, {"conversations": ["a"]}]', 'of entry 2 is ["a"]: give a list'),
         ("x.jsonl", '{"a": 1}\n{"a"', "line 2 is not JSON"),
         ("x.jsonl", json.dumps(conversation("a.mp4", None)) + "\n" + "{}", "has no column 'path'"),
         ("x.csv", "path,mos\na.mp4,1\nb.mp4,2\na.mp4,3\n", "label 3: 'a.mp4' is already label 1"),
@@ -167,6 +170,13 @@ def test_bad_labels_are_named(tmp_path: Path, name: str, text: str, message: str
         read_labels(path, PLAIN)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_json_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(annotation_list({"Gr\xfc\xdfe.mp4": "1"}).encode().replace(b"\\u00fc", b"\xfc"))
+    with pytest.raises(LabelError, match=r"x.json: is not UTF-8 \(byte \d+\): save it as UTF-8"):
+        read_labels(path)
 
 
 def test_no_file_and_no_table() -> None:

@@ -22,6 +22,7 @@ from data.tables import TableError, read_table
 
 Layout = Literal["list", "conversations", "table"]
 _LISTED_PROBLEMS = 10
+_LONGEST_VALUE = 60
 
 
 class LabelError(TableError):
@@ -77,7 +78,7 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
         if not all(isinstance(item, dict) for item in items):
             raise LabelError(f"{path}: neither 'annotations' nor one object a video is in it")
         if items and all("conversations" in item for item in items):
-            return Labels("conversations", _checked(path, (_from_conversation(item) for item in items)))
+            return Labels("conversations", _checked(path, _from_conversations(path, items)))
         table = pd.DataFrame(items)
     elif path.suffix == ".mat":
         table = _read_matlab(path)
@@ -96,7 +97,10 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
 
 def _read_json(path: Path) -> Any:
     """The file's one JSON value, or the list of its lines' values."""
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{path}: is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     try:
         return json.loads(text)
     except json.JSONDecodeError as whole:
@@ -131,18 +135,36 @@ def _read_matlab(path: Path) -> pd.DataFrame:
 def _from_list(path: Path, annotations: Any) -> Iterable[tuple[Any, ...]]:
     if not isinstance(annotations, list):
         raise LabelError(f"{path}: 'annotations' is not a list")
-    for item in annotations:
+    for number, item in enumerate(annotations, start=1):
+        if not isinstance(item, dict):
+            raise LabelError(
+                f"{path}: entry {number} of 'annotations' is {_short(item)}: give an object with "
+                f"image_id and score"
+            )
         if item.get("ann_type", "score") == "score":
             yield item.get("image_id"), item.get("score"), None, None
 
 
-def _from_conversation(item: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The video, and what the last turn that no human speaks says."""
-    video = item.get("image", item.get("video"))
-    if isinstance(video, Sequence) and not isinstance(video, str):
-        video = video[0] if len(video) == 1 else None
-    turns = [turn for turn in item["conversations"] if turn.get("from") != "human"]
-    return video, turns[-1].get("value") if turns else None, item.get("split"), None
+def _from_conversations(path: Path, items: Sequence[Mapping[str, Any]]) -> Iterable[tuple[Any, ...]]:
+    """The videos, and what the last turn of each that no human speaks says."""
+    for number, item in enumerate(items, start=1):
+        turns = item["conversations"]
+        if not (isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)):
+            raise LabelError(
+                f"{path}: 'conversations' of entry {number} is {_short(turns)}: give a list of objects "
+                f"with from and value"
+            )
+        video = item.get("image", item.get("video"))
+        if isinstance(video, Sequence) and not isinstance(video, str):
+            video = video[0] if len(video) == 1 else None
+        answers = [turn for turn in turns if turn.get("from") != "human"]
+        yield video, answers[-1].get("value") if answers else None, item.get("split"), None
+
+
+def _short(value: Any) -> str:
+    """A value of JSON, for a message."""
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _from_table(path: Path, table: pd.DataFrame, columns: Columns) -> Iterable[tuple[Any, ...]]:
