@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from data.frames import DecoderName, VideoError, look_at, video_duration_s
+from data.prepare.probe import probe
 
 HEIGHT, WIDTH = 64, 96
 DECODERS: list[DecoderName] = ["decord", "pyav"]
@@ -165,6 +166,7 @@ def test_titles_in_any_encoding_are_no_hindrance(tmp_path: Path) -> None:
         container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(7), format="rgb24")))
         container.mux(stream.encode())
     assert numbers(look_at(path, 1)[0]) == [7]
+    probe(str(path))
 
 
 @pytest.mark.parametrize("times", [[0, 2, 1], [0, 1, np.inf], [0, np.nan, 1], [0, 0, 0]])

@@ -11,7 +11,8 @@ def probe(path: str) -> None:
     Raises ValueError with the reason if one of these fails, OSError if there is no such file.
     """
     try:
-        with av.open(path) as container:
+        # Old files carry titles in any encoding: no reason to leave them out.
+        with av.open(path, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise ValueError("it has no video stream")
             container.streams.video[0].codec_context.thread_count = 1
