@@ -13,6 +13,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from data.actor_death import ACTOR_IS_GONE
 from data.deadline import DeadlineError, within
 from data.labels import on_nodes
 from learner.balance import spread
@@ -283,7 +284,7 @@ class LearnerGroup:
             while True:
                 await within(rank.ping.remote(), self._shutdown_timeout_s, "learner rank.ping")
                 await asyncio.sleep(0.05)
-        except ray.exceptions.ActorDiedError:
+        except ACTOR_IS_GONE:
             return
 
     def _kill(self) -> None:
@@ -298,5 +299,5 @@ class LearnerGroup:
 def _root_cause(errors: Sequence[BaseException | None]) -> BaseException:
     """A death explains broken connections, so it is reported before them."""
     known = [e for e in errors if e is not None]
-    deaths = [e for e in known if isinstance(e.__cause__, ray.exceptions.ActorDiedError)]
+    deaths = [e for e in known if isinstance(e.__cause__, ACTOR_IS_GONE)]
     return (deaths or known)[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from data.actor_death import ACTOR_IS_GONE
 from data.deadline import DeadlineError, within
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rewards.config import RewardConfig
@@ -79,7 +80,7 @@ class RewardPool:
                 if reason is not None:
                     self._on_recovery("a reward actor", "another", time.monotonic() - failed_s)
                 return table
-            except (ray.exceptions.RayActorError, DeadlineError) as error:
+            except (*ACTOR_IS_GONE, DeadlineError) as error:
                 reason, failed_s = error, failed_s or time.monotonic()
                 self._replace(actor, error)
             finally:

@@ -5,6 +5,7 @@ from typing import Any
 
 import ray
 
+from data.actor_death import ACTOR_IS_GONE
 from data.deadline import DeadlineError, within
 from rollout.errors import EngineDead
 from rollout.placement import Placement
@@ -46,7 +47,7 @@ async def ask(member: Member, method: str, *args: Any, timeout_s: float) -> Any:
         return await within(getattr(member.actor, method).remote(*args), timeout_s, what)
     except DeadlineError as error:
         raise Lost(str(error)) from error
-    except ray.exceptions.RayActorError as error:
+    except ACTOR_IS_GONE as error:
         raise Lost(f"{what}: the worker died: {_first_line(error)}") from error
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, EngineDead):

@@ -11,6 +11,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from data.actor_death import ACTOR_IS_GONE
 from data.deadline import DeadlineError, within
 from data.labels import matches, on_nodes
 from rollout.config import RolloutConfig
@@ -51,7 +52,7 @@ class Placement:
         try:
             await within(actor.ping.remote(), EXIT_TIMEOUT_S, f"{self.worker_id}: waiting for its end")
         except (ray.exceptions.RayError, DeadlineError) as error:
-            if not isinstance(error, ray.exceptions.RayActorError):
+            if not isinstance(error, ACTOR_IS_GONE):
                 logger.warning("%s may have left a process behind: %s", self.worker_id, error)
         remove_placement_group(self.group)
 

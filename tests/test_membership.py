@@ -4,11 +4,12 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+import ray
 
 from rollout.config import RolloutConfig
 from rollout.errors import PlacementError
 from rollout.fleet import RolloutFailed, RolloutFleet
-from rollout.member import Member
+from rollout.member import Lost, Member, ask
 from rollout.placement import Placement
 
 
@@ -133,3 +134,29 @@ def test_a_worker_lost_while_it_leaves_is_not_replaced() -> None:
         assert (place.ended, fleet.replaced, fleet.restarts, fleet.calls) == (1, [], 0, [])
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        ray.exceptions.ActorDiedError(),
+        ray.exceptions.OutOfMemoryError(
+            "1 worker(s) were killed due to the node running low on memory\nmore"
+        ),
+        ray.exceptions.NodeDiedError("its machine is gone"),
+    ],
+    ids=lambda death: type(death).__name__,
+)
+def test_a_worker_that_is_gone_is_lost_whatever_it_died_of(death: Exception) -> None:
+    """Else it would stay in the set, and fail one video after another."""
+
+    class Dead:
+        class sample:
+            @staticmethod
+            async def remote() -> None:
+                raise death
+
+    member = Member("rollout-0", Dead(), cast(Placement, FakePlacement()), healthy=True)
+    with pytest.raises(Lost, match="rollout-0.sample: the worker died: ") as lost:
+        asyncio.run(ask(member, "sample", timeout_s=5))
+    assert "\n" not in str(lost.value)

@@ -319,6 +319,15 @@ def test_a_ref_has_the_key_of_its_row() -> None:
             assert key_of(row_of(scored(video_id, window_s=window_s), "m")) == key_of_ref(ref)
 
 
+@pytest.mark.parametrize("name", ["scores.csv", "scores.jsonl"])
+def test_a_failure_may_name_bytes_that_are_no_text(tmp_path: Path, name: str) -> None:
+    broken = ScoredVideo("bytes \udcff", "/bytes \udcff", None, None, failure="/bytes \udcff: not a video")
+    with ScoreFile(tmp_path / name, SETTINGS) as file:
+        file.append(row_of(broken, "m"))
+        (row,) = file.rows()
+    assert row["failure"] == "/bytes \\udcff: not a video"
+
+
 def test_the_trace_is_what_is_thought() -> None:
     assert trace_of("<think> Soft edges.\nNoise. </think><answer>2</answer>") == "Soft edges.\nNoise."
     assert trace_of("no tags ") == "no tags"

@@ -69,7 +69,7 @@ def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
         "decoder": frames.decoder if frames else "",
         "checkpoint": checkpoint,
         "seconds": _rounded(scored.seconds),
-        "failure": scored.failure,
+        "failure": _printable(scored.failure),
     }
 
 
