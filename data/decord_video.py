@@ -100,12 +100,12 @@ def _is_clean_start(packet: Any, codec: str) -> bool:
 
 
 def _wrong(where: str) -> Unreadable:
-    return Unreadable(f"decord takes wrong frames {where}: read it with --data.decoder=auto or pyav")
+    return Unreadable(f"decord takes wrong frames {where}: choose the decoder auto or pyav")
 
 
 def _reason(error: Exception) -> str:
     """The first line of decord's message, without its source position."""
     if isinstance(error, UnicodeEncodeError):
-        return "decord opens no name that is not UTF-8: read it with --data.decoder=auto or pyav"
+        return "decord opens no name that is not UTF-8: choose the decoder auto or pyav"
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return line.split("] ", 1)[-1].split("Check failed: ", 1)[-1]

@@ -43,19 +43,22 @@ class ManifestError(TableError):
     """A manifest that cannot be used; lists every problem with its row, column and cure."""
 
 
-def read_manifest(path: Path, root: Path | None = None, check_files: bool = True) -> list[Video]:
+def read_manifest(
+    path: Path, root: Path | None = None, check_files: bool = True, root_option: str = "--data.root"
+) -> list[Video]:
     """Read and validate a manifest (.csv, .jsonl or .parquet).
 
     Args:
         root: folder that relative paths start from and that no path may leave; default: the manifest's.
         check_files: whether every video has to be there.
+        root_option: what sets `root`, for the cure in errors.
     Returns:
         The videos in the order of their rows, paths absolute.
     Raises:
         ManifestError: with all problems at once.
     """
     table = _read_manifest_table(path)
-    files = FilesBelow((root or path.parent).resolve(), check_files)
+    files = FilesBelow((root or path.parent).resolve(), check_files, root_option)
     problems = _column_problems(table)
     if problems:
         raise ManifestError(_report(path, problems))

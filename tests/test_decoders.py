@@ -153,7 +153,7 @@ def test_what_decord_reads_wrong_is_read_by_pyav(
         frames, info = look_at(path, n_frames)
         assert info.decoder.startswith("PyAV")
         assert numbers(frames) == [index % 30 for index in info.indices]
-    with pytest.raises(VideoError, match="decord takes wrong frames .* --data.decoder=auto or pyav"):
+    with pytest.raises(VideoError, match="decord takes wrong frames .* choose the decoder auto or pyav"):
         look_at(path, 4, decoder="decord")
 
 

@@ -70,6 +70,8 @@ def test_which_rows_are_judged(tmp_path: Path) -> None:
         found("val")
     with pytest.raises(ManifestError, match="a second set is called 'mine-test'"):
         read_sets([manifest, manifest], check_files=False)
+    with pytest.raises(ManifestError, match="does not exist: correct the path, or set --root"):
+        read_sets([manifest])
 
 
 def test_all_rows_are_judged_where_none_is_called_test(tmp_path: Path) -> None:

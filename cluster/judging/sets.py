@@ -72,7 +72,7 @@ def read_sets(
 def _sets_of(
     manifest: Path, splits: Sequence[str], headline_only: bool, root: Path | None, check_files: bool
 ) -> Iterator[LabelledSet]:
-    videos = read_manifest(manifest, root, check_files)
+    videos = read_manifest(manifest, root, check_files, root_option="--root")
     known = list(dict.fromkeys(video.split for video in videos))
     for split in splits:
         if split not in known:
