@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.machine import describe_machine, write_figures
 from cluster.config import load_config
 from cluster.preflight import read_job
 from tests.faults import actors, fates, kill_session, recorded_updates, start, told
@@ -236,8 +237,7 @@ def main() -> None:
             figures = everything(arguments.kills, arguments.seed, Path(name))
         else:
             figures = killed_actors(arguments.updates, arguments.every, arguments.seed, Path(name))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures({"machine": describe_machine()} | figures, arguments.json)
 
 
 if __name__ == "__main__":

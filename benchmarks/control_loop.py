@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 
+from benchmarks.machine import describe_machine, write_figures
 from benchmarks.sleeping import sleeping_job, sleeping_workers
 from cluster.controller import Controller
 from cluster.preflight import Job
@@ -114,8 +115,7 @@ def main() -> None:
             print(json.dumps({name: figures[name]}, indent=2), flush=True)
     finally:
         ray.shutdown()
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures({"machine": describe_machine()} | figures, arguments.json)
 
 
 if __name__ == "__main__":

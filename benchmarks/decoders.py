@@ -5,7 +5,6 @@ does. The clip is H.264 with a key frame every two seconds and B-frames, as stre
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import describe_machine, write_figures
 from data.frames import DecoderName, look_at
 
 DECODERS: tuple[DecoderName, ...] = ("decord", "pyav")
@@ -86,9 +86,7 @@ def main() -> None:
         "pyav_over_decord_range": [round(min(ratios), 2), round(max(ratios), 2)],
         "same_pixels": bool(np.array_equal(one, other)),
     }
-    print("\n".join(f"{name:>23}  {value}" for name, value in figures.items()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures({"machine": describe_machine()} | figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from benchmarks.machine import describe_machine, write_figures
 from data.benchmarks.labels import read_labels
 from data.benchmarks.sets import Benchmark
 from data.demo.build import write_lossless
@@ -88,9 +89,7 @@ def main() -> None:
         "opened_per_s": round(len(names) / open_s, 1),
         "open_over_exists": round(open_s / exists_s, 1),
     }
-    print("\n".join(f"{name:>18}  {value}" for name, value in figures.items()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures({"machine": describe_machine()} | figures, arguments.json)
 
 
 if __name__ == "__main__":

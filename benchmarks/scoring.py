@@ -8,7 +8,6 @@ caches hold, so that none is found there in the next turn.
 
 import argparse
 import asyncio
-import json
 import statistics
 import time
 from itertools import cycle, islice
@@ -17,6 +16,7 @@ from typing import Any
 
 import ray
 
+from benchmarks.machine import describe_machine, write_figures
 from cluster.scoring.checkpoints import resolve_checkpoint, scoring_settings
 from cluster.scoring.config import ScoringSettings
 from cluster.scoring.scorer import Scorer
@@ -104,9 +104,7 @@ def main() -> None:
         "ratios": [round(ratio, 3) for ratio in ratios],
         "ratio": round(statistics.median(ratios), 3),
     }
-    print(json.dumps(figures, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures({"machine": describe_machine()} | figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ processes that it started, at each tenth of the windows.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from pathlib import Path
 import av
 import numpy as np
 import psutil
+
+from benchmarks.machine import describe_machine, write_figures
 
 ROOT = Path(__file__).resolve().parent.parent
 FPS, PX, GOP = 25, 96, 250
@@ -77,9 +78,7 @@ def main() -> None:
             "seconds_after_the_first_score": round(time.perf_counter() - first_s, 1),
             "most_resident_mb_at_percent": memory_mb,
         }
-    print(json.dumps(figures, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures({"machine": describe_machine()} | figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from benchmarks.machine import describe_machine, write_figures
+
 ROOT = Path(__file__).resolve().parent.parent
 EVALUATED_VIDEOS = 1000
 EVALUATIONS = 20
@@ -253,11 +255,7 @@ def main() -> None:
         rows = measure(run, arguments.updates)
     print(f"{arguments.updates} updates of {arguments.videos} x {arguments.completions} completions, "
           f"groups.jsonl {size_mb:.0f} MB\n")  # fmt: skip
-    print("| view | seconds | CPU seconds | kB |\n| --- | --- | --- | --- |")
-    for row in rows:
-        print(f"| {row['view']} | {row['seconds']:.2f} | {row['cpu_s']:.2f} | {row['bytes'] / 1e3:.0f} |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"groups_mb": size_mb, "views": rows}, indent=2) + "\n")
+    write_figures({"machine": describe_machine(), "groups_mb": round(size_mb), "views": rows}, arguments.json)
 
 
 if __name__ == "__main__":
