@@ -65,8 +65,11 @@ def processes_of(session: int) -> list[str]:
 
 
 def nothing_left(session: int) -> list[str]:
-    """What is left of a run some time after its end; should be nothing."""
-    deadline = time.monotonic() + 60
+    """What is left of a run some time after its end; should be nothing.
+
+    Where Ray was killed, its agents try for a minute to tell the rest of it before they end.
+    """
+    deadline = time.monotonic() + 150
     while (left := processes_of(session)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return left
