@@ -2,24 +2,24 @@
 
 import av
 
+from data.containers import open_container, reason_of, video_stream
+from data.frames import Unreadable
 from data.isolated import serve
 
 
 def probe(path: str) -> None:
-    """Open the file's container and decode the first frame of its first video stream.
+    """Open the file's container and decode the first frame of the video stream that is looked at.
 
-    Raises ValueError with the reason if one of these fails, OSError if there is no such file.
+    Raises ValueError with the reason if one of these fails.
     """
     try:
-        # Old files carry titles in any encoding: no reason to leave them out.
-        with av.open(path, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise ValueError("it has no video stream")
-            container.streams.video[0].codec_context.thread_count = 1
-            if next(container.decode(video=0), None) is None:
+        with open_container(path) as container:
+            stream = video_stream(container)
+            stream.codec_context.thread_count = 1
+            if next(container.decode(stream), None) is None:
                 raise ValueError("it has no frames")
-    except av.FFmpegError as error:
-        raise ValueError(error.strerror or str(error)) from None
+    except (Unreadable, av.FFmpegError) as error:
+        raise ValueError(reason_of(error)) from None
 
 
 if __name__ == "__main__":
