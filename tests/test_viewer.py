@@ -1,9 +1,6 @@
-"""The viewer: the data of each view, damaged run directories, who may ask, and the page in a real browser."""
+"""The viewer: the data of each view, damaged run directories, and who may ask."""
 
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing import active_children
@@ -14,102 +11,27 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from cluster.config import RunConfig, dump_config
 from cluster.run_dir import RunDirectory, RunDirectoryError
 from cluster.viewer.app import create_app
 from cluster.viewer.catalogue import Catalogue
 from cluster.viewer.frames import FrameReader, FrameRequest
 from cluster.viewer.guard import is_loopback
-from data.config import DataConfig
 from data.frames import VideoError, look_at
 from data.perturb import perturb
 from data.records import Perturbation
-from tests.chromium import Page, browser, open_page
-
-ROOT = Path(__file__).resolve().parent.parent
-G, UPDATES = 3, 4
-PERTURBATION = {"kind": "reverse", "seed": 1}
-HOSTILE = "<img src=x onerror=document.title='owned'><answer>3.00</answer>"
-
-
-def group_record(videos: list[Path], update: int, place: int, attempt: int = 0) -> dict[str, Any]:
-    """Video `place`, with scores that depend on the update; its first answer does not parse."""
-    scores = [None, 2.0 + place + update / 10, 3.0]
-    ref = {"video_id": videos[place].stem, "path": str(videos[place]), "n_frames": 4, "window_s": None}
-    copy = {
-        "texts": [
-            HOSTILE,
-            "<think>blur</think><answer>2.00</answer>",
-            "<think>b</think><answer>3.00</answer>",
-        ],
-        "finish_reasons": ["stop"] * G,
-        "versions": [[update]] * G,
-        "seeds": [1, 2, 3],
-        "scores": scores,
-    }
-    rewards = {name: [0.0, 1.0, 2.0] for name in ("total", "regression", "ranking", "temporal", "format")}
-    return {
-        "attempt": attempt,
-        "update": update,
-        "epoch": 0,
-        "cohort": update,
-        "video_id": videos[place].stem,
-        "mos": 3.0,
-        "label_set": "demo",
-        "status": "trained",
-        "reason": "",
-        "worker": f"rollout-{place}",
-        "clean": copy | rewards | {"ref": ref | {"perturbation": None}, "advantages": [-1.0, 0.0, 1.0]},
-        "perturbed": copy | {"ref": ref | {"perturbation": PERTURBATION}},
-    }
-
-
-def metrics_record(update: int, attempt: int = 0) -> dict[str, Any]:
-    values = {"reward/total": 1.0 + attempt + update / 10, "timing/step_s": 4.0, "timing/wait_s": 1.0}
-    values |= {"learner/update_s": 2.0, "sync/s": 0.5, "sync/load_s": 0.5, "rollout/tokens": 40.0}
-    return {"attempt": attempt, "update": update, "time": 1000.0 + 10 * update} | values
-
-
-def predictions(videos: list[Path], shift: float) -> list[dict[str, Any]]:
-    """A headline row a video; the last one has no score."""
-    rows = []
-    for number, path in enumerate(videos):
-        score = None if number == len(videos) - 1 else min(5.0, 1.0 + 0.5 * number + shift)
-        rows.append(
-            {
-                "video_id": path.stem,
-                "path": str(path),
-                "mos": 1.0 + 0.6 * number,
-                "source": "",
-                "headline": True,
-                "distortion": "blur" if number % 2 else "noise",
-                "greedy": score,
-                "text": HOSTILE,
-                "samples": [2.0, None, 3.0],
-                "failure": "",
-            }
-        )
-    return rows
+from tests.viewer_run import (
+    HOSTILE,
+    PERTURBATION,
+    UPDATES,
+    group_record,
+    make_run,
+    metrics_record,
+)
 
 
 @pytest.fixture
 def run(tmp_path: Path, videos: list[Path]) -> RunDirectory:
-    """A small run of four updates of two videos, evaluated before and after."""
-    run = RunDirectory(tmp_path / "runs" / "first")
-    data = DataConfig(manifest=videos[0].parent / "manifest.csv", frames_per_video=4, max_frame_px=48)
-    run.create(dump_config(RunConfig(data=data)), "hash")
-    run.start_attempt(0)
-    for update in range(UPDATES):
-        run.append("groups", *(group_record(videos, update, place) for place in range(2)))
-        run.append("metrics", metrics_record(update))
-    failure = {"video_id": "bad", "path": "bad.mp4", "stage": "decode", "reason": "it is empty"}
-    run.append("failures", {"attempt": 0, "update": 1} | failure)
-    run.append("faults", {"attempt": 0, "time": 1.0, "actor": "rollout-1", "reason": "killed"})
-    for version, shift in ((0, 0.0), (UPDATES, 0.3)):
-        record = {"attempt": 0, "update": version - 1, "version": version, "split": "test", "videos": 6}
-        run.append("evaluations", record | {"srcc": 0.5, "srcc_low": 0.1, "srcc_high": 0.9, "plcc": None})
-        run.write_predictions(version, "test", predictions(videos, shift))
-    return run
+    return make_run(tmp_path / "runs" / "first", videos)
 
 
 @pytest.fixture
@@ -386,94 +308,3 @@ def test_which_runs_are_shown(run: RunDirectory, tmp_path: Path) -> None:
         Catalogue([str(run.path.parent / "notes")], run.path.parent)
     with pytest.raises(RunDirectoryError, match="holds no run yet"):
         Catalogue([], tmp_path / "none")
-
-
-@pytest.fixture
-def address(run: RunDirectory) -> Iterator[str]:
-    """The command as a user types it."""
-    command = [sys.executable, str(ROOT / "launch.py"), "view", str(run.path), "--no-browser", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=run.path)
-    try:
-        assert process.stdout is not None
-        yield next(word for word in process.stdout.readline().split() if word.startswith("http://"))
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-@pytest.mark.skipif(browser() is None, reason="no Chromium on PATH")
-def test_a_user_clicks_through_all_views(
-    address: str, run: RunDirectory, videos: list[Path], tmp_path: Path
-) -> None:
-    with open_page(tmp_path / "profile") as page:
-        page.open(address)
-        page.wait(ready("curves"))
-        page.wait("document.querySelector('[data-metric=\"reward/total\"] .latest').textContent === '1.3'")
-        check_downloads(page, tmp_path / "downloads")
-        page.click("#tabs button:nth-child(2)")
-        page.wait(ready("videos"))
-        page.wait("document.querySelectorAll('.answers tbody tr').length === 3")
-        page.wait("document.querySelectorAll('.frame').length === 8")
-        check_videos(page, videos)
-        page.press("3")
-        page.wait(ready("ranking"))
-        page.wait("document.querySelectorAll('.misses tbody tr').length === 6")
-        page.wait("document.querySelectorAll('.clip .frame').length === 4")
-        page.click(f".misses [data-video='{videos[3].stem}']")
-        page.wait(f"document.querySelector('.clip h2').textContent === '{videos[3].stem}'")
-        page.press("ArrowLeft")
-        page.wait("document.querySelector('#version').value === '0'")
-        page.press("4")
-        page.wait(ready("fleet"))
-        page.wait("document.querySelectorAll('.workers tbody tr').length === 2")
-        check_shell(page, run)
-        assert page.problems == []
-
-
-def ready(view: str) -> str:
-    return f"document.querySelector('main').dataset.ready === '{view}'"
-
-
-def check_downloads(page: Page, folder: Path) -> None:
-    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-    for button, name in (("numbers", "total-reward.csv"), ("picture", "total-reward.png")):
-        page.click(f"[data-metric='reward/total'] button[title={button}]")
-        deadline = time.monotonic() + 30
-        while not (folder / name).exists():
-            assert time.monotonic() < deadline, page.problems
-            time.sleep(0.1)
-    assert (folder / "total-reward.csv").read_text() == "version,first\n1,1\n2,1.1\n3,1.2\n4,1.3\n"
-    assert (folder / "total-reward.png").read_bytes().startswith(b"\x89PNG")
-
-
-def check_videos(page: Page, videos: list[Path]) -> None:
-    assert "onerror" in page.evaluate("document.querySelector('.answers').textContent")
-    assert page.evaluate("document.querySelectorAll('main img').length") == 0, "texts of models are no HTML"
-    number = "document.querySelector('.update-number').textContent"
-    page.press("ArrowLeft")
-    page.wait(f"{number} === 'update 2 → version 3'")
-    page.press("ArrowDown")
-    page.wait(f"document.querySelector('.group h2').textContent === '{videos[1].stem}'")
-    page.click(".answer-tabs button:nth-child(2)")
-    page.wait("document.querySelectorAll('.answers th').length === 3")
-    page.click(".history tr.link:last-child")
-    page.wait(f"{number} === 'update 0 → version 1'")
-    page.press("End")
-    page.wait(f"{number} === 'update 3 → version 4'")
-
-
-def check_shell(page: Page, run: RunDirectory) -> None:
-    theme = "document.documentElement.dataset.theme"
-    before = page.evaluate(theme)
-    page.click("#theme")
-    page.wait(f"{theme} !== '{before}'")
-    page.press("?")
-    page.wait("document.querySelector('#help').open")
-    page.press("2")
-    page.press("Escape")
-    page.wait("!document.querySelector('#help').open")
-    page.wait(ready("fleet"))
-    page.press("1")
-    page.wait(ready("curves"))
-    run.append("metrics", metrics_record(UPDATES))
-    page.wait("document.querySelector('[data-metric=\"reward/total\"] .latest').textContent === '1.4'")
