@@ -31,7 +31,7 @@ class DecordVideo:
     decoder = f"decord {metadata.version('decord')}"
 
     def __init__(self, path: str) -> None:
-        n_packets = _n_packets(path)
+        n_packets = trusted_packets(path)
         decord.logging.set_level(decord.logging.QUIET)
         try:
             self._reader = decord.VideoReader(path, num_threads=1)
@@ -55,7 +55,7 @@ class DecordVideo:
         del self._reader
 
 
-def _n_packets(path: str) -> int:
+def trusted_packets(path: str) -> int:
     """How many packets the video has. Raises Unreadable if decord cannot be trusted with it."""
     # No decoder is opened: FFmpeg would decode the first frames.
     with open_container(path, codec_whitelist="none") as container:
