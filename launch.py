@@ -5,11 +5,12 @@ import sys
 
 import typer
 
-from cluster.commands import demo, judge, prepare, runs
-from cluster.commands.terminal import print_error
+from cli import demo, prepare, runs
+from cli import models as judge
+from cli.terminal import print_error
 from cluster.config import ConfigError
-from cluster.run_dir import RunDirectoryError
 from data.tables import TableError
+from monitoring.run_dir import RunDirectoryError
 
 app = typer.Typer(
     help=__doc__,

@@ -29,7 +29,7 @@ class ConfigError(ValueError):
 class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    path: str = "models/tiny-internvl"
+    path: str = "demo/tiny-internvl"
     """Folder of a Hugging Face checkpoint, or a name on the hub."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""

@@ -26,24 +26,24 @@ from typing import Any
 
 from cluster.buffer import CohortBuffer
 from cluster.divergence import FiniteUpdates
-from cluster.evaluation import agreement, predict
-from cluster.fleet_watch import FleetWatch
 from cluster.journal import Journal
 from cluster.preflight import Job
-from cluster.recorder import SampledCohort, SampledVideo, ScoredCohort, training_batch
 from cluster.remote.status import RunStatus
-from cluster.run_dir import RunDirectory
+from cluster.run_actors import Workers
 from cluster.schedule import UpdatePlan
-from cluster.scoring.checkpoints import view_of
-from cluster.trace import Trace
-from cluster.workers import Workers
+from cluster.training_batch import SampledCohort, SampledVideo, ScoredCohort, training_batch
 from data.frames import VideoError
 from data.model_view import write_view
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure, VideoRef
 from data.seeds import completion_seed
+from evaluation.held_out import agreement, predict
+from evaluation.models import view_of
 from learner.group import LearnerFailed
+from monitoring.run_dir import RunDirectory
+from monitoring.trace import Trace
 from rewards.cohort import CohortTexts
 from rollout.fleet import RolloutFailed
+from rollout.fleet_watch import FleetWatch
 
 logger = logging.getLogger(__name__)
 

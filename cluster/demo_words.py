@@ -1,7 +1,7 @@
-"""The words of the tiny base, as `rewards.attribution` looks for them in its traces."""
+"""The words of the tiny base, as `benchmarks.trace_attribution` looks for them in its traces."""
 
-from learner.tiny_base.traces import PHRASES, STRENGTHS
-from rewards.attribution import Vocabulary
+from benchmarks.trace_attribution import Vocabulary
+from demo.base_model.traces import PHRASES, STRENGTHS
 
 VOCABULARY = Vocabulary(
     nouns={kind: phrase.noun for kind, phrase in PHRASES.items()},

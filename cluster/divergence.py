@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cluster.recorder import TrainingBatch
+from cluster.training_batch import TrainingBatch
 
 REASON = "loss or gradient not finite"
 _TELLING = ("learner/loss", "learner/lr", "policy/")

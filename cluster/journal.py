@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.config import RunConfig
-from cluster.evaluation import Prediction
-from cluster.fleet_watch import WorkerFigures
 from cluster.metrics import Metrics
-from cluster.recorder import TrainingBatch
-from cluster.run_dir import RunDirectory
+from cluster.training_batch import TrainingBatch
+from evaluation.held_out import Prediction
+from monitoring.run_dir import RunDirectory
+from rollout.fleet_watch import WorkerFigures
 
 EVENTS_KEPT = 1000
 

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.config import RunConfig
-from cluster.dashboards.feed import DashboardFeed, start_actor
-from cluster.fleet_watch import WorkerFigures
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
+from monitoring.sinks.feed import DashboardFeed, start_actor
+from rollout.fleet_watch import WorkerFigures
 
 
 class Metrics:
@@ -27,7 +27,7 @@ class Metrics:
         self._dashboards: DashboardFeed | None = None
         self._prometheus = None
         if config.metrics.prometheus:
-            from cluster.prometheus import PrometheusSink
+            from monitoring.sinks.prometheus import PrometheusSink
 
             self._prometheus = PrometheusSink(config.name)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import ray
 
 from cluster.config import ConfigError, DerivedSizes, RunConfig, derive_sizes
-from cluster.dashboards.weights_and_biases import check_wandb
-from cluster.placement import PlacementPlan, demands, describe_nodes, plan_placement
+from cluster.placement_plan import PlacementPlan, demands, describe_nodes, plan_placement
 from cluster.planning.architecture import UnknownArchitectureError, read_architecture
 from cluster.planning.memory import trained_parameters
-from cluster.run_dir import RunDirectory
-from cluster.session import in_submitted_job
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
+from monitoring.run_dir import RunDirectory
+from monitoring.sinks.wandb import check_wandb
+from runtime.session import in_submitted_job
 
 
 @dataclass(frozen=True, slots=True)

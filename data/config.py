@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class DataConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    manifest: Path = Path("data/demo/clips/manifest.csv")
+    manifest: Path = Path("demo/built/manifest.csv")
     """Manifest of labelled videos (.csv, .jsonl or .parquet), one row a video."""
     root: Path | None = None
     """Folder that relative video paths start from and that no path may leave; default: the manifest's."""

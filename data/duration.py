@@ -3,7 +3,7 @@
 from typing import Any
 
 from data.frames import DecoderName, VideoError, video_duration_s
-from data.isolated import run_isolated, serve
+from runtime.killable import run_isolated, serve
 
 
 def duration_s(path: str, decoder: DecoderName, timeout_s: float) -> float:

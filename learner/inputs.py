@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Group
-from learner.balance import Piece
+from learner.batch_planning import Piece
 from learner.packing import Rows, TokenGroup, pack_groups, unpack_groups
 from learner.records import Layout
 

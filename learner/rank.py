@@ -17,7 +17,7 @@ import ray
 
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
-from learner.transfer import NcclSender, WeightLayout, weight_layout
+from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
 from learner.weights import gather_buckets, send_behind, to_numpy
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.balance import Piece, plan_batches
+from learner.batch_planning import Piece, plan_batches
 from learner.batches import Batches
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.config import LearnerConfig

@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 
-from data.actor_death import ACTOR_IS_GONE
-from data.deadline import DeadlineError, within
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rewards.config import RewardConfig
+from runtime.actor_death import ACTOR_IS_GONE
+from runtime.calls import DeadlineError, within
 
 logger = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ from vllm.sampling_params import RequestOutputKind
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
+from rollout.drain_gate import DrainGate
 from rollout.environment import executor, uses_async_engine
 from rollout.errors import EngineDead
-from rollout.gate import DrainGate
 from rollout.token_mask import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
@@ -247,8 +247,8 @@ class Engine(ABC):
 
 def make_engine(settings: EngineSettings) -> Engine:
     """The engine that the configuration asks for, not started yet."""
-    from rollout.async_engine import AsyncEngine
-    from rollout.in_process import InProcessEngine
+    from rollout.engine_async import AsyncEngine
+    from rollout.engine_in_process import InProcessEngine
 
     if not vllm.__version__.startswith(SUPPORTED_VLLM):
         raise RuntimeError(
@@ -275,7 +275,7 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         "additional_config": {CONFIG_KEY: masked_token_ids},
         # A prompt whose beginning is cached is computed in another shape, which moves its last bits.
         "enable_prefix_caching": False if config.exact else None,
-        "worker_extension_cls": "rollout.weights.WeightLoading",
+        "worker_extension_cls": "rollout.weight_loading.WeightLoading",
         # The two halves of this cache, one in each process, rely on the order of messages; in one process
         # it spares the perturbed copy's frames their preprocessing.
         "mm_processor_cache_gb": 0 if uses_async_engine(config) else 0.1,

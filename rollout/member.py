@@ -5,11 +5,11 @@ from typing import Any
 
 import ray
 
-from data.actor_death import ACTOR_IS_GONE
-from data.deadline import DeadlineError, within
 from rollout.errors import EngineDead
 from rollout.placement import Placement
 from rollout.worker import WorkerInfo
+from runtime.actor_death import ACTOR_IS_GONE
+from runtime.calls import DeadlineError, within
 
 
 @dataclass(eq=False)

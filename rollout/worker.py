@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import ray
 
-from data.deadline import one_ahead, together, within
 from data.perturb import perturb
 from data.records import Group, SamplingRequest
 from rollout.config import RolloutConfig
 from rollout.errors import EngineDead
+from runtime.calls import one_ahead, together, within
 
 if TYPE_CHECKING:
     from rollout.engine import Engine

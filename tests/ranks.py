@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data.records import Group
-from learner.balance import spread
+from learner.batch_planning import spread
 from learner.config import LearnerConfig
 from learner.records import RankShard
 from learner.trainer import LearnerSpec

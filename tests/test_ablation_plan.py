@@ -18,7 +18,7 @@ from benchmarks.study.supervised import own_words
 from cluster.config import RunConfig, load_config
 from data.records import Video
 from data.sampler import CohortSampler
-from learner.tiny_base.clips import Clips
+from demo.base_model.clips import Clips
 
 LADDERS = Path("ladders.csv")
 
@@ -82,8 +82,8 @@ def test_ladders_hold_an_order_and_no_score() -> None:
 
 
 def test_the_demo_set_has_ladders_enough(tmp_path: Path) -> None:
-    from data.demo.build import LABEL_TABLE, MANIFEST_COLUMNS
     from data.manifest import read_manifest
+    from demo.clips.build import LABEL_TABLE, MANIFEST_COLUMNS
 
     demo = tmp_path / "manifest.csv"
     columns = [line.split(",") for line in LABEL_TABLE.read_text().splitlines()]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from rewards.agreement import (
+from evaluation.statistics.correlation import (
     bootstrap_ci,
     interval,
     krcc,

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.trace_attribution import FEWEST_CLIPS, NOTHING, SEVERAL, Vocabulary, attribute
 from cluster.demo_words import VOCABULARY
-from data.demo.distortions import OOD_KINDS, TRAIN_KINDS
-from learner.tiny_base.traces import TEMPLATES, completion, strength_index
-from rewards.attribution import FEWEST_CLIPS, NOTHING, SEVERAL, Vocabulary, attribute
+from data.distortions import OOD_KINDS, TRAIN_KINDS
+from demo.base_model.traces import TEMPLATES, completion, strength_index
 
 
 def prediction(kind: str, text: str, mos: float = 3.0, **more: Any) -> dict[str, Any]:

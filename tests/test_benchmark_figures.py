@@ -15,8 +15,8 @@ from benchmarks.small_model import ANSWER_EVERY_TOKENS, SMALL, make_batch, make_
 from benchmarks.trl.job import Job, our_settings, peer_settings
 from benchmarks.versus_trl import Side
 from cluster.config import load_config
-from cluster.run_dir import RunDirectory
 from data.prompt import sampleable_token_ids, unsampleable_token_ids
+from monitoring.run_dir import RunDirectory
 from rewards.parser import parse_score
 
 JOB = Job("model", "/clips/manifest.csv", 6, 448, 4, 8, 200, 2560, 3)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.quiz.item import QuizItem, Rule
-from rewards.accuracy import ALL, Mark, accuracies
-from rewards.choices import Verdict, final_answer, judge_choice
+from evaluation.quiz.grading import Verdict, final_answer, judge_choice
+from evaluation.quiz.item import QuizItem, Rule
+from evaluation.statistics.accuracy import ALL, Mark, accuracies
 
 
 def item(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rewards.consistency import consistency, consistency_gain
+from benchmarks.order_consistency import consistency, consistency_gain
 
 SOURCES = np.array(["a", "a", "b", "b", "c"])
 CLEAN = np.array([3.0, 2.0, 4.0, 1.0, np.nan])

@@ -16,12 +16,12 @@ from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.controller import Controller
 from cluster.divergence import TrainingDiverged
 from cluster.preflight import Job
-from cluster.run_dir import RunDirectory
-from cluster.workers import Workers
+from cluster.run_actors import Workers
 from data.frames import VideoError
 from data.records import Completion, Group, SamplingRequest, Video, VideoRef
 from data.sampler import CohortSampler
 from learner.group import LearnerFailed
+from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rollout.errors import RolloutFailed
 from rollout.worker import WorkerStats

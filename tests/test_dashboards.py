@@ -17,13 +17,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.config import ConfigError, MetricsConfig, RunConfig, dump_config
-from cluster.dashboards.board import LARGEST_PX, Dashboards
-from cluster.dashboards.feed import DashboardFeed
-from cluster.dashboards.weights_and_biases import check_wandb
-from cluster.dashboards.writer import answers, chosen, distributions
 from cluster.metrics import Metrics
-from cluster.run_dir import RunDirectory
 from data.config import DataConfig
+from monitoring.run_dir import RunDirectory
+from monitoring.sinks.dashboards import LARGEST_PX, Dashboards
+from monitoring.sinks.feed import DashboardFeed
+from monitoring.sinks.wandb import check_wandb
+from monitoring.sinks.writer import answers, chosen, distributions
 
 FRAMES, FRAME_PX = 4, 56
 
@@ -181,7 +181,7 @@ def test_a_video_that_is_gone_is_shown_without_frames(
 
 
 def test_pictures_of_large_frames_are_shrunk(tmp_path: Path) -> None:
-    from data.demo.build import write_lossless
+    from demo.clips.build import write_lossless
     from tests.conftest import moving_frames
 
     video = tmp_path / "large.mp4"

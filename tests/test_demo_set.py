@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.demo.build import (
+from data.distortions import FORMULA_KINDS, OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort
+from data.frames import read_frames
+from data.manifest import read_manifest
+from demo.clips.build import (
     CLIPS,
     LABEL_TABLE,
     DemoSetError,
@@ -16,11 +19,8 @@ from data.demo.build import (
     signature,
     write_lossless,
 )
-from data.demo.contents import CLIP_FRAMES, CLIP_PX, contents, pristine_clip
-from data.demo.distortions import FORMULA_KINDS, OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort
-from data.demo.labels import mos_by_formula, mos_from_vmaf, sampled_frames_show
-from data.frames import read_frames
-from data.manifest import read_manifest
+from demo.clips.contents import CLIP_FRAMES, CLIP_PX, contents, pristine_clip
+from demo.clips.labels import mos_by_formula, mos_from_vmaf, sampled_frames_show
 
 TABLE = pd.read_csv(LABEL_TABLE, keep_default_na=False)
 
@@ -107,9 +107,9 @@ def test_built_clips_are_those_that_were_labelled() -> None:
 
 
 def test_a_clip_that_comes_out_differently_is_refused(tmp_path: Path) -> None:
-    from data.demo.build import _build_clip
+    from demo.clips.build import _build_clip
 
     plan = next(plan_clips())
-    with pytest.raises(DemoSetError, match=rf"{plan.video_id}.*data.demo.label_table"):
+    with pytest.raises(DemoSetError, match=rf"{plan.video_id}.*demo.clips.label_table"):
         _build_clip(tmp_path, {plan.video_id: "0.0/0.0/0.0/0.0"}, plan)
     assert list(tmp_path.rglob("*.mp4")) == []

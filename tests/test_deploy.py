@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from cluster.config import RunConfig, describe_fields, dump_config, load_config
-from cluster.placement import Node, demands, plan_placement
-from cluster.run_dir import RunDirectory
+from cluster.placement_plan import Node, demands, plan_placement
+from monitoring.run_dir import RunDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "cluster" / "deploy"
@@ -219,13 +219,13 @@ def test_what_a_job_uploads_is_small_and_holds_what_a_run_needs(tmp_path: Path) 
     for needed in (
         "launch.py",
         "configs/internvl3-8b.toml",
-        "cluster/actor.py",
-        "models/tiny-internvl/config.json",
+        "cluster/controller_actor.py",
+        "demo/tiny-internvl/config.json",
     ):
         assert needed in names
     top = {name.split("/")[0] for name in names}
     assert not top & {".git", ".venv", ".mypy_cache", "runs", "tests", "docs"}
-    assert not [n for n in names if n.endswith((".mp4", ".pyc")) or n.startswith("data/demo/clips/")]
+    assert not [n for n in names if n.endswith((".mp4", ".pyc")) or n.startswith("demo/built/")]
 
 
 def _job_config() -> RunConfig:

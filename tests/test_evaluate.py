@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from cluster.judging.files import write_report
-from cluster.judging.plots import plot_report
-from cluster.judging.predictions import PredictionsError, read_predictions
-from cluster.judging.results import Answer, report
-from cluster.judging.sets import LabelledSet, read_sets
-from cluster.judging.tables import print_report
+from cli.report_tables import print_report
 from data.manifest import ManifestError
 from data.records import Video
+from evaluation.comparison import Answer, report
+from evaluation.predictions import PredictionsError, read_predictions
+from evaluation.report_files import write_report
+from evaluation.report_plots import plot_report
+from evaluation.test_sets import LabelledSet, read_sets
 
 ROOT = Path(__file__).resolve().parent.parent
-CLIPS = ROOT / "data" / "demo" / "clips"
+CLIPS = ROOT / "demo" / "built"
 rng = np.random.default_rng(0)
 
 
@@ -223,10 +223,10 @@ def test_a_checkpoint_is_asked_once_and_compared_with_predictions(tmp_path: Path
     clips.rename(columns={"mos": "score"})[["path", "score"]].to_csv(perfect, index=False)
     out = tmp_path / "out"
     command = (
-        str(manifest), f"--root={CLIPS}", "--checkpoint=models/tiny-internvl", f"--out={out}",
+        str(manifest), f"--root={CLIPS}", "--checkpoint=demo/tiny-internvl", f"--out={out}",
         "--bootstrap-samples=100",
     )  # fmt: skip
-    assert "models/tiny-internvl: agreement with MOS" in evaluate(*command)
+    assert "demo/tiny-internvl: agreement with MOS" in evaluate(*command)
     (record,) = json.loads((out / "results.json").read_text())["sets"]
     file = out / "models-tiny-internvl" / "clips.jsonl"
     on_file = file.read_text()

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from rewards.agreement import bootstrap_ci, paired_bootstrap
-from rewards.figures import CORRELATIONS, Scale, average, average_difference, difference, judge
-from rewards.logistic import FIT_NAME, FitError, fit_logistic
+from evaluation.statistics.correlation import bootstrap_ci, paired_bootstrap
+from evaluation.statistics.logistic_fit import FIT_NAME, FitError, fit_logistic
+from evaluation.statistics.metrics import CORRELATIONS, Scale, average, average_difference, difference, judge
 
 LABELS = Path(__file__).resolve().parent.parent.parent / "shared" / "labels"
 TABLES = {
@@ -192,7 +192,9 @@ def test_a_search_that_does_not_end_is_no_fit(monkeypatch: pytest.MonkeyPatch) -
     x = predictions(y, 0, 100, 0.2, seed=0)
     with pytest.raises(FitError, match="did not converge within 6 evaluations"):
         fit_logistic(x, y, most_evaluations=6)
-    monkeypatch.setattr("rewards.figures.fit_logistic", partial(fit_logistic, most_evaluations=6))
+    monkeypatch.setattr(
+        "evaluation.statistics.metrics.fit_logistic", partial(fit_logistic, most_evaluations=6)
+    )
     found = judge(x, y, np.arange(50), Scale(0, 100), samples=FEW)
     assert "did not converge" in found.notes[FIT_NAME]
     assert math.isnan(found.values["plcc_fitted"])

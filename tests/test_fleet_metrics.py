@@ -12,16 +12,17 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from cluster import controller, prometheus
+from cluster import controller
 from cluster.config import MetricsConfig, RunConfig
-from cluster.deploy.grafana import __main__ as grafana
-from cluster.deploy.grafana.check import check
-from cluster.deploy.grafana.panels import DASHBOARDS
-from cluster.fleet_watch import FleetWatch, WorkerFigures, worker_figures
 from cluster.metrics import Metrics
-from cluster.run_dir import RunDirectory
+from monitoring.grafana import __main__ as grafana
+from monitoring.grafana.check import check
+from monitoring.grafana.panels import DASHBOARDS
+from monitoring.run_dir import RunDirectory
+from monitoring.sinks import prometheus
 from rollout.config import RolloutConfig
 from rollout.fleet import RolloutFleet
+from rollout.fleet_watch import FleetWatch, WorkerFigures, worker_figures
 from rollout.member import Member
 from rollout.placement import Placement
 from rollout.worker import WorkerStats
@@ -227,7 +228,7 @@ def test_prometheus_is_told_who_is_gone(tmp_path: Path, told: Any) -> None:
 
 def test_the_committed_dashboards_are_what_the_program_writes() -> None:
     for path, text in grafana.files().items():
-        assert path.read_text() == text, "run `python -m cluster.deploy.grafana`"
+        assert path.read_text() == text, "run `python -m monitoring.grafana`"
     assert set(grafana.FOLDER.glob("*.json")) == set(grafana.files())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.config import ConfigError
-from cluster.understanding.judge import Judge, JudgeError, judge_from
+from evaluation.quiz.llm_judge import Judge, JudgeError, judge_from
 
 
 class FakeEndpoint(BaseHTTPRequestHandler):

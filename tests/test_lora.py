@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from cluster.config import ConfigError, load_config
-from cluster.placement import Node, demands, plan_placement
+from cluster.placement_plan import Node, demands, plan_placement
 from cluster.weight_sync import NcclSync, ObjectStoreSync, make_weight_sync
-from learner.balance import split_group
+from learner.batch_planning import split_group
 from learner.checkpoint import read_index
 from learner.config import LearnerConfig
 from learner.inputs import GroupEncoder, build_micro_batch
 from learner.lora import SEED, LoraTargetError, base_model, target_layers
 from learner.policy import Policy, prepare_model
-from learner.transfer import weight_layout
+from learner.weight_transfer import weight_layout
 from tests.checkpoints import FRAME_PX, Kind, make_checkpoint
 from tests.plain_torch import completion_logprobs, load, random_groups, update_loss
 from tests.ranks import Report, Script, run_ranks

@@ -31,7 +31,7 @@ def paper(*overrides: str) -> RunConfig:
 # Parameters
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, "models/tiny-internvl"])
+@pytest.mark.parametrize("name", [*PUBLISHED, "demo/tiny-internvl"])
 def test_parameters_are_those_of_the_model_that_transformers_builds(name: str, tmp_path: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -54,7 +54,7 @@ def test_parameters_are_those_of_the_model_that_transformers_builds(name: str, t
     ],
     ids=["all", "frozen tower", "some"],
 )
-@pytest.mark.parametrize("name", [*PUBLISHED, "models/tiny-internvl"])
+@pytest.mark.parametrize("name", [*PUBLISHED, "demo/tiny-internvl"])
 def test_adapters_are_those_that_peft_makes(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from learner.balance import split_group
+from learner.batch_planning import split_group
 from learner.config import LearnerConfig
 from learner.inputs import GroupEncoder, PromptMismatch, build_micro_batch
 from learner.policy import LogProbHead, Policy, choose_layout, prepare_model

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import ConfigError, load_config
-from cluster.placement import Demand, Node, demands, describe_nodes, plan_placement
-from cluster.session import cluster_address
-from data.labels import matches, on_nodes
+from cluster.placement_plan import Demand, Node, demands, describe_nodes, plan_placement
 from rollout.config import RolloutConfig
 from rollout.environment import executor
 from rollout.placement import nodes_for
+from runtime.node_labels import matches, on_nodes
+from runtime.session import cluster_address
 
 
 def learner(count: int, gpus: int = 1, **selector: str) -> Demand:

@@ -14,14 +14,14 @@ import pytest
 
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
-from data.demo.build import write_lossless
 from data.frames import read_frames
-from data.isolated import Outcome, run_isolated, serve
 from data.manifest import read_manifest
 from data.prepare.labelled import Prepared, PrepareError, prepare
 from data.prepare.ladders import MANIFEST, make_ladders
 from data.prepare.merged import merge
 from data.tables import TableError
+from demo.clips.build import write_lossless
+from runtime.killable import Outcome, run_isolated, serve
 from tests.conftest import moving_frames
 from tests.test_command_line import launch
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from data.quiz.item import QuizError, QuizItem
-from data.quiz.read import read_quiz
+from evaluation.quiz.item import QuizError, QuizItem
+from evaluation.quiz.sets import read_quiz
 
 CHOICE = "Please select one distortion type from below options{A:[None], B:[lagging]}Just answer the letter."
 YES_NO = (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run_dir import RunDirectory, RunDirectoryError
+from monitoring.run_dir import RunDirectory, RunDirectoryError
 
 
 @pytest.fixture

@@ -22,20 +22,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from cli.console_figures import RunFigures, sparkline
+from cli.run_display import PLAIN_EVERY_S, RunDisplay
 from cluster import controller
-from cluster.console_figures import RunFigures, sparkline
-from cluster.console_run import PLAIN_EVERY_S, RunDisplay
 from cluster.controller import Controller
-from cluster.fleet_watch import FleetWatch
-from cluster.run_dir import RunDirectory
-from cluster.workers import Workers
+from cluster.run_actors import Workers
+from monitoring.run_dir import RunDirectory
+from rollout.fleet_watch import FleetWatch
 from tests.conftest import ROOT
 from tests.test_controller import FakeWorkers, job
 
 _REPLAY = """
 import json, sys
 from rich.console import Console
-from cluster.console_run import RunDisplay
+from cli.run_display import RunDisplay
 with RunDisplay(Console()) as display:
     for event in json.load(open(sys.argv[1])):
         display.show(event)

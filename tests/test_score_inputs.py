@@ -8,16 +8,10 @@ import pandas as pd
 import pytest
 
 from cluster.config import ConfigError, dump_config, load_config
-from cluster.scoring.checkpoints import (
-    SHIPPED_BASE,
-    fingerprint,
-    resolve_checkpoint,
-    scoring_settings,
-    view_of,
-)
-from cluster.scoring.inputs import InputError, find_videos
 from data.model_view import ModelView, write_view
 from data.tables import write_table
+from evaluation.inputs import InputError, find_videos
+from evaluation.models import SHIPPED_BASE, fingerprint, resolve_checkpoint, scoring_settings, view_of
 from tests.test_command_line import launch
 
 # Which videos

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.answers import trace_of
-from cluster.scoring.output import OutputError, ScoreFile
-from cluster.scoring.rows import COLUMNS, key_of, key_of_ref, row_of
-from cluster.scoring.scored_video import ScoredVideo
 from data.frames import FrameInfo
 from data.records import VideoRef
+from evaluation.answers import trace_of
+from evaluation.score_file import OutputError, ScoreFile
+from evaluation.score_rows import COLUMNS, key_of, key_of_ref, row_of
+from evaluation.scored_video import ScoredVideo
 
 SETTINGS = {"checkpoint": "m", "samples": 2}
 

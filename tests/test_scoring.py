@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from cluster.concurrently import concurrently
-from cluster.scoring.rows import row_of
-from cluster.scoring.scored_video import ScoredVideo
-from cluster.scoring.scorer import Scorer, ScoringSettings
-from cluster.scoring.timeline import plot_path, plot_timeline, windows
 from data.decode import Looks
 from data.frames import FrameInfo, VideoError
 from data.records import Completion, Group, SamplingRequest, VideoRef
+from evaluation.score_rows import row_of
+from evaluation.scored_video import ScoredVideo
+from evaluation.scorer import Scorer, ScoringSettings
+from evaluation.timeline import plot_path, plot_timeline, windows
+from runtime.concurrently import concurrently
 from tests.test_command_line import launch
 from tests.test_score_rows import scored
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from cluster.scoring.checkpoints import SHIPPED_BASE, resolve_checkpoint, scoring_settings
-from cluster.scoring.config import ScoringSettings
-from cluster.scoring.scorer import ScoredVideo, Scorer, score_videos
 from data.manifest import read_manifest
 from data.records import VideoRef
+from evaluation.models import SHIPPED_BASE, resolve_checkpoint, scoring_settings
+from evaluation.scorer import ScoredVideo, Scorer, score_videos
+from evaluation.settings import ScoringSettings
 from tests.runs import nothing_left
 
 ROOT = Path(__file__).resolve().parent.parent
-MANIFEST = ROOT / "data" / "demo" / "clips" / "manifest.csv"
+MANIFEST = ROOT / "demo" / "built" / "manifest.csv"
 N_CLIPS, AGREEING = 100, 0.99
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
@@ -97,7 +97,7 @@ def test_standard_output_holds_json_alone(videos: list[Path], tmp_path: Path) ->
     assert 1 <= good["score"] <= 5
     assert len(good["samples"]) == 3
     assert (good["frames"], good["frames_in_all"], good["frame_size"]) == ([1, 3, 5, 7], 8, "56x56")
-    assert good["checkpoint"] == "models/tiny-internvl"
+    assert good["checkpoint"] == "demo/tiny-internvl"
     assert broken["score"] is None
     assert "not a readable video" in broken["failure"]
     assert "Unhandled" not in done.stderr
@@ -145,7 +145,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     """kill -9 in the midst: the same command goes on, and every clip has one row."""
     out = tmp_path / "scores.csv"
     command = [
-        sys.executable, str(ROOT / "launch.py"), "score", str(ROOT / "data" / "demo" / "clips" / "test"),
+        sys.executable, str(ROOT / "launch.py"), "score", str(ROOT / "demo" / "built" / "test"),
         "--out", str(out), "--checkpoint", str(SHIPPED_BASE),
     ]  # fmt: skip
     with (tmp_path / "log").open("w") as log:
@@ -161,6 +161,6 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert out.read_bytes().startswith(before[: before.rfind(b"\r\n")])
     rows = Counter(row["path"] for row in csv.DictReader(out.open(newline="")))
-    assert set(rows) == {str(path) for path in (ROOT / "data" / "demo" / "clips" / "test").glob("*.mp4")}
+    assert set(rows) == {str(path) for path in (ROOT / "demo" / "built" / "test").glob("*.mp4")}
     assert set(rows.values()) == {1}
     assert before.count(b"\r\n") < len(rows), "it was killed too late to show anything"

@@ -84,9 +84,9 @@ def test_demo_takes_seed_and_run_directory(given: list[str], passed_on: str) -> 
 
 def test_environment_runs_and_clips_are_not_shipped_to_a_cluster() -> None:
     ignored = GitIgnoreSpec.from_lines((ROOT / ".rayignore").read_text().splitlines())
-    for path in [".venv/bin/python", "runs/1/metrics.jsonl", "data/demo/clips/a.mp4", ".git/HEAD"]:
+    for path in [".venv/bin/python", "runs/1/metrics.jsonl", "demo/built/a.mp4", ".git/HEAD"]:
         assert ignored.match_file(path), path
-    for path in ["launch.py", "data/manifest.py", "configs/demo.toml", "models/tiny-internvl/config.json"]:
+    for path in ["launch.py", "data/manifest.py", "configs/demo.toml", "demo/tiny-internvl/config.json"]:
         assert not ignored.match_file(path), path
 
 

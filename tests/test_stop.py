@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from cluster.remote import reach
 from cluster.remote.stop import Ended
 from cluster.remote.whereabouts import Whereabouts
-from cluster.run_dir import RunDirectory
-from data.deadline import DeadlineError
 from launch import app
+from monitoring.run_dir import RunDirectory
 from rollout.errors import PlacementError
+from runtime.calls import DeadlineError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,10 +24,10 @@ A_RUN = """
 import asyncio, sys
 from pathlib import Path
 import ray
-from cluster.actor import actor_name, require_free_name
+from cluster.controller_actor import actor_name, require_free_name
 from cluster.config import ClusterConfig, ConfigError
-from cluster.run_dir import RunDirectory
-from cluster.session import ray_session
+from monitoring.run_dir import RunDirectory
+from runtime.session import ray_session
 from cluster.remote.stop import findable
 
 class Controller:

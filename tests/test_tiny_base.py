@@ -11,11 +11,11 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from data.demo.distortions import TRAIN_KINDS
+from data.distortions import TRAIN_KINDS
 from data.prompt import prompt_text
-from learner.tiny_base.architecture import FRAME_PX, N_FRAMES, PATCH_PX, TOKENS_PER_FRAME
-from learner.tiny_base.clips import Clips, augment
-from learner.tiny_base.decoding import (
+from demo.base_model.architecture import FRAME_PX, N_FRAMES, PATCH_PX, TOKENS_PER_FRAME
+from demo.base_model.clips import Clips, augment
+from demo.base_model.decoding import (
     answer_logits,
     embed_prompts,
     encode_answers,
@@ -23,10 +23,10 @@ from learner.tiny_base.decoding import (
     prompt_token_ids,
     sample_answers,
 )
-from learner.tiny_base.initialisation import build_model, dct_patch_embedding
-from learner.tiny_base.recipe import CEILING_NAME, LOG_NAME, Recipe
-from learner.tiny_base.tokenizer import build_processor, build_tokenizer
-from learner.tiny_base.traces import (
+from demo.base_model.initialisation import build_model, dct_patch_embedding
+from demo.base_model.recipe import CEILING_NAME, LOG_NAME, Recipe
+from demo.base_model.tokenizer import build_processor, build_tokenizer
+from demo.base_model.traces import (
     PHRASES,
     SCORE_OFFSETS,
     SCORE_SPREAD,
@@ -38,11 +38,11 @@ from learner.tiny_base.traces import (
     strength_index,
     thought,
 )
-from learner.tiny_base.training import Schedule, Stage, train
-from learner.tiny_base.warm_start import without_words
+from demo.base_model.training import Schedule, Stage, train
+from demo.base_model.warm_start import without_words
 from rewards.parser import is_well_formed, parse_score
 
-SHIPPED = Path(__file__).resolve().parent.parent / "models" / "tiny-internvl"
+SHIPPED = Path(__file__).resolve().parent.parent / "demo" / "tiny-internvl"
 
 
 @pytest.fixture(scope="module")
@@ -229,11 +229,11 @@ def test_the_shipped_base_answers_in_form_and_judges_as_stated() -> None:
     """On the test split, greedily: the SRCC that its ceiling.json states."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from data.demo.build import CLIPS
     from data.manifest import read_manifest
-    from learner.tiny_base.evaluation import answers_of, scores_of
-    from learner.tiny_base.recipe import load_clips
-    from rewards.agreement import srcc
+    from demo.base_model.evaluation import answers_of, scores_of
+    from demo.base_model.recipe import load_clips
+    from demo.clips.build import CLIPS
+    from evaluation.statistics.correlation import srcc
 
     model = AutoModelForImageTextToText.from_pretrained(SHIPPED).eval()
     processor = AutoProcessor.from_pretrained(SHIPPED)

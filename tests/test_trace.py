@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cluster.trace import Trace
+from monitoring.trace import Trace
 from tests.test_controller import job, run_job
 
 

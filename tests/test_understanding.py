@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 
 from cluster.config import ConfigError
-from cluster.scoring.config import ScoringSettings
-from cluster.understanding.asking import reference
-from cluster.understanding.folder import QuizFolder
-from cluster.understanding.quiz_command import read_quiz_job, run_quiz
-from cluster.understanding.results import QuizResults, as_json, results_of
 from data.frames import FrameInfo, VideoError
 from data.pair import look_at_pair
 from data.prompt import messages
-from data.quiz.item import QuizItem
 from data.records import Completion, Group, SamplingRequest, VideoRef
-from rewards.accuracy import ALL
+from evaluation.quiz.asking import reference
+from evaluation.quiz.folder import QuizFolder
+from evaluation.quiz.item import QuizItem
+from evaluation.quiz.results import QuizResults, as_json, results_of
+from evaluation.quiz.run import read_quiz_job, run_quiz
+from evaluation.settings import ScoringSettings
+from evaluation.statistics.accuracy import ALL
 from tests.conftest import moving_frames
 
 ROOT = Path(__file__).resolve().parent.parent
-CLIPS = ROOT / "data" / "demo" / "clips"
-BASE = ROOT / "models" / "tiny-internvl"
+CLIPS = ROOT / "demo" / "built"
+BASE = ROOT / "demo" / "tiny-internvl"
 
 
 def test_the_rating_prompt_is_pinned_to_the_byte() -> None:
@@ -63,7 +63,7 @@ def test_the_prompt_of_a_pair() -> None:
 
 
 def test_a_pair_shares_the_frames(videos: list[Path], tmp_path: Path) -> None:
-    from data.demo.build import write_lossless
+    from demo.clips.build import write_lossless
 
     wide = tmp_path / "wide.mp4"
     write_lossless(wide, moving_frames(8, seed=9)[:, :28])
@@ -150,7 +150,7 @@ class FakeScorer:
 
 
 def test_the_same_command_asks_what_was_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.scoring.scorer.Scorer", FakeScorer)
+    monkeypatch.setattr("evaluation.scorer.Scorer", FakeScorer)
     (tmp_path / "a.mp4").touch()
     entries = [{"img_path": name, "level": 5} for name in ("a.mp4", "gone.mp4", "a.mp4", "a.mp4")]
     file = tmp_path / "levels.json"
@@ -206,7 +206,7 @@ def test_a_free_question(clips: Path) -> None:
     assert code == 0, output
     said = json.loads(output.splitlines()[-1])
     assert (said["videos"], said["question"]) == ([str(clip)], "Is it sharp?")
-    assert said["checkpoint"] == "models/tiny-internvl"
+    assert said["checkpoint"] == "demo/tiny-internvl"
     assert len(said["frames"]["indices"]) == 4
     assert said["frames"]["beside"] is None
     assert said["finish_reason"] in ("stop", "length")

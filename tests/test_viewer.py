@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from cluster.run_dir import RunDirectory, RunDirectoryError
-from cluster.viewer.app import create_app
-from cluster.viewer.catalogue import Catalogue
-from cluster.viewer.frames import FrameReader, FrameRequest
-from cluster.viewer.guard import is_loopback
 from data.frames import VideoError, look_at
 from data.perturb import perturb
 from data.records import Perturbation
+from monitoring.frame_sheets import FrameReader, FrameRequest
+from monitoring.run_dir import RunDirectory, RunDirectoryError
+from monitoring.viewer.app import create_app
+from monitoring.viewer.catalogue import Catalogue
+from monitoring.viewer.guard import is_loopback
 from tests.viewer_run import (
     HOSTILE,
     PERTURBATION,

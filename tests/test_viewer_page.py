@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 from tests.chromium import Page, browser, open_page
 from tests.viewer_run import UPDATES, make_run, metrics_record
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from cluster import weight_sync
 from cluster.config import load_config
 from cluster.weight_sync import NcclSync
-from data.deadline import one_ahead
 from learner.group import LearnerFailed, LearnerGroup
-from learner.transfer import WeightLayout, weight_layout
+from learner.weight_transfer import WeightLayout, weight_layout
 from learner.weights import send_behind
 from rollout.fleet import RolloutFailed, RolloutFleet
+from runtime.calls import one_ahead
 
 GPUS = ["--learner.gpus_per_rank=1", "--rollout.gpus_per_replica=2"]
 

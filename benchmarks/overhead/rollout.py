@@ -19,12 +19,12 @@ import psutil
 import ray
 
 from benchmarks.small_model import random_frames
-from data.deadline import within
 from data.records import Group, SamplingRequest, VideoRef
 from data.seeds import completion_seed
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
 from rollout.fleet import RolloutFleet
+from runtime.calls import within
 
 TIMEOUT_S = 3600.0
 KV_BLOCK_TOKENS = 32

@@ -21,13 +21,13 @@ from typing import Any, cast
 from cluster.controller import Controller
 from cluster.planning.virtual_time import run_in_virtual_time
 from cluster.preflight import Job
-from cluster.run_dir import RunDirectory
-from cluster.workers import Workers
+from cluster.run_actors import Workers
 from data.records import Completion, Group, SamplingRequest, VideoRef
+from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
+from rollout.drain_gate import DrainGate
 from rollout.environment import in_flight
 from rollout.errors import RolloutFailed
-from rollout.gate import DrainGate
 from rollout.router import Router
 from rollout.worker import WorkerStats
 

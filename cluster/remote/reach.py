@@ -5,11 +5,11 @@ from typing import Any
 
 import ray
 
-from cluster.actor import actor_name, root_cause
 from cluster.config import ClusterConfig, ConfigError
+from cluster.controller_actor import actor_name, root_cause
 from cluster.remote.whereabouts import Whereabouts
-from cluster.session import cluster_address, join_cluster
-from data.deadline import DeadlineError, within
+from runtime.calls import DeadlineError, within
+from runtime.session import cluster_address, join_cluster
 
 
 class AskFailed(RuntimeError):

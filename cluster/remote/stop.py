@@ -9,10 +9,10 @@ from pathlib import Path
 
 import ray
 
-from cluster.actor import ANSWER_TIMEOUT_S
+from cluster.controller_actor import ANSWER_TIMEOUT_S
 from cluster.remote.reach import ask_run
 from cluster.remote.whereabouts import AUTH_MODE, NOTE, Whereabouts
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 
 POLL_S = 0.5
 

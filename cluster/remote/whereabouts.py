@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.config import ConfigError
-from cluster.run_dir import write_atomically
+from monitoring.run_dir import write_atomically
 
 NOTE = "ray.json"
 AUTH_MODE = "RAY_AUTH_MODE"

@@ -1,0 +1,135 @@
+"""The figures for people: tables in the terminal."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from evaluation.comparison import Means, Report, SetResult
+from evaluation.statistics.metrics import CORRELATIONS, NAMES, Scale
+
+
+def print_report(console: Console, report: Report) -> None:
+    """A table for each model, the comparison if there are two, and what there is to say of single figures."""
+    for model in report.means:
+        console.print(_model_table(model, report))
+    if report.differences:
+        console.print(_comparison(report))
+    notes = list(report_notes(report))
+    if notes:
+        table = _table("Notes", "model", "set", "what", "note")
+        for row in notes:
+            table.add_row(*map(escape, row))
+        console.print(table)
+
+
+def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    """(model, set, what, note) of everything that a figure alone does not tell."""
+    for name, by_model in report.results.items():
+        for model, result in by_model.items():
+            for what, note in result.figures.notes.items():
+                yield model, name, what, note
+            if result.failures:
+                first, reason = next(iter(result.failures.items()))
+                yield model, name, "failed", f"{len(result.failures)} videos, the first is {first}: {reason}"
+    if len(report.results) == 1:
+        return
+    for model, (means, _) in report.means.items():
+        for missing in sorted({tuple(mean.missing) for mean in means.of.values() if mean.missing}):
+            figures = [NAMES[name] for name, mean in means.of.items() if tuple(mean.missing) == missing]
+            yield model, "means", ", ".join(figures), f"leave out {', '.join(missing)}, which have none"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A figure as it is printed; a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(
+        *columns, title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True,
+        pad_edge=False,
+    )  # fmt: skip
+
+
+def _model_table(model: str, report: Report) -> Table:
+    table = _table(f"{model}: agreement with MOS")
+    table.add_column("set", overflow="fold")
+    table.add_column("n", justify="right")
+    for shown in NAMES.values():
+        table.add_column(shown.replace(" ", "\n", 1), justify="right")
+    table.add_column("un-\nparsed", justify="right")
+    table.add_column("failed", justify="right")
+    for by_model in report.results.values():
+        table.add_row(*_set_row(by_model[model]))
+    table.caption = "Below a figure: its 95 % interval over sources. Below a set: its scale, that of RMSE."
+    if len(report.results) > 1:
+        table.add_section()
+        for means in report.means[model]:
+            table.add_row(*_means_row(means))
+        table.caption += " The weighted mean is by n."
+    table.caption_justify = "left"
+    return table
+
+
+def _set_row(result: SetResult) -> Iterator[str]:
+    figures = result.figures
+    yield f"{escape(result.of.name)}\n[dim]{_range(result.of.scale)}[/]"
+    yield str(figures.n)
+    for name in NAMES:
+        yield _figure(figures.values[name], figures.intervals[name])
+    yield "–" if math.isnan(result.unparsed_share) else f"{result.unparsed_share:.1%}"
+    yield str(len(result.failures))
+
+
+def _means_row(means: Means) -> Iterator[str]:
+    yield means.name
+    yield str(means.n)
+    for name in NAMES:
+        yield _figure(means.of[name].value, means.of[name].interval) if name in means.of else ""
+
+
+def _comparison(report: Report) -> Table:
+    first, second = report.means
+    table = _table(f"{first} minus {second}, on the videos that both score", "set", "n", "figure")
+    for column in (escape(first), escape(second), "difference", "paired 95 %", "excludes 0"):
+        table.add_column(column, justify="right", overflow="fold")
+    for name, differences in report.differences.items():
+        n, values = _of_both(report, name)
+        for figure, gain in differences.items():
+            is_first_row = figure == CORRELATIONS[0]
+            table.add_row(
+                name if is_first_row else "",
+                str(n) if is_first_row else "",
+                NAMES[figure],
+                *(number(of_model[figure]) for of_model in values),
+                "–" if math.isnan(gain.value) else f"{gain.value:+.3f}",
+                "" if math.isnan(gain.low) else f"{gain.low:+.3f} to {gain.high:+.3f}",
+                "–" if math.isnan(gain.low) else ("yes" if gain.excludes_zero else "no"),
+            )
+        table.add_section()
+    return table
+
+
+def _of_both(report: Report, name: str) -> tuple[int, list[Mapping[str, float]]]:
+    """(n, each model's figures) of a set or a mean."""
+    if name in report.results:
+        figures = [result.figures for result in report.results[name].values()]
+        return figures[0].n, [f.values for f in figures]
+    means = [means for of_model in report.means.values() for means in of_model if means.name == name]
+    return means[0].n, [{figure: mean.value for figure, mean in m.of.items()} for m in means]
+
+
+def _figure(value: float, ends: tuple[float, float]) -> str:
+    return f"{number(value)}\n[dim]{_interval(*ends)}[/]"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+
+
+def _range(scale: Scale) -> str:
+    return f"{scale.low:g}–{scale.high:g}"

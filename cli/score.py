@@ -1,0 +1,157 @@
+"""`launch.py score`: which videos, with which model, and where the scores go."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cli.score_display import (
+    ScoreProgress,
+    print_failures,
+    print_line,
+    print_origin,
+    print_scored,
+    print_timeline,
+)
+from cluster.config import ConfigError
+from data.duration import duration_s
+from data.frames import VideoError
+from data.records import VideoRef
+from evaluation.inputs import FoundVideos, InputError, find_videos
+from evaluation.models import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
+from evaluation.score_file import ScoreFile
+from evaluation.score_rows import SCALE, key_of_ref, row_of
+from evaluation.settings import ScoringSettings
+from evaluation.timeline import plot_path, plot_timeline, windows
+
+# What no score depends on.
+_NOT_OF_SCORES = {
+    "trust_remote_code", "decode_timeout_s", "decode_tasks", "decode_cpus", "replicas", "cpus_per_replica",
+    "kv_cache_mb", "videos_in_flight", "cluster",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """A command whose inputs were found good, before anything starts."""
+
+    found: FoundVideos
+    checkpoint: Checkpoint
+    settings: ScoringSettings
+    samples: int
+    out: Path | None = None
+    as_json: bool = False
+    timeline_s: float | None = None
+
+    def refs(self) -> list[VideoRef]:
+        """What to score: each video, or the windows of the one there is, if that can be read (else raises
+        ConfigError)."""
+        refs = list(self.found.refs(self.settings.frames_per_video))
+        if self.timeline_s is None:
+            return refs
+        ref, settings = refs[0], self.settings
+        try:
+            length_s = duration_s(ref.path, settings.decoder, settings.decode_timeout_s)
+            spans = windows(length_s, self.timeline_s)
+        except VideoError as error:
+            raise ConfigError(str(error)) from None
+        except ValueError as error:
+            raise ConfigError(f"{ref.path}: --timeline: {error}") from None
+        return [replace(ref, window_s=window_s) for window_s in spans]
+
+    def output_settings(self) -> dict[str, Any]:
+        """What the scores depend on, besides the videos."""
+        own = self.settings.model_dump(mode="json", exclude=_NOT_OF_SCORES)
+        return own | {
+            "model": fingerprint(self.settings.checkpoint), "samples": self.samples, "scale": SCALE,
+            "timeline_s": self.timeline_s,
+        }  # fmt: skip
+
+
+def read_score_job(
+    arguments: Sequence[str],
+    checkpoint: str | None,
+    samples: int,
+    out: Path | None,
+    as_json: bool,
+    timeline_s: float | None,
+    root: Path | None = None,
+    **overrides: Any,
+) -> ScoreJob:
+    """Find videos and model; `root` as in find_videos. Raises InputError or ConfigError."""
+    found = find_videos(arguments, root)
+    if timeline_s is not None and len(found.videos) > 1:
+        raise InputError(f"--timeline looks at one video, and {len(found.videos)} are given; name one")
+    if timeline_s is not None and not timeline_s > 0:
+        raise InputError(f"--timeline {timeline_s:g}: give the seconds of a window")
+    model = resolve_checkpoint(checkpoint)
+    return ScoreJob(found, model, scoring_settings(model, **overrides), samples, out, as_json, timeline_s)
+
+
+def score(job: ScoreJob, console: Console, notes: Console) -> bool:
+    """Do the job; scores go to `console` or into the file, all else to `notes`.
+
+    Returns whether every video of the job has been scored. Raises OutputError, ConfigError or ScoringFailed.
+    """
+    print_origin(notes, job.checkpoint, job.settings, job.found)
+    refs = job.refs()
+    failures: list[tuple[str, str]] = []
+    timeline: list[dict[str, Any]] = []
+
+    def show(scored: Any, row: dict[str, Any]) -> None:
+        if job.as_json:
+            print(json.dumps(row, allow_nan=False), flush=True)
+        elif job.out is None and job.timeline_s is None:
+            (print_scored if len(refs) == 1 else print_line)(console, scored, row)
+        if row["failure"]:
+            failures.append((row["video_id"], row["failure"]))
+        if job.timeline_s is not None:
+            timeline.append(row)
+
+    with contextlib.ExitStack() as stack:
+        file = None
+        if job.out is not None:
+            file = stack.enter_context(ScoreFile(job.out, job.output_settings()))
+            failures += [(r["video_id"], r["failure"]) for r in file.rows() if r["failure"]]
+            timeline += file.rows() if job.timeline_s is not None else ()
+        todo = [ref for ref in refs if file is None or key_of_ref(ref) not in file.done]
+        if len(todo) < len(refs):
+            notes.print(f"{len(refs) - len(todo)} of them are in {job.out} already", highlight=False)
+        if todo:
+            progress = stack.enter_context(ScoreProgress(notes, len(refs), len(refs) - len(todo)))
+            asyncio.run(_score_all(job, todo, file, progress, show))
+    if len(refs) > 1 or job.out is not None:
+        print_failures(notes, failures)
+    if job.timeline_s is not None:
+        picture = plot_path(job.out, refs[0].path)
+        timeline.sort(key=lambda row: float(row["start_s"]))
+        if not job.as_json:
+            print_timeline(console, timeline)
+        plot_timeline(timeline, f"{Path(refs[0].path).name}: {job.checkpoint.name}", picture)
+        notes.print(f"Plot: {picture}", highlight=False, soft_wrap=True)
+    if job.out is not None:
+        notes.print(f"Scores: {job.out}", highlight=False, soft_wrap=True)
+    return not failures
+
+
+async def _score_all(
+    job: ScoreJob,
+    refs: Iterable[VideoRef],
+    file: ScoreFile | None,
+    progress: ScoreProgress,
+    show: Callable[[Any, dict[str, Any]], None],
+) -> None:
+    from evaluation.scorer import Scorer
+
+    async with Scorer(job.settings) as scorer, contextlib.aclosing(scorer.score(refs, job.samples)) as done:
+        async for scored in done:
+            row = row_of(scored, job.checkpoint.name)
+            if file is not None:
+                file.append(row)
+            show(scored, row)
+            progress.advance(failed=bool(scored.failure))
