@@ -15,7 +15,7 @@ from evaluation.statistics.correlation import bootstrap_ci, paired_bootstrap
 from evaluation.statistics.logistic_fit import FIT_NAME, FitError, fit_logistic
 from evaluation.statistics.metrics import CORRELATIONS, Scale, average, average_difference, difference, judge
 
-LABELS = Path(__file__).resolve().parent.parent.parent / "shared" / "labels"
+LABELS = Path(__file__).resolve().parents[3] / "shared" / "labels"
 TABLES = {
     "Konvid-1k_total_ds_score.json": (0, 100),
     "LIVE-VQC_total_ds_score.json": (0, 100),

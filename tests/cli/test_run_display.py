@@ -29,8 +29,8 @@ from cluster.controller import Controller
 from cluster.run_actors import Workers
 from monitoring.run_dir import RunDirectory
 from rollout.fleet_watch import FleetWatch
+from tests.cluster.test_controller import FakeWorkers, job
 from tests.conftest import ROOT
-from tests.test_controller import FakeWorkers, job
 
 _REPLAY = """
 import json, sys

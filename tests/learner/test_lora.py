@@ -20,9 +20,9 @@ from learner.lora import SEED, LoraTargetError, base_model, target_layers
 from learner.policy import Policy, prepare_model
 from learner.weight_transfer import weight_layout
 from tests.checkpoints import FRAME_PX, Kind, make_checkpoint
+from tests.learner.test_zero3 import CONFIG, batches, largest_difference
 from tests.plain_torch import completion_logprobs, load, random_groups, update_loss
 from tests.ranks import Report, Script, run_ranks
-from tests.test_zero3 import CONFIG, batches, largest_difference
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -236,7 +236,7 @@ def test_settings_of_the_block_are_overridden_one_by_one() -> None:
 
 def test_learner_and_engine_share_one_gpu() -> None:
     """The preset asks for no more than one, and NCCL, which takes no two ranks on a GPU, is left out."""
-    config = load_config(Path(__file__).parent.parent / "configs" / "one-gpu-lora.toml")
+    config = load_config(Path(__file__).parents[2] / "configs" / "one-gpu-lora.toml")
     assert plan_placement([Node("a", {}, cpus=8, gpus=1)], *demands(config)).missing == []
     nobody: Any = None
     assert isinstance(make_weight_sync(nobody, nobody, config), ObjectStoreSync)

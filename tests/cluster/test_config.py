@@ -13,7 +13,7 @@ from cluster.config import (
     load_config,
 )
 
-PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+PRESETS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)

@@ -22,8 +22,8 @@ from data.prepare.merged import merge
 from data.tables import TableError
 from demo.clips.build import write_lossless
 from runtime.killable import Outcome, run_isolated, serve
+from tests.cli.test_command_line import launch
 from tests.conftest import moving_frames
-from tests.test_command_line import launch
 
 MINE = Benchmark("mine", "", "test", (0, 100))
 

@@ -15,8 +15,8 @@ from evaluation.scored_video import ScoredVideo
 from evaluation.scorer import Scorer, ScoringSettings
 from evaluation.timeline import plot_path, plot_timeline, windows
 from runtime.concurrently import concurrently
-from tests.test_command_line import launch
-from tests.test_score_rows import scored
+from tests.cli.test_command_line import launch
+from tests.evaluation.test_score_rows import scored
 
 # Many at once
 

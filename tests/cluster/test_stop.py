@@ -18,7 +18,7 @@ from monitoring.run_dir import RunDirectory
 from rollout.errors import PlacementError
 from runtime.calls import DeadlineError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 A_RUN = """
 import asyncio, sys

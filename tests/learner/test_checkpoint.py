@@ -10,8 +10,8 @@ import pytest
 from learner.checkpoint import CheckpointError, read_index
 from learner.config import LearnerConfig
 from tests.checkpoints import make_checkpoint
+from tests.learner.test_zero3 import CONFIG, batches, largest_difference
 from tests.ranks import Report, Script, run_ranks
-from tests.test_zero3 import CONFIG, batches, largest_difference
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -42,7 +42,7 @@ from demo.base_model.training import Schedule, Stage, train
 from demo.base_model.warm_start import without_words
 from rewards.parser import is_well_formed, parse_score
 
-SHIPPED = Path(__file__).resolve().parent.parent / "demo" / "tiny-internvl"
+SHIPPED = Path(__file__).resolve().parents[2] / "demo" / "tiny-internvl"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from monitoring.run_dir import RunDirectory
 from tests.chromium import Page, browser, open_page
 from tests.viewer_run import UPDATES, make_run, metrics_record
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

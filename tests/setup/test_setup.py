@@ -15,7 +15,7 @@ from pathspec import GitIgnoreSpec
 
 from setup import environment, torchvision_cpu
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKED_EXTRAS = {"cpu.lock": ["cpu", "demo", "labels", "dev"], "gpu.lock": ["gpu", "demo"]}

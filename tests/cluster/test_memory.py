@@ -18,7 +18,7 @@ from cluster.planning.memory import (
 )
 from learner.config import LearnerConfig
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))
 PAPER = ROOT / "configs" / "internvl3-8b.toml"
 INTERNVL = read_architecture("OpenGVLab/InternVL3-8B-hf")

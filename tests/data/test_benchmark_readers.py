@@ -17,7 +17,7 @@ from data.benchmarks.labels import Columns, LabelError, LabelRow, read_labels
 from data.benchmarks.sets import BENCHMARKS
 from data.prepare.labelled import to_mos
 
-LISTS = Path(__file__).resolve().parent.parent.parent / "shared" / "labels"
+LISTS = Path(__file__).resolve().parents[3] / "shared" / "labels"
 UGC = "Animation_1080P-05f8_crf_10_ss_00_t_20.0"
 PLAIN = Columns(("path",), ("mos",))
 

@@ -27,7 +27,7 @@ from evaluation.settings import ScoringSettings
 from evaluation.statistics.accuracy import ALL
 from tests.conftest import moving_frames
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLIPS = ROOT / "demo" / "built"
 BASE = ROOT / "demo" / "tiny-internvl"
 

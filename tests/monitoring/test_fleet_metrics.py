@@ -26,7 +26,7 @@ from rollout.fleet_watch import FleetWatch, WorkerFigures, worker_figures
 from rollout.member import Member
 from rollout.placement import Placement
 from rollout.worker import WorkerStats
-from tests.test_controller import job, run_job
+from tests.cluster.test_controller import job, run_job
 
 # Figures
 

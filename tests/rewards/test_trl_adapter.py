@@ -12,7 +12,7 @@ from rewards.config import RewardConfig
 from rewards.trl import COMPONENTS, reward_functions
 from tests.conftest import moving_frames
 
-SHIPPED = Path(__file__).resolve().parent.parent / "demo" / "tiny-internvl"
+SHIPPED = Path(__file__).resolve().parents[2] / "demo" / "tiny-internvl"
 # What TRL hands to every reward function besides the dataset's columns.
 FROM_TRL: dict[str, Any] = {
     "completion_ids": [[1]],

@@ -21,7 +21,7 @@ from evaluation.scorer import ScoredVideo, Scorer, score_videos
 from evaluation.settings import ScoringSettings
 from tests.runs import nothing_left
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "demo" / "built" / "manifest.csv"
 N_CLIPS, AGREEING = 100, 0.99
 

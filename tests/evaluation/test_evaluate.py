@@ -21,7 +21,7 @@ from evaluation.report_files import write_report
 from evaluation.report_plots import plot_report
 from evaluation.test_sets import LabelledSet, read_sets
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLIPS = ROOT / "demo" / "built"
 rng = np.random.default_rng(0)
 

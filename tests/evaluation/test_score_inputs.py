@@ -12,7 +12,7 @@ from data.model_view import ModelView, write_view
 from data.tables import write_table
 from evaluation.inputs import InputError, find_videos
 from evaluation.models import SHIPPED_BASE, fingerprint, resolve_checkpoint, scoring_settings, view_of
-from tests.test_command_line import launch
+from tests.cli.test_command_line import launch
 
 # Which videos
 

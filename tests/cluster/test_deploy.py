@@ -18,7 +18,7 @@ from cluster.config import RunConfig, describe_fields, dump_config, load_config
 from cluster.placement_plan import Node, demands, plan_placement
 from monitoring.run_dir import RunDirectory
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "cluster" / "deploy"
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 RAY_UP = sorted(DEPLOY.glob("ray-up-*.yaml"))
