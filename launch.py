@@ -8,9 +8,8 @@ import typer
 from cli import demo, prepare, runs
 from cli import models as judge
 from cli.terminal import print_error
-from cluster.config import ConfigError
 from data.tables import TableError
-from monitoring.run_dir import RunDirectoryError
+from runtime.errors import ConfigError, RunDirectoryError
 
 app = typer.Typer(
     help=__doc__,

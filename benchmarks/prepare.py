@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks.machine import describe_machine, write_figures
 from data.benchmarks.labels import read_labels
 from data.benchmarks.sets import Benchmark
+from data.lossless import write_lossless
 from data.manifest import read_manifest
 from data.prepare.labelled import prepare
-from demo.clips.build import write_lossless
 
 T = TypeVar("T")
 _DISTINCT_CLIPS = 8

@@ -38,7 +38,8 @@ class BareEngine:
         from vllm import LLM, SamplingParams
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings, engine_arguments, make_engine
+        from rollout.engine import EngineSettings, engine_arguments
+        from rollout.engines import make_engine
 
         engine = EngineSettings(
             settings.checkpoint, settings.frames_per_video, settings.rollout(1, 0), settings.seed

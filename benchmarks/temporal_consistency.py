@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.order_consistency import consistency, consistency_gain
-from data.frames import VideoError
 from data.manifest import read_manifest
 from data.perturb import KINDS
 from data.records import Group, Perturbation, Video, VideoRef
 from data.seeds import stable_hash
+from data.video_file import VideoError
 from evaluation.answers import score_of, score_requests
 from evaluation.models import resolve_checkpoint, scoring_settings
 from evaluation.scorer import Scorer

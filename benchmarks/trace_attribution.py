@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from demo.base_model.traces import PHRASES, STRENGTHS
 from evaluation.statistics.correlation import interval, resamples, srcc
 
 NOTHING, SEVERAL = "nothing", "several"
@@ -161,3 +162,17 @@ def _f1(is_kind: np.ndarray, says_kind: np.ndarray) -> np.ndarray:
 def _any_of(words: Mapping[str, str] | Sequence[str]) -> re.Pattern[str]:
     """Finds whole words; of two that begin alike, the longer."""
     return re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(words, key=len, reverse=True))) + r")\b")
+
+
+VOCABULARY = Vocabulary(
+    nouns={kind: phrase.noun for kind, phrase in PHRASES.items()},
+    strengths=STRENGTHS,
+    # The demo's kinds that no model was shown: what a person who knows only the others would call them.
+    counts_as={
+        "av1": frozenset({"h264", "hevc"}),  # block compression
+        "motion_blur": frozenset({"blur"}),
+        "impulse": frozenset({"noise"}),
+        "judder": frozenset({"freeze"}),
+    },
+)
+"""The words of the tiny base."""

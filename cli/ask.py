@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.config import ConfigError
 from data.frames import FrameInfo
 from evaluation.models import Checkpoint, resolve_checkpoint, scoring_settings
 from evaluation.quiz.asking import Asked, ask, reference
 from evaluation.quiz.item import open_prompt
 from evaluation.settings import ScoringSettings
+from runtime.errors import ConfigError
 
 
 def ask_once(

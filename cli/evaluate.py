@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from cli.report_tables import print_report
-from cluster.config import ConfigError
+from cli.score_display import ScoreProgress, print_origin
 from data.manifest import manifest_hash
 from data.tables import SUFFIXES, check_table_name
 from evaluation.asking_sets import Questions
@@ -18,6 +18,7 @@ from evaluation.predictions import read_predictions
 from evaluation.report_files import write_report
 from evaluation.report_plots import plot_report
 from evaluation.test_sets import LabelledSet, read_sets
+from runtime.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def evaluate(options: EvaluateOptions, console: Console) -> None:
             raise ConfigError(f"--compare {options.other}: this is what it would be compared with, {shown}")
         models[shown], settings[shown] = model, depends_on
     answers = {
-        name: model.ask(console) if isinstance(model, Questions) else model for name, model in models.items()
+        name: _ask(model, console) if isinstance(model, Questions) else model
+        for name, model in models.items()
     }
     console.print(f"Taking {options.bootstrap_samples} resamples for the intervals", highlight=False)
     found = report(sets, answers, options.bootstrap_samples, options.seed)
@@ -77,6 +79,16 @@ def evaluate(options: EvaluateOptions, console: Console) -> None:
     write_report(found, _settings(options) | {"models": settings}, options.out)
     plot_report(found, options.out)
     console.print(f"Figures and plots: {options.out}", highlight=False, soft_wrap=True)
+
+
+def _ask(questions: Questions, console: Console) -> dict[str, dict[str, Answer]]:
+    def display(total: int, answered: int) -> ScoreProgress:
+        if answered:
+            console.print(f"{answered} of them have an answer in {questions.folder}", highlight=False)
+        return ScoreProgress(console, total, answered)
+
+    print_origin(console, questions.checkpoint, questions.scoring, questions.found)
+    return questions.ask(display)
 
 
 def _read_model(

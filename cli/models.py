@@ -20,7 +20,7 @@ from cli.terminal import (
     failure,
     progress,
 )
-from cluster.config import ConfigError
+from runtime.errors import ConfigError
 
 
 def score(
@@ -55,8 +55,8 @@ def score(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Score videos from 1 (very poor) to 5 (excellent), with reasons. docs/scoring.md explains."""
-    from cli.score import read_score_job
     from cli.score import score as run
+    from evaluation.score_job import read_score_job
     from evaluation.settings import ScoringFailed
 
     overrides = {
@@ -153,7 +153,7 @@ def ask(
 ) -> None:
     """Ask a model about a video. docs/understanding.md explains."""
     from cli.ask import ask_once
-    from data.frames import VideoError
+    from data.video_file import VideoError
     from evaluation.settings import ScoringFailed
     from rollout.errors import RolloutFailed
 
@@ -195,8 +195,8 @@ def quiz(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Put a set of questions to a model: accuracy by kind of question. docs/understanding.md explains."""
+    from cli.report_tables import print_results
     from evaluation.quiz.llm_judge import JudgeError, judge_from
-    from evaluation.quiz.results import print_results
     from evaluation.quiz.run import read_quiz_job, run_quiz
     from evaluation.settings import ScoringFailed
 

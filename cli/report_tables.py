@@ -8,8 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from evaluation.comparison import Means, Report, SetResult
+from evaluation.comparison import Means, Report, SetResult, number, report_notes
+from evaluation.quiz.results import QuizResults
+from evaluation.statistics.accuracy import ALL, Accuracy
 from evaluation.statistics.metrics import CORRELATIONS, NAMES, Scale
+
+_LISTED_FAILURES = 20
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -24,28 +28,6 @@ def print_report(console: Console, report: Report) -> None:
         for row in notes:
             table.add_row(*map(escape, row))
         console.print(table)
-
-
-def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
-    """(model, set, what, note) of everything that a figure alone does not tell."""
-    for name, by_model in report.results.items():
-        for model, result in by_model.items():
-            for what, note in result.figures.notes.items():
-                yield model, name, what, note
-            if result.failures:
-                first, reason = next(iter(result.failures.items()))
-                yield model, name, "failed", f"{len(result.failures)} videos, the first is {first}: {reason}"
-    if len(report.results) == 1:
-        return
-    for model, (means, _) in report.means.items():
-        for missing in sorted({tuple(mean.missing) for mean in means.of.values() if mean.missing}):
-            figures = [NAMES[name] for name, mean in means.of.items() if tuple(mean.missing) == missing]
-            yield model, "means", ", ".join(figures), f"leave out {', '.join(missing)}, which have none"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A figure as it is printed; a dash where there is none."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -133,3 +115,42 @@ def _interval(low: float, high: float) -> str:
 
 def _range(scale: Scale) -> str:
     return f"{scale.low:g}–{scale.high:g}"
+
+
+def print_results(console: Console, title: str, results: QuizResults) -> None:
+    if results.accuracy:
+        console.print(_accuracy_table(title, results.accuracy))
+    shown = results.open_answers
+    if shown.n:
+        grade = "not judged" if shown.mean is None else f"mean {shown.mean:.1%} of {shown.judged} judged"
+        console.print(f"Open questions: {shown.n}, answered {shown.answered}, {grade}", highlight=False)
+    if results.unanswered:
+        console.print(f"[yellow]{len(results.unanswered)} unanswered[/]", highlight=False)
+    for item_id, reason in results.unanswered[:_LISTED_FAILURES]:
+        console.print(f"  {item_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if len(results.unanswered) > _LISTED_FAILURES:
+        console.print(f"  and {len(results.unanswered) - _LISTED_FAILURES} more", highlight=False)
+
+
+def _accuracy_table(title: str, accuracy: Mapping[tuple[str, str], Accuracy]) -> Table:
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("questions", overflow="fold")
+    for name in ("n", "accuracy", "95 % interval", "chance", "un-\nparsed", "un-\nanswered"):
+        table.add_column(name, justify="right", no_wrap=True)
+    facet_before = ALL[0]
+    for (facet, value), figures in sorted(accuracy.items(), key=lambda row: (row[0] != ALL, row[0])):
+        if facet != facet_before:
+            table.add_section()
+            facet_before = facet
+        table.add_row(
+            escape(f"{facet}: {value}") if value else facet,
+            str(figures.n),
+            f"{figures.value:.1%}",
+            f"{figures.low:.1%} to {figures.high:.1%}",
+            "–" if figures.chance is None else f"{figures.chance:.1%}",
+            str(figures.unparsed),
+            str(figures.unanswered),
+        )
+    table.caption = "Unparsed and unanswered questions count as wrong. Intervals are Wilson's."
+    table.caption_justify = "left"
+    return table

@@ -12,8 +12,9 @@ import typer
 from rich.table import Table
 
 from cli.terminal import console, failure
-from cluster.config import ConfigError, RunConfig, describe_fields, dump_config, load_config
+from cluster.config import RunConfig, describe_fields, dump_config, load_config
 from monitoring.run_dir import RunDirectory
+from runtime.errors import ConfigError
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run directory, or the name of a run")]
 
@@ -90,8 +91,7 @@ def stop(
 
     where = find_run(run)  # Ray, imported below, then knows whether to show a token
 
-    from cluster.remote.reach import AskFailed
-    from cluster.remote.stop import stop_run
+    from cluster.remote.stop import AskFailed, stop_run
 
     console.print(f"Asking {run} to stop after the update in progress")
     try:
@@ -114,7 +114,7 @@ def scale(
 
     where = find_run(run)
 
-    from cluster.remote.reach import AskFailed, ask_run
+    from cluster.remote.stop import AskFailed, ask_run
 
     try:
         ask_run(where, "scale", rollout_workers, timeout_s=timeout_s)
@@ -132,9 +132,9 @@ def status(
 
     where = find_run(run)
 
-    from cli.status_console import print_status
+    from cli.run_tables import print_status
     from cluster.controller_actor import ANSWER_TIMEOUT_S
-    from cluster.remote.reach import AskFailed, ask_run
+    from cluster.remote.stop import AskFailed, ask_run
 
     try:
         found = ask_run(where, "status", timeout_s=ANSWER_TIMEOUT_S)
@@ -164,7 +164,7 @@ def plan(
     videos_at_once: Annotated[int, typer.Option(help="videos that a worker samples side by side")] = 8,
 ) -> None:
     """What a configuration asks of a cluster. Needs no cluster, no model and no network."""
-    from cli.memory_console import print_memory
+    from cli.run_tables import print_memory
     from cluster.placement_plan import demands
     from cluster.planning.architecture import read_architecture
 
@@ -174,13 +174,14 @@ def plan(
     if memory:
         print_memory(console, config, read_architecture(config.model.path))
     if workers is not None:
+        from cli.run_tables import print_workers
         from cluster.planning.simulation import ServiceTimes
-        from cluster.planning.workers import plan_workers, print_workers
+        from cluster.planning.workers import UPDATES, plan_workers
 
         if rollout_s is None or update_s is None:
             raise ConfigError("--workers simulates with measured times: give --rollout-s and --update-s")
         times = ServiceTimes(rollout_s, update_s, videos_at_once=videos_at_once, sync_s=sync_s)
-        print_workers(console, plan_workers(config, times, _whole_numbers(workers)))
+        print_workers(console, plan_workers(config, times, _whole_numbers(workers)), UPDATES)
 
 
 def _whole_numbers(text: str) -> list[int]:

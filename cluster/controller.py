@@ -21,29 +21,45 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from cluster.buffer import CohortBuffer
-from cluster.divergence import FiniteUpdates
+from cluster.buffer import CohortBuffer, UpdatePlan
 from cluster.journal import Journal
 from cluster.preflight import Job
-from cluster.remote.status import RunStatus
 from cluster.run_actors import Workers
-from cluster.schedule import UpdatePlan
-from cluster.training_batch import SampledCohort, SampledVideo, ScoredCohort, training_batch
-from data.frames import VideoError
-from data.model_view import write_view
+from cluster.training_batch import FiniteUpdates, SampledCohort, SampledVideo, ScoredCohort, training_batch
+from data.model_view import view_of_run, write_view
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure, VideoRef
 from data.seeds import completion_seed
+from data.video_file import VideoError
 from evaluation.held_out import agreement, predict
-from evaluation.models import view_of
 from learner.group import LearnerFailed
 from monitoring.run_dir import RunDirectory
 from monitoring.trace import Trace
 from rewards.cohort import CohortTexts
 from rollout.fleet import RolloutFailed
 from rollout.fleet_watch import FleetWatch
+from rollout.membership import WorkerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """`seconds` since the start, all attempts together; `metrics` those of the last update, empty before."""
+
+    run_dir: Path
+    stage: str
+    seconds: float
+    version: int
+    total_updates: int
+    videos_waiting: int
+    worker_restarts: int
+    learner_restarts: int
+    workers: list[WorkerStatus]
+    metrics: Mapping[str, float]
+
 
 logger = logging.getLogger(__name__)
 
@@ -316,8 +332,9 @@ class Controller:
                     self._job.evaluation[split],
                     self._workers.fleet,
                     self._workers.decoder,
-                    self._config,
+                    view_of_run(self._config.model_dump()),
                     samples,
+                    self._config.seed,
                 )
             # Thousands of resamples: not on the loop that feeds the engines.
             scores = await asyncio.to_thread(
@@ -335,7 +352,7 @@ class Controller:
         await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
         self.journal.stage("exporting the model")
         await self._workers.learner.export_hf(self._run.final)
-        write_view(self._run.final, view_of(self._config))
+        write_view(self._run.final, view_of_run(self._config.model_dump()))
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import ray
 
-from cluster.config import ConfigError, RunConfig
-from cluster.controller import Controller
+from cluster.config import RunConfig
+from cluster.controller import Controller, RunStatus
 from cluster.preflight import read_job
-from cluster.remote.status import RunStatus
 from monitoring.run_dir import RunDirectory
 from runtime.calls import DeadlineError, within
+from runtime.errors import ConfigError
 
 EVENT_POLL_S = 0.5
 ANSWER_TIMEOUT_S = 60.0

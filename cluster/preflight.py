@@ -7,15 +7,16 @@ from pathlib import Path
 
 import ray
 
-from cluster.config import ConfigError, DerivedSizes, RunConfig, derive_sizes
+from cluster.config import DerivedSizes, RunConfig, derive_sizes
 from cluster.placement_plan import PlacementPlan, demands, describe_nodes, plan_placement
 from cluster.planning.architecture import UnknownArchitectureError, read_architecture
 from cluster.planning.memory import trained_parameters
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
+from monitoring.config import check_wandb
 from monitoring.run_dir import RunDirectory
-from monitoring.sinks.wandb import check_wandb
+from runtime.errors import ConfigError
 from runtime.session import in_submitted_job
 
 
@@ -62,7 +63,7 @@ def read_job(config: RunConfig) -> Job:
     _check_model(config)
     with suppress(UnknownArchitectureError):  # else the learner finds it out, when it has the model
         trained_parameters(config.learner, read_architecture(config.model.path))
-    check_wandb(config)
+    check_wandb(config.metrics)
     videos = read_manifest(config.data.manifest, config.data.root)
     by_split: dict[str, list[Video]] = {}
     for video in videos:

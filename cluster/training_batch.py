@@ -1,19 +1,23 @@
 """From a scored cohort to what the learner trains on and what the run directory keeps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import ray
 
-from cluster.reward_means import REWARD_NAMES, RewardMeans
 from data.records import Cohort, Group, Video, VideoFailure
-from learner.advantages import group_advantages
 from learner.config import LearnerConfig
+from learner.grpo import group_advantages
 from learner.records import TrainSample
-from rewards.cohort import RewardTable
+from rewards.cohort import REWARD_NAMES, RewardTable
+
+REASON = "loss or gradient not finite"
+_TELLING = ("learner/loss", "learner/lr", "policy/")
+
+_NAMES_BY_SET = ("total", "regression", "ranking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +155,80 @@ def _rounded(values: Any) -> list[float | None]:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
+
+
+class RewardMeans:
+    """Collects the rewards of an update's groups.
+
+    The regression reward is averaged over videos that can earn it: a rank-only label is no target, and its
+    zeros say nothing about the model.
+    """
+
+    def __init__(self) -> None:
+        self._rewards: dict[str, dict[str, list[np.ndarray]]] = {}
+
+    def add(self, video: Video, table: RewardTable, k: int) -> None:
+        """Add row `k` of a cohort's table, the rewards of the completions of `video`."""
+        family = self._rewards.setdefault(
+            family_of(video.label_set), {name: [np.empty(0)] for name in REWARD_NAMES}
+        )
+        for name, values in family.items():
+            if name != "regression" or not video.rank_only:
+                values.append(np.asarray(getattr(table, name)[k], dtype=float))
+
+    def metrics(self) -> dict[str, float]:
+        """`reward/NAME`, and `reward_by_set/FAMILY/NAME` where there is more than one family. NaN where no
+        video could earn the reward."""
+        found = {
+            f"reward/{name}": _mean_reward(
+                [group for family in self._rewards.values() for group in family[name]]
+            )
+            for name in REWARD_NAMES
+        }
+        if len(self._rewards) > 1:
+            found |= {
+                f"reward_by_set/{name}/{reward}": _mean_reward(family[reward])
+                for name, family in self._rewards.items()
+                for reward in _NAMES_BY_SET
+            }
+        return found
+
+
+def family_of(label_set: str) -> str:
+    """What related label sets have in common: the part of their names before the first "/"."""
+    return label_set.split("/", 1)[0]
+
+
+def _mean_reward(groups: list[np.ndarray]) -> float:
+    values = np.concatenate(groups) if groups else np.empty(0)
+    return float(values.mean()) if len(values) else math.nan
+
+
+class TrainingDiverged(RuntimeError):
+    """Too many updates in a row had a loss or gradient that is not finite; says what they looked like."""
+
+
+class FiniteUpdates:
+    """Watches a run's updates. `limit`: how many in a row may be skipped before the run ends."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_a_row = 0
+
+    def check(self, batch: TrainingBatch, metrics: Mapping[str, float], update: int) -> TrainingBatch:
+        """The batch as it is to be recorded: of a skipped update, nothing was trained on.
+
+        Raises TrainingDiverged when the limit is reached.
+        """
+        if not metrics.get("learner/skipped"):
+            self._in_a_row = 0
+            return batch
+        self._in_a_row += 1
+        if self._in_a_row >= self._limit:
+            figures = ", ".join(f"{k} {v:g}" for k, v in sorted(metrics.items()) if k.startswith(_TELLING))
+            raise TrainingDiverged(
+                f"{self._in_a_row} updates in a row, up to update {update}, had a {REASON} ({figures}); "
+                f"the usual cures are a lower learner.lr, a lower learner.max_grad_norm or a higher "
+                f"learner.kl_coefficient, from a checkpoint before it began"
+            )
+        return batch.skipped(REASON)

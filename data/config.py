@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from runtime.project import moved
 
 
 class DataConfig(BaseModel):
@@ -27,3 +29,8 @@ class DataConfig(BaseModel):
     """Videos decoded at once."""
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""
+
+    @field_validator("manifest", "root")
+    @classmethod
+    def _moved(cls, path: Path | None) -> Path | None:
+        return path and Path(moved(str(path)))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from demo.clips.contents import FPS
+FPS = 25
 
 TRAIN_KINDS = ("h264", "hevc", "blur", "noise", "rescale", "exposure", "freeze")
 OOD_KINDS = ("av1", "motion_blur", "impulse", "judder")

@@ -1,13 +1,15 @@
 """What models say of test sets, and how that agrees with the labels."""
 
+import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from evaluation.statistics.metrics import (
     CORRELATIONS,
+    NAMES,
     Average,
     Difference,
     Figures,
@@ -165,3 +167,25 @@ def _differences(
                 name: average_difference(other.of[name], one.of[name]) for name in CORRELATIONS
             }
     return found
+
+
+def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    """(model, set, what, note) of everything that a figure alone does not tell."""
+    for name, by_model in report.results.items():
+        for model, result in by_model.items():
+            for what, note in result.figures.notes.items():
+                yield model, name, what, note
+            if result.failures:
+                first, reason = next(iter(result.failures.items()))
+                yield model, name, "failed", f"{len(result.failures)} videos, the first is {first}: {reason}"
+    if len(report.results) == 1:
+        return
+    for model, (means, _) in report.means.items():
+        for missing in sorted({tuple(mean.missing) for mean in means.of.values() if mean.missing}):
+            figures = [NAMES[name] for name, mean in means.of.items() if tuple(mean.missing) == missing]
+            yield model, "means", ", ".join(figures), f"leave out {', '.join(missing)}, which have none"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A figure as it is printed; a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cluster.config import RunConfig
 from data.decode import Decoder
-from data.frames import VideoError
+from data.model_view import ModelView
 from data.records import Completion, Video, VideoRef
+from data.video_file import VideoError
 from evaluation.answers import score_of, score_requests
 from evaluation.statistics.correlation import bootstrap_ci, plcc, srcc
 from rollout.fleet import RolloutFailed, RolloutFleet
@@ -45,18 +45,19 @@ class Prediction:
 
 
 async def predict(
-    videos: Sequence[Video], fleet: RolloutFleet, decoder: Decoder, config: RunConfig, samples: int
+    videos: Sequence[Video], fleet: RolloutFleet, decoder: Decoder, view: ModelView, samples: int, seed: int
 ) -> list[Prediction]:
-    """Ask the fleet about every video: one greedy answer each, and `samples` sampled ones.
+    """Ask the fleet about every video: one greedy answer each, and `samples` sampled ones, seeded by
+    `seed`. `view` says how the model is shown a video.
 
     A video that cannot be decoded or sampled gets a prediction with its failure and no score.
     """
     limit = asyncio.Semaphore(VIDEOS_IN_FLIGHT)
-    max_tokens = config.evaluation.max_completion_tokens or config.rollout.max_completion_tokens
+    max_tokens = view.max_completion_tokens
 
     async def one(video: Video) -> Prediction:
-        ref = VideoRef(video.video_id, video.path, config.data.frames_per_video)
-        requests = score_requests(ref, samples, config.seed, config.rollout.temperature, max_tokens)
+        ref = VideoRef(video.video_id, video.path, view.frames_per_video)
+        requests = score_requests(ref, samples, seed, view.temperature, max_tokens)
         async with limit:
             try:
                 frames = await decoder.decode(ref)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cluster.config import ConfigError
 from data.paths import FilesBelow
 from data.records import VideoRef
 from data.tables import SUFFIXES as TABLE_SUFFIXES
 from data.tables import TableError, read_table
+from runtime.errors import ConfigError
 
 VIDEO_SUFFIXES = (
     ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",

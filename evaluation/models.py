@@ -8,12 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.config import ConfigError, RunConfig, load_config
-from data.model_view import ModelView, ModelViewError, read_view
+from data.model_view import ModelView, ModelViewError, read_view, view_of_run
 from evaluation.settings import ScoringSettings
-from monitoring.run_dir import RunDirectory
+from runtime.errors import ConfigError
+from runtime.project import PROJECT_ROOT, moved
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 SHIPPED_BASE = PROJECT_ROOT / "demo" / "tiny-internvl"
 RUNS = Path("runs")
 
@@ -42,7 +41,7 @@ def resolve_checkpoint(name: str | None = None, runs: Path = RUNS) -> Checkpoint
     """
     if name is None:
         return _of_folder(_newest_finished(runs) or SHIPPED_BASE)
-    path = Path(name).expanduser()
+    path = Path(moved(name)).expanduser()
     if path.is_dir():
         return _of_folder(path)
     owner, slash, model = name.partition("/")
@@ -74,17 +73,6 @@ def scoring_settings(checkpoint: Checkpoint, **overrides: Any) -> ScoringSetting
         raise ConfigError("\n".join(problems)) from None
 
 
-def view_of(config: RunConfig) -> ModelView:
-    """How the model of a run was shown its videos."""
-    return ModelView(
-        frames_per_video=config.data.frames_per_video,
-        max_frame_px=config.data.max_frame_px,
-        max_completion_tokens=config.evaluation.max_completion_tokens or config.rollout.max_completion_tokens,
-        max_model_tokens=config.rollout.max_model_tokens,
-        temperature=config.rollout.temperature,
-    )
-
-
 def fingerprint(model: str) -> str:
     """Tells two models of the same path apart, without reading all of a large one.
 
@@ -110,14 +98,14 @@ def _newest_finished(runs: Path) -> Path | None:
 
 
 def _of_folder(folder: Path) -> Checkpoint:
-    run = RunDirectory(folder)
+    final = folder / "final"
     if (folder / "run.json").is_file():
-        if not (run.final / "config.json").is_file():
+        if not (final / "config.json").is_file():
             raise ConfigError(
-                f"--checkpoint {folder}: this run is not finished and has no model in {run.final} yet; "
+                f"--checkpoint {folder}: this run is not finished and has no model in {final} yet; "
                 f"finish it with `launch.py train --resume --run_dir={folder}`"
             )
-        model = run.final
+        model = final
     elif _is_model(folder):
         model = folder
     else:
@@ -132,8 +120,9 @@ def _of_folder(folder: Path) -> Checkpoint:
     path, shown = str(model.resolve()), _shown(folder)
     if view is not None:
         return Checkpoint(path, shown, view, "its scoring.json")
-    if model is run.final:
-        return Checkpoint(path, shown, view_of(load_config(folder / "config.json")), "the run's config.json")
+    if model is final:
+        config = json.loads((folder / "config.json").read_text())
+        return Checkpoint(path, shown, view_of_run(config), "the run's config.json")
     return Checkpoint(path, shown, ModelView(), "defaults, as the folder has no scoring.json")
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from cli.report_tables import report_notes
-from evaluation.comparison import Means, Report, SetResult
+from evaluation.comparison import Means, Report, SetResult, report_notes
 from evaluation.statistics.logistic_fit import FIT_NAME
-from monitoring.run_dir import write_atomically
+from runtime.files import write_atomically
 
 FIT_FORMULA = "b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))"
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cli.report_tables import number
-from evaluation.comparison import Report, SetResult
+from evaluation.comparison import Report, SetResult, number
 from evaluation.statistics.logistic_fit import FIT_NAME
 
 _INK, _DOTS, _CURVE, _LINE = "0.25", "#3b6ea5", "#c8452d", "0.65"

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from cluster.config import ConfigError
 from evaluation.score_rows import COLUMNS, LIST_COLUMNS, Key, key_of
-from monitoring.run_dir import write_atomically
+from runtime.errors import ConfigError
+from runtime.files import write_atomically
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _PARQUET_BATCH_ROWS = 10_000

@@ -20,11 +20,11 @@ from typing import Any
 import ray
 
 from data.decode import Decoder
-from data.frames import FrameInfo, VideoError
+from data.frames import FrameInfo
 from data.records import Group, SamplingRequest, VideoRef
-from evaluation.answers import score_requests
+from data.video_file import VideoError
+from evaluation.answers import ScoredVideo, failed_video, score_requests, scored_video
 from evaluation.models import resolve_checkpoint, scoring_settings
-from evaluation.scored_video import ScoredVideo, failed_video, scored_video
 from evaluation.settings import ScoringFailed, ScoringSettings
 from rollout.fleet import FleetExhausted, RolloutFailed, RolloutFleet
 from runtime.calls import together

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cluster.config import ClusterConfig
 from data.model_view import ModelView
 from rollout.config import RolloutConfig
+from runtime.config import ClusterConfig
 
 _BATCH = 256
 _FRAMES_IN_FLIGHT_BYTES = 2**29

@@ -106,7 +106,7 @@ class LearnerRank:
 
     @ray.method(concurrency_group="work")
     def export_hf(self, folder: Path) -> None:
-        from learner.export import export_hf
+        from learner.checkpoint import export_hf
 
         export_hf(self._trainer.engine.module, self._trainer.processor, folder, self._bucket_bytes)
 

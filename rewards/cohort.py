@@ -12,6 +12,8 @@ from rewards.ranking import ranking_rewards
 from rewards.regression import regression_reward
 from rewards.temporal import temporal_reward
 
+REWARD_NAMES = ("total", "regression", "ranking", "temporal", "format")
+
 Groups = list[np.ndarray]
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import vllm
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 from vllm import SamplingParams
@@ -36,7 +35,6 @@ from rollout.token_mask import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED_VLLM = ("0.32.",)
 CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention takes multiples of 32
 
 
@@ -243,19 +241,6 @@ class Engine(ABC):
             self._death = error
             logger.error("the engine died while %s", doing, exc_info=error)
         return EngineDead(f"the engine died while {doing}: {type(error).__name__}: {error}")
-
-
-def make_engine(settings: EngineSettings) -> Engine:
-    """The engine that the configuration asks for, not started yet."""
-    from rollout.engine_async import AsyncEngine
-    from rollout.engine_in_process import InProcessEngine
-
-    if not vllm.__version__.startswith(SUPPORTED_VLLM):
-        raise RuntimeError(
-            f"vLLM {vllm.__version__} is installed; this was tested with {', '.join(SUPPORTED_VLLM)}x: "
-            f"`make setup` installs that"
-        )
-    return AsyncEngine(settings) if uses_async_engine(settings.rollout) else InProcessEngine(settings)
 
 
 def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> dict[str, Any]:

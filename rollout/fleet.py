@@ -15,8 +15,7 @@ import ray
 
 from data.records import Group, SamplingRequest
 from rollout.errors import FleetExhausted, RolloutFailed
-from rollout.member import Lost, Member, ask, cause_of
-from rollout.membership import Roster
+from rollout.membership import Lost, Member, Roster, ask, cause_of
 from rollout.worker import WorkerStats
 
 __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]

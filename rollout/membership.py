@@ -14,18 +14,73 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from rollout.config import RolloutConfig
 from rollout.draining import watch_drains
-from rollout.errors import FleetExhausted
-from rollout.member import Lost, Member, WorkerStatus, ask, cause_of
+from rollout.errors import EngineDead, FleetExhausted
 from rollout.placement import Placement, place
 from rollout.router import Router
 from rollout.worker import RolloutWorker, WorkerInfo
+from runtime.actor_death import ACTOR_IS_GONE
 from runtime.calls import DeadlineError, together, within
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker of the set. It takes no work until `healthy`."""
+
+    worker_id: str
+    actor: Any
+    placement: Placement
+    healthy: bool = False
+    leaving: bool = False
+    running: int = 0
+    info: WorkerInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker from outside. `state` is starting, healthy or leaving."""
+
+    worker_id: str
+    state: str
+    node: str
+    pid: int | None
+    outstanding_tokens: int
+
+
+class Lost(Exception):
+    """A worker died, or has to be given up as hung."""
+
+
+async def ask(member: Member, method: str, *args: Any, timeout_s: float) -> Any:
+    """Call an actor's method. Raises Lost if the worker is of no more use, else the method's error."""
+    what = f"{member.worker_id}.{method}"
+    try:
+        return await within(getattr(member.actor, method).remote(*args), timeout_s, what)
+    except DeadlineError as error:
+        raise Lost(str(error)) from error
+    except ACTOR_IS_GONE as error:
+        raise Lost(f"{what}: the worker died: {_first_line(error)}") from error
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, EngineDead):
+            raise Lost(f"{what}: {error.cause}") from error
+        raise
+
+
+def cause_of(error: BaseException) -> str:
+    """The error that a method raised, without what Ray wraps around it."""
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    return f"{type(cause).__name__}: {cause}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
 
 logger = logging.getLogger(__name__)
 

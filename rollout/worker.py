@@ -77,7 +77,8 @@ class RolloutWorker:
 
     async def start(self) -> WorkerInfo:
         """Load the model. Importing vLLM takes longer than a tiny model does, so both happen here."""
-        from rollout.engine import EngineSettings, make_engine
+        from rollout.engine import EngineSettings
+        from rollout.engines import make_engine
 
         engine = make_engine(
             EngineSettings(

@@ -12,12 +12,11 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from runtime.calls import DeadlineError, together, within
+from runtime.project import PROJECT_ROOT
 
-_ROOT = Path(__file__).resolve().parent.parent
 _LINE_BYTES = 2**24
 _START_S = 120.0
 _END_S = 10.0
@@ -104,7 +103,14 @@ async def _run(
 
 async def _start(module: str) -> Process:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, cwd=_ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LINE_BYTES
+        sys.executable,
+        "-m",
+        module,
+        cwd=PROJECT_ROOT,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        limit=_LINE_BYTES,
     )
     ready = False
     try:

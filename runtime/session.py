@@ -5,16 +5,16 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import ray
 
-from cluster.config import ClusterConfig, ConfigError
+from runtime.config import ClusterConfig
+from runtime.errors import ConfigError
+from runtime.project import PROJECT_ROOT
 
 NAMESPACE = "vqathinker"
 SPARE_CPUS = 4
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def in_submitted_job() -> bool:

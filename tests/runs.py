@@ -17,7 +17,7 @@ N_TRAIN, N_TEST = 8, 4
 def make_set(folder: Path) -> Path:
     """A manifest of eight good rows to train on, a truncated and an empty file among them, and four to
     judge."""
-    from demo.clips.build import write_lossless
+    from data.lossless import write_lossless
 
     rows = ["path,mos,split"]
     for number in range(N_TRAIN + N_TEST):

@@ -46,7 +46,7 @@ ALLOWED = {
     "cluster/controller.py Controller._rollout_loop self._admitted.get": "ends with the update in progress",
     "cluster/controller.py Controller._sample_member await decode": "a task around Decoder.decode",
     "cluster/controller.py Controller._train asyncio.wait": "the four loops",
-    "monitoring/sinks/feed.py DashboardFeed._feed self._calls.get": "called off by close",
+    "monitoring/sinks/dashboards.py DashboardFeed._feed self._calls.get": "called off by close",
     "cluster/weight_sync.py NcclSync._in_step asyncio.wait": "each task is a call with a deadline",
     "cluster/run_actors.py Workers.start await learner": "LearnerGroup.start, whose calls have deadlines",
     "evaluation/scorer.py score_videos thread.submit(asyncio.run, score()).result": "its calls do",

@@ -71,7 +71,8 @@ class BareEngine:
         from vllm import LLM
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings, engine_arguments, make_engine
+        from rollout.engine import EngineSettings, engine_arguments
+        from rollout.engines import make_engine
 
         settings = EngineSettings(str(size.model), size.n_frames, size.config(), seed=0)
         self._llm = LLM(**engine_arguments(settings, make_engine(settings).masked_token_ids))

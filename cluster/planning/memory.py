@@ -7,9 +7,10 @@ Two kinds of GPU: a learner rank (ZeRO-3 shards in bfloat16 with float32 master 
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.config import ConfigError, RunConfig
+from cluster.config import RunConfig
 from cluster.planning.architecture import Architecture
 from learner.config import ALL_LINEAR, LearnerConfig, LoraConfig
+from runtime.errors import ConfigError
 
 GPU_SIZES_GB = (80, 48, 24)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from data.distortions import distort
-from data.frames import VideoError, look_at, video_duration_s
+from data.distortions import FPS, distort
+from data.frames import look_at, video_duration_s
+from data.lossless import single_threaded, write_lossless
 from data.seeds import stable_hash
-from demo.clips.build import single_threaded, write_lossless
-from demo.clips.contents import FPS
+from data.video_file import VideoError
 from runtime.killable import serve
 
 _RECORD = "ladder.json"

@@ -3,7 +3,7 @@
 import av
 
 from data.containers import open_container, reason_of, video_stream
-from data.frames import Unreadable
+from data.video_file import Unreadable
 from runtime.killable import serve
 
 

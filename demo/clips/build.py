@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from data.distortions import OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort
-from demo.clips.contents import CLIP_FRAMES, FPS, Content, contents, pristine_clip
+from data.lossless import single_threaded, write_lossless
+from demo.clips.contents import CLIP_FRAMES, Content, contents, pristine_clip
 
 LABEL_TABLE = Path(__file__).with_name("labels.csv")
-CLIPS = Path(__file__).with_name("clips")
+CLIPS = Path(__file__).resolve().parents[1] / "built"
 MANIFEST_COLUMNS = [
     "video_id", "path", "mos", "split", "source", "label_set", "headline", "distortion", "strength",
     "content", "label_by", "licence",
@@ -128,13 +129,6 @@ def clip_path(plan: ClipPlan) -> str:
     return f"{plan.split}/{plan.video_id}.mp4"
 
 
-def single_threaded() -> None:
-    """Worker processes share the cores: one thread each."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
 def _build_clip(out: Path, signatures: dict[str, str], plan: ClipPlan) -> None:
     path = out / clip_path(plan)
     made_of = path.with_suffix(".json")
@@ -156,18 +150,3 @@ def _build_clip(out: Path, signatures: dict[str, str], plan: ClipPlan) -> None:
     write_lossless(temporary, frames)
     temporary.replace(path)
     made_of.write_text(recipe)
-
-
-def write_lossless(path: Path, frames: np.ndarray) -> None:
-    """Write uint8 [T, H, W, 3] so that decoding gives back the same bytes."""
-    import av
-
-    options = {"qp": "0", "preset": "ultrafast", "x264-params": "log-level=none:threads=1"}
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264rgb", rate=FPS, options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "rgb24"
-        stream.thread_count = 1
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())

@@ -19,7 +19,6 @@ from PIL import Image
 
 CLIP_PX = 96
 CLIP_FRAMES = 12
-FPS = 25
 
 Split = Literal["train", "test", "ood", "warm"]
 ContentKind = Literal["video", "photograph", "generated"]

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.config import ConfigError
 from data.frames import FrameInfo
 from data.records import Group, SamplingRequest, VideoRef
 from data.seeds import stable_hash
 from evaluation.answers import trace_of
 from evaluation.quiz.grading import final_answer
 from evaluation.settings import ScoringSettings
+from runtime.errors import ConfigError
 
 
 class Sampler(Protocol):

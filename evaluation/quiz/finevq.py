@@ -10,8 +10,7 @@ import re
 from typing import Any
 
 from evaluation.quiz.entries import Entry
-from evaluation.quiz.item import LETTERS, QuizItem
-from evaluation.quiz.levels import LEVELS, level_item
+from evaluation.quiz.item import LETTERS, LEVELS, QuizItem, level_item
 
 _OPTION = r"[A-Z]\s*:\s*\[[^\]]*\]"
 _OPTIONS = re.compile(rf"\{{\s*({_OPTION}(?:\s*[,，]\s*{_OPTION})*)\s*\}}")

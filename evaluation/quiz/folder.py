@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cluster.config import ConfigError
-from monitoring.run_dir import write_atomically
+from runtime.errors import ConfigError
+from runtime.files import write_atomically
 
 
 class QuizFolder:

@@ -6,6 +6,10 @@ from typing import Literal
 from data.prompt import ANSWER_FORMAT
 from data.tables import TableError
 
+LEVELS = ("bad", "poor", "fair", "good", "excellent")
+"""Of ITU-R BT.500."""
+_BEST_FIRST = LEVELS[::-1]
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Rule = Literal["first_letter", "choice", "text", "judged"]
@@ -64,3 +68,16 @@ class QuizItem:
 def open_prompt(question: str) -> str:
     """A question that may be answered in any words."""
     return f"{question}\n{ANSWER_FORMAT.format('the answer')}"
+
+
+def level_item(item_id: str, video: str, question: str, level: int) -> QuizItem:
+    """`level` is from 0 (bad) to 4."""
+    return QuizItem(
+        item_id=item_id,
+        videos=(video,),
+        question=question,
+        options=_BEST_FIRST,
+        correct=LETTERS[_BEST_FIRST.index(LEVELS[level])],
+        rule="choice",
+        question_type="level",
+    )

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.config import ConfigError
 from runtime.calls import DeadlineError, together, within
+from runtime.errors import ConfigError
 
 ROUNDS = 5
 HIGHEST_GRADE = 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.frames import VideoError
+from data.video_file import VideoError
 from evaluation.models import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
 from evaluation.quiz.asking import Sampler, ask, reference
 from evaluation.quiz.folder import QuizFolder

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from evaluation.quiz.entries import Entry
-from evaluation.quiz.item import LETTERS, QuizItem
-from evaluation.quiz.levels import LEVELS, level_item
+from evaluation.quiz.item import LETTERS, LEVELS, QuizItem, level_item
 
 LEVEL_QUESTION = "How would you rate the quality of this video?"
 _PATHS = ("img_path", "video_path")

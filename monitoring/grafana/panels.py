@@ -1,4 +1,4 @@
-"""What the dashboards show: titles, queries and units. Metrics come from cluster/metrics.py."""
+"""What the dashboards show: titles, queries and units. Metrics come from cluster/journal.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,17 +1,27 @@
-"""All dashboards of a run that are switched on, told the same things."""
+"""TensorBoard and Weights & Biases, told the same things of a run in a process of their own: no update waits
+for a disk or a network."""
 
+import asyncio
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.config import RunConfig
 from data.config import DataConfig
-from data.frames import VideoError
+from data.video_file import VideoError
+from monitoring.config import MetricsConfig
 from monitoring.frame_sheets import FrameReader, recorded_request
 from monitoring.run_dir import RunDirectory
 from monitoring.sinks.writer import ShownGroup, Writer, chosen, distributions
+from runtime.calls import DeadlineError, within
+
+CALL_TIMEOUT_S = 300.0
+"""Opening a run in Weights & Biases alone may take 90 s."""
+MOST_WAITING = 1000
 
 LARGEST_PX = 1600
 """Longer side of a picture of frames; what is larger is shrunk."""
@@ -20,7 +30,14 @@ LARGEST_PX = 1600
 class Dashboards:
     """The writers of a run, and the decoder behind the frames they show."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(
+        self, metrics: MetricsConfig, data: DataConfig, run_dir: Path, config: Mapping[str, Any]
+    ) -> None:
+        """`data` says how the run's videos are decoded; `config` is its whole configuration as JSON values,
+        for the record."""
+        self._metrics = metrics
+        self._data = data
+        self._run_dir = run_dir
         self._config = config
         self._writers: list[Writer] = []
         self._frames: FrameReader | None = None
@@ -28,12 +45,12 @@ class Dashboards:
     def begin(self, attempt: int, version: int) -> None:
         """Open everything for an attempt that goes on from `version`: what was told of later ones is void."""
         self._close_writers()
-        self._writers = list(_writers(self._config, attempt, version))
+        self._writers = list(self._open_writers(attempt, version))
 
     def update(self, version: int, values: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> None:
         """Show the update that made `version`: its metrics and, by its lines in groups.jsonl, the rest."""
         self.scalars(version, values)
-        every = self._config.metrics.groups_every_updates
+        every = self._metrics.groups_every_updates
         shown = self._shown(records) if every and (version - 1) % every == 0 else []
         for writer in self._writers:
             writer.distributions(version, distributions(records))
@@ -50,6 +67,17 @@ class Dashboards:
             self._frames.close()
             self._frames = None
 
+    def _open_writers(self, attempt: int, version: int) -> Iterator[Writer]:
+        """Whatever a writer needs is imported only where it is switched on."""
+        if self._metrics.tensorboard:
+            from monitoring.sinks.tensorboard import TensorBoardWriter
+
+            yield TensorBoardWriter(RunDirectory(self._run_dir).tensorboard, version)
+        if self._metrics.wandb != "off":
+            from monitoring.sinks.wandb import WandbWriter
+
+            yield WandbWriter(self._metrics, self._run_dir, self._config, attempt)
+
     def _close_writers(self) -> None:
         for writer in self._writers:
             writer.close()
@@ -57,17 +85,17 @@ class Dashboards:
 
     def _shown(self, records: Sequence[Mapping[str, Any]]) -> list[ShownGroup]:
         return [
-            ShownGroup(place, record, self._picture(record["clean"]["ref"], self._config.data))
+            ShownGroup(place, record, self._picture(record["clean"]["ref"]))
             for place, record in chosen(records).items()
         ]
 
-    def _picture(self, ref: Mapping[str, Any], data: DataConfig) -> np.ndarray | str:
+    def _picture(self, ref: Mapping[str, Any]) -> np.ndarray | str:
         """The frames side by side, uint8 [height, width, 3], or why there are none."""
         from PIL import Image
 
         self._frames = self._frames or FrameReader()
         try:
-            sheet = self._frames.sheet(recorded_request(ref, data))
+            sheet = self._frames.sheet(recorded_request(ref, self._data))
         except VideoError as error:
             return str(error)
         picture = Image.open(io.BytesIO(sheet.png))
@@ -75,14 +103,83 @@ class Dashboards:
         return np.asarray(picture)
 
 
-def _writers(config: RunConfig, attempt: int, version: int) -> Iterator[Writer]:
-    """Whatever a writer needs is imported only where it is switched on."""
-    assert config.run_dir is not None
-    if config.metrics.tensorboard:
-        from monitoring.sinks.tensorboard import TensorBoardWriter
+class DashboardActor:
+    """A thin shell: forwards."""
 
-        yield TensorBoardWriter(RunDirectory(config.run_dir).tensorboard, version)
-    if config.metrics.wandb != "off":
-        from monitoring.sinks.wandb import WandbWriter
+    def __init__(
+        self, metrics: MetricsConfig, data: DataConfig, run_dir: Path, config: Mapping[str, Any]
+    ) -> None:
+        self._dashboards = Dashboards(metrics, data, run_dir, config)
 
-        yield WandbWriter(config, attempt)
+    def begin(self, attempt: int, version: int) -> None:
+        self._dashboards.begin(attempt, version)
+
+    def update(self, version: int, values: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> None:
+        self._dashboards.update(version, values, records)
+
+    def scalars(self, version: int, values: Mapping[str, float]) -> None:
+        self._dashboards.scalars(version, values)
+
+    def close(self) -> None:
+        self._dashboards.close()
+
+
+def start_actor(metrics: MetricsConfig, data: DataConfig, run_dir: Path, config: Mapping[str, Any]) -> Any:
+    """The actor, beside the process that calls: nodes that come and go with the load do not take it along."""
+    actor: Any = ray.remote(DashboardActor)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return actor.options(num_cpus=0, scheduling_strategy=here).remote(metrics, data, run_dir, config)
+
+
+class DashboardFeed:
+    """Hands calls to the actor, one after another, and never waits for it but in `close`.
+
+    A dashboard is no reason to end a run: with the first call that fails, passes its deadline or finds no
+    room to wait in, the dashboards are given up, and `on_lost` is told why. The run directory has it all.
+    """
+
+    def __init__(self, actor: Any, on_lost: Callable[[str], None], timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._actor = actor
+        self._on_lost = on_lost
+        self._timeout_s = timeout_s
+        self._calls: asyncio.Queue[tuple[str, tuple[Any, ...]]] = asyncio.Queue(MOST_WAITING)
+        self._lost = False
+        self._feeding = asyncio.create_task(self._feed())
+
+    def tell(self, call: str, *arguments: Any) -> None:
+        """Have `call` of the actor made when those before it are done."""
+        if self._lost:
+            return
+        try:
+            self._calls.put_nowait((call, arguments))
+        except asyncio.QueueFull:
+            self._lose(f"{MOST_WAITING} calls wait for the dashboards")
+
+    async def close(self, timeout_s: float) -> None:
+        """Let the actor finish what it was told, for `timeout_s` at most, and end it."""
+        self.tell("close")
+        try:
+            await within(self._calls.join(), timeout_s, "dashboards.close")
+        except DeadlineError as error:
+            self._lose(str(error))
+        self._feeding.cancel()
+        await asyncio.gather(self._feeding, return_exceptions=True)
+        ray.kill(self._actor)
+
+    async def _feed(self) -> None:
+        while True:
+            call, arguments = await self._calls.get()
+            try:
+                if not self._lost:
+                    answer = getattr(self._actor, call).remote(*arguments)
+                    await within(answer, self._timeout_s, f"dashboards.{call}")
+            except (ray.exceptions.RayError, DeadlineError) as error:
+                cause = getattr(error, "cause", None) or error
+                self._lose(f"{type(cause).__name__}: {cause}")
+            finally:
+                self._calls.task_done()
+
+    def _lose(self, reason: str) -> None:
+        if not self._lost:
+            self._lost = True
+            self._on_lost(reason)

@@ -1,12 +1,12 @@
 """A run in Weights & Biases, sent as it goes on or kept in the run directory for `wandb sync`."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cluster.config import ConfigError, RunConfig
+from monitoring.config import MetricsConfig
 from monitoring.sinks.writer import ANSWER_COLUMNS, ShownGroup, answers
 
 STEP = "version"
@@ -21,21 +21,23 @@ class WandbWriter:
     the name of the run directory. The configuration is sent, and neither code, nor output, nor git's state.
     """
 
-    def __init__(self, config: RunConfig, attempt: int) -> None:
+    def __init__(
+        self, metrics: MetricsConfig, run_dir: Path, config: Mapping[str, Any], attempt: int
+    ) -> None:
+        """`config`: the run's configuration as JSON values."""
         import wandb
 
-        assert config.run_dir is not None
-        assert config.metrics.wandb != "off"
-        group = config.run_dir.name
+        assert metrics.wandb != "off"
+        group = run_dir.name
         self._wandb = wandb
         self._run = wandb.init(
-            project=config.metrics.wandb_project,
+            project=metrics.wandb_project,
             group=group,
             name=group if attempt == 0 else f"{group}, attempt {attempt + 1}",
-            tags=[config.name],
-            dir=str(config.run_dir),
-            mode=config.metrics.wandb,
-            config=config.model_dump(mode="json"),
+            tags=[config["name"]],
+            dir=str(run_dir),
+            mode=metrics.wandb,
+            config=dict(config),
             reinit="create_new",
             settings=wandb.Settings(
                 console="off", disable_code=True, disable_git=True, silent=True, save_code=False
@@ -70,30 +72,6 @@ class WandbWriter:
 
     def close(self) -> None:
         self._run.finish()
-
-
-def check_wandb(config: RunConfig) -> None:
-    """Raises ConfigError where Weights & Biases is asked for and cannot be had."""
-    mode = config.metrics.wandb
-    if mode == "off":
-        return
-    if importlib.util.find_spec("wandb") is None:
-        raise ConfigError(
-            f"metrics.wandb is '{mode}', and the package wandb is not installed: "
-            f"pip install 'wandb>=0.31,<1', or set metrics.wandb to 'off'"
-        )
-    if mode == "online" and not _has_key():
-        raise ConfigError(
-            "metrics.wandb is 'online', and there is no API key: set WANDB_API_KEY, log in with "
-            "`wandb login`, or set metrics.wandb to 'offline'"
-        )
-
-
-def _has_key() -> bool:
-    """Whether a key is set or stored; asks nobody."""
-    import wandb
-
-    return wandb.login(prompt=False, verify=False)
 
 
 def _caption(group: ShownGroup) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cluster.reward_means import REWARD_NAMES
+from rewards.cohort import REWARD_NAMES
 
 ANSWER_COLUMNS = ("score", *REWARD_NAMES, "advantage", "tokens", "versions", "text")
 

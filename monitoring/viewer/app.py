@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from data.frames import VideoError
+from data.video_file import VideoError
 from monitoring.frame_sheets import FrameReader, Sheet, evaluated_request, group_request
 from monitoring.viewer import ranking_view, videos_view
 from monitoring.viewer.catalogue import Catalogue

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitoring.run_dir import RunDirectoryError
 from monitoring.viewer.viewed_run import NotRecorded, ViewedRun, holds_run
+from runtime.errors import RunDirectoryError
 
 
 class Catalogue:

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import uvicorn
 
-from monitoring.run_dir import RunDirectoryError
 from monitoring.viewer.app import create_app
 from monitoring.viewer.catalogue import Catalogue
 from monitoring.viewer.guard import is_loopback
+from runtime.errors import RunDirectoryError
 
 FIRST_PORT = 8420
 _PORTS_TRIED = 20

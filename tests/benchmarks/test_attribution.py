@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.trace_attribution import FEWEST_CLIPS, NOTHING, SEVERAL, Vocabulary, attribute
-from cluster.demo_words import VOCABULARY
+from benchmarks.trace_attribution import FEWEST_CLIPS, NOTHING, SEVERAL, VOCABULARY, Vocabulary, attribute
 from data.distortions import OOD_KINDS, TRAIN_KINDS
 from demo.base_model.traces import TEMPLATES, completion, strength_index
 

@@ -22,8 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cli.console_figures import RunFigures, sparkline
-from cli.run_display import PLAIN_EVERY_S, RunDisplay
+from cli.run_display import PLAIN_EVERY_S, RunDisplay, RunFigures, sparkline
 from cluster import controller
 from cluster.controller import Controller
 from cluster.run_actors import Workers

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.buffer import CohortBuffer
-from cluster.schedule import UpdatePlan
+from cluster.buffer import CohortBuffer, UpdatePlan
 from data.records import Cohort
 
 plans = st.builds(UpdatePlan, st.integers(1, 20), st.integers(1, 7), st.integers(1, 40))

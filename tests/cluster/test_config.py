@@ -4,14 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import (
-    ConfigError,
-    RunConfig,
-    derive_sizes,
-    describe_fields,
-    dump_config,
-    load_config,
-)
+from cluster.config import RunConfig, derive_sizes, describe_fields, dump_config, load_config
+from runtime.errors import ConfigError
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 

@@ -14,12 +14,12 @@ import pytest
 
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.controller import Controller
-from cluster.divergence import TrainingDiverged
 from cluster.preflight import Job
 from cluster.run_actors import Workers
-from data.frames import VideoError
+from cluster.training_batch import TrainingDiverged
 from data.records import Completion, Group, SamplingRequest, Video, VideoRef
 from data.sampler import CohortSampler
+from data.video_file import VideoError
 from learner.group import LearnerFailed
 from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts, RewardTable, score_cohort

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.config import ConfigError, RunConfig, load_config
+from cluster.config import RunConfig, load_config
 from cluster.planning.architecture import PUBLISHED, read_architecture
 from cluster.planning.memory import (
     activations_gb,
@@ -17,6 +17,7 @@ from cluster.planning.memory import (
     trained_parameters,
 )
 from learner.config import LearnerConfig
+from runtime.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.config import ConfigError, load_config
+from cluster.config import load_config
 from cluster.placement_plan import Demand, Node, demands, describe_nodes, plan_placement
 from rollout.config import RolloutConfig
 from rollout.environment import executor
 from rollout.placement import nodes_for
+from runtime.errors import ConfigError
 from runtime.node_labels import matches, on_nodes
 from runtime.session import cluster_address
 

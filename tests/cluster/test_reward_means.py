@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cluster.reward_means import RewardMeans
+from cluster.training_batch import RewardMeans
 from data.records import Video
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rewards.config import RewardConfig

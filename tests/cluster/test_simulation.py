@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import derive_sizes, load_config
-from cluster.planning.simulation import ServiceTimes, simulate
-from cluster.planning.virtual_time import run_in_virtual_time
+from cluster.planning.simulation import ServiceTimes, run_in_virtual_time, simulate
 from cluster.preflight import Job
 from data.records import Video
 from data.sampler import CohortSampler

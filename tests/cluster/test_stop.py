@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from typer.testing import CliRunner
 
-from cluster.remote import reach
+from cluster.remote import stop as reach
 from cluster.remote.stop import Ended
 from cluster.remote.whereabouts import Whereabouts
 from launch import app

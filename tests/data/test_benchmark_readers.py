@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data.benchmarks.files import NotFound, VideoFolder
 from data.benchmarks.labels import Columns, LabelError, LabelRow, read_labels
 from data.benchmarks.sets import BENCHMARKS
+from data.paths import NotFound, VideoFolder
 from data.prepare.labelled import to_mos
 
 LISTS = Path(__file__).resolve().parents[3] / "shared" / "labels"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.frames import DecoderName, VideoError, look_at, video_duration_s
+from data.frames import look_at, video_duration_s
 from data.prepare.probe import probe
+from data.video_file import DecoderName, VideoError
 
 HEIGHT, WIDTH = 64, 96
 DECODERS: list[DecoderName] = ["decord", "pyav"]

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.decode import Decoder, _look
-from data.frames import VideoError, frame_indices, look_at, read_frames
+from data.frames import frame_indices, look_at, read_frames
 from data.records import VideoRef
 from data.seeds import stable_hash
+from data.video_file import VideoError
 from tests.conftest import moving_frames
 
 

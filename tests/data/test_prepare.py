@@ -15,12 +15,12 @@ import pytest
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.frames import read_frames
+from data.lossless import write_lossless
 from data.manifest import read_manifest
 from data.prepare.labelled import Prepared, PrepareError, prepare
 from data.prepare.ladders import MANIFEST, make_ladders
 from data.prepare.merged import merge
 from data.tables import TableError
-from demo.clips.build import write_lossless
 from runtime.killable import Outcome, run_isolated, serve
 from tests.cli.test_command_line import launch
 from tests.conftest import moving_frames
@@ -80,7 +80,7 @@ def problems_in(prepared: Prepared) -> dict[str, str]:
 def test_jobs_that_crash_hang_or_fail_cost_themselves_alone() -> None:
     jobs = ["one", "crash", "noise", "hang", "fail", "two"]
     done: list[int] = []
-    outcomes = run_isolated("tests.test_prepare", jobs, 2, 5.0, done.append)
+    outcomes = run_isolated("tests.data.test_prepare", jobs, 2, 5.0, done.append)
     assert [outcome.failure for outcome in outcomes] == [
         "",
         "the process that read it crashed",

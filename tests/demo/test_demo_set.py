@@ -9,16 +9,9 @@ import pytest
 
 from data.distortions import FORMULA_KINDS, OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort
 from data.frames import read_frames
+from data.lossless import write_lossless
 from data.manifest import read_manifest
-from demo.clips.build import (
-    CLIPS,
-    LABEL_TABLE,
-    DemoSetError,
-    make_clip,
-    plan_clips,
-    signature,
-    write_lossless,
-)
+from demo.clips.build import CLIPS, LABEL_TABLE, DemoSetError, make_clip, plan_clips, signature
 from demo.clips.contents import CLIP_FRAMES, CLIP_PX, contents, pristine_clip
 from demo.clips.labels import mos_by_formula, mos_from_vmaf, sampled_frames_show
 

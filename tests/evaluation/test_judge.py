@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster.config import ConfigError
 from evaluation.quiz.llm_judge import Judge, JudgeError, judge_from
+from runtime.errors import ConfigError
 
 
 class FakeEndpoint(BaseHTTPRequestHandler):

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cluster.config import ConfigError, dump_config, load_config
-from data.model_view import ModelView, write_view
+from cluster.config import dump_config, load_config
+from data.model_view import ModelView, view_of_run, write_view
 from data.tables import write_table
 from evaluation.inputs import InputError, find_videos
-from evaluation.models import SHIPPED_BASE, fingerprint, resolve_checkpoint, scoring_settings, view_of
+from evaluation.models import SHIPPED_BASE, fingerprint, resolve_checkpoint, scoring_settings
+from runtime.errors import ConfigError
 from tests.cli.test_command_line import launch
 
 # Which videos
@@ -131,7 +132,7 @@ def test_the_newest_finished_run_is_the_default_and_the_base_without_one(tmp_pat
 def test_how_a_model_is_shown_videos_travels_with_it(tmp_path: Path) -> None:
     run = run_directory(tmp_path / "run", finished=True)
     before = resolve_checkpoint(str(run))
-    assert before.view == view_of(load_config(run / "config.json"))
+    assert before.view == view_of_run(load_config(run / "config.json").model_dump())
     assert before.view.frames_per_video == 5
     write_view(run / "final", ModelView(frames_per_video=7))
     for name in (run, run / "final"):

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from data.frames import FrameInfo
 from data.records import VideoRef
-from evaluation.answers import trace_of
+from evaluation.answers import ScoredVideo, trace_of
 from evaluation.score_file import OutputError, ScoreFile
 from evaluation.score_rows import COLUMNS, key_of, key_of_ref, row_of
-from evaluation.scored_video import ScoredVideo
 
 SETTINGS = {"checkpoint": "m", "samples": 2}
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from data.decode import Looks
-from data.frames import FrameInfo, VideoError
+from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, VideoRef
+from data.video_file import VideoError
+from evaluation.answers import ScoredVideo
 from evaluation.score_rows import row_of
-from evaluation.scored_video import ScoredVideo
 from evaluation.scorer import Scorer, ScoringSettings
 from evaluation.timeline import plot_path, plot_timeline, windows
 from runtime.concurrently import concurrently

@@ -13,11 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from cluster.config import ConfigError
-from data.frames import FrameInfo, VideoError
-from data.pair import look_at_pair
+from data.frames import FrameInfo, look_at_pair
 from data.prompt import messages
 from data.records import Completion, Group, SamplingRequest, VideoRef
+from data.video_file import VideoError
 from evaluation.quiz.asking import reference
 from evaluation.quiz.folder import QuizFolder
 from evaluation.quiz.item import QuizItem
@@ -25,6 +24,7 @@ from evaluation.quiz.results import QuizResults, as_json, results_of
 from evaluation.quiz.run import read_quiz_job, run_quiz
 from evaluation.settings import ScoringSettings
 from evaluation.statistics.accuracy import ALL
+from runtime.errors import ConfigError
 from tests.conftest import moving_frames
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def test_the_prompt_of_a_pair() -> None:
 
 
 def test_a_pair_shares_the_frames(videos: list[Path], tmp_path: Path) -> None:
-    from demo.clips.build import write_lossless
+    from data.lossless import write_lossless
 
     wide = tmp_path / "wide.mp4"
     write_lossless(wide, moving_frames(8, seed=9)[:, :28])

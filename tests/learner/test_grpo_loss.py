@@ -9,10 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.advantages import group_advantages
 from learner.batch_planning import fill_batches, split_group, spread
 from learner.config import LearnerConfig
-from learner.grpo import TokenBatch, grpo_loss, learning_rate, token_weights
+from learner.grpo import TokenBatch, group_advantages, grpo_loss, learning_rate, token_weights
 
 
 def naive_loss(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cluster.config import ConfigError, load_config
+from cluster.config import load_config
 from cluster.placement_plan import Node, demands, plan_placement
 from cluster.weight_sync import NcclSync, ObjectStoreSync, make_weight_sync
 from learner.batch_planning import split_group
@@ -19,6 +19,7 @@ from learner.inputs import GroupEncoder, build_micro_batch
 from learner.lora import SEED, LoraTargetError, base_model, target_layers
 from learner.policy import Policy, prepare_model
 from learner.weight_transfer import weight_layout
+from runtime.errors import ConfigError
 from tests.checkpoints import FRAME_PX, Kind, make_checkpoint
 from tests.learner.test_zero3 import CONFIG, batches, largest_difference
 from tests.plain_torch import completion_logprobs, load, random_groups, update_loss

@@ -16,14 +16,14 @@ import ray
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.config import ConfigError, MetricsConfig, RunConfig, dump_config
-from cluster.metrics import Metrics
+from cluster.config import RunConfig, dump_config
+from cluster.journal import Metrics
 from data.config import DataConfig
+from monitoring.config import MetricsConfig, check_wandb
 from monitoring.run_dir import RunDirectory
-from monitoring.sinks.dashboards import LARGEST_PX, Dashboards
-from monitoring.sinks.feed import DashboardFeed
-from monitoring.sinks.wandb import check_wandb
+from monitoring.sinks.dashboards import LARGEST_PX, DashboardFeed, Dashboards
 from monitoring.sinks.writer import answers, chosen, distributions
+from runtime.errors import ConfigError
 
 FRAMES, FRAME_PX = 4, 56
 
@@ -53,6 +53,11 @@ def record(video: Path, total: list[float], scores: list[float | None]) -> dict[
         },
         "perturbed": None,
     }
+
+
+def dashboards_of(config: RunConfig) -> Dashboards:
+    assert config.run_dir is not None
+    return Dashboards(config.metrics, config.data, config.run_dir, config.model_dump(mode="json"))
 
 
 @pytest.fixture
@@ -119,7 +124,7 @@ def test_tensorboard_has_scalars_histograms_and_groups(
     tmp_path: Path, videos: list[Path], records: list[dict[str, Any]]
 ) -> None:
     config = config_of(tmp_path, videos, groups_every_updates=2)
-    board = Dashboards(config)
+    board = dashboards_of(config)
     board.begin(0, 0)
     for version in (1, 2, 3):
         board.update(version, {"reward/total": version / 2}, records)
@@ -150,7 +155,7 @@ def test_tensorboard_forgets_what_a_resumed_run_does_again(
     tmp_path: Path, videos: list[Path], records: list[dict[str, Any]]
 ) -> None:
     config = config_of(tmp_path, videos, groups_every_updates=0)
-    board = Dashboards(config)
+    board = dashboards_of(config)
     board.begin(0, 0)
     for version in (1, 2, 3):
         board.update(version, {"reward/total": 1.0}, records)
@@ -170,7 +175,7 @@ def test_a_video_that_is_gone_is_shown_without_frames(
 ) -> None:
     gone = videos[0].parent / "gone.mp4"
     config = config_of(tmp_path, videos)
-    board = Dashboards(config)
+    board = dashboards_of(config)
     board.begin(0, 0)
     board.update(1, {}, [record(gone, [0.0, 0.0], [1.0, 1.0]), *records])
     board.close()
@@ -181,13 +186,13 @@ def test_a_video_that_is_gone_is_shown_without_frames(
 
 
 def test_pictures_of_large_frames_are_shrunk(tmp_path: Path) -> None:
-    from demo.clips.build import write_lossless
+    from data.lossless import write_lossless
     from tests.conftest import moving_frames
 
     video = tmp_path / "large.mp4"
     write_lossless(video, moving_frames(8, px=448))
     config = config_of(tmp_path, [video])
-    board = Dashboards(config)
+    board = dashboards_of(config)
     board.begin(0, 0)
     board.update(1, {}, [record(video, [1.0, 2.0], [1.0, 2.0])])
     board.close()
@@ -269,9 +274,9 @@ def test_metrics_reach_tensorboard_through_its_process(
 
 def test_without_its_package_weights_and_biases_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    check_wandb(RunConfig())
+    check_wandb(MetricsConfig())
     with pytest.raises(ConfigError, match="metrics.wandb is 'offline'.*pip install 'wandb"):
-        check_wandb(RunConfig(metrics=MetricsConfig(wandb="offline")))
+        check_wandb(MetricsConfig(wandb="offline"))
 
 
 def with_wandb() -> None:
@@ -285,7 +290,7 @@ def test_online_without_a_key_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(ConfigError, match="WANDB_API_KEY"):
-        check_wandb(RunConfig(metrics=MetricsConfig(wandb="online")))
+        check_wandb(MetricsConfig(wandb="online"))
 
 
 def test_weights_and_biases_offline_has_scalars_histograms_and_groups(
@@ -295,8 +300,8 @@ def test_weights_and_biases_offline_has_scalars_histograms_and_groups(
     key = "0123456789abcdef" * 2 + "01234567"
     monkeypatch.setenv("WANDB_API_KEY", key)
     config = config_of(tmp_path, videos, tensorboard=False, wandb="offline", wandb_project="quality")
-    check_wandb(config)
-    board = Dashboards(config)
+    check_wandb(config.metrics)
+    board = dashboards_of(config)
     board.begin(0, 0)
     board.update(1, {"reward/total": 0.5}, records)
     board.update(2, {"reward/total": 1.0}, records)

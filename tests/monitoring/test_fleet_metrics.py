@@ -13,8 +13,9 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from cluster import controller
-from cluster.config import MetricsConfig, RunConfig
-from cluster.metrics import Metrics
+from cluster.config import RunConfig
+from cluster.journal import Metrics
+from monitoring.config import MetricsConfig
 from monitoring.grafana import __main__ as grafana
 from monitoring.grafana.check import check
 from monitoring.grafana.panels import DASHBOARDS
@@ -23,7 +24,7 @@ from monitoring.sinks import prometheus
 from rollout.config import RolloutConfig
 from rollout.fleet import RolloutFleet
 from rollout.fleet_watch import FleetWatch, WorkerFigures, worker_figures
-from rollout.member import Member
+from rollout.membership import Member
 from rollout.placement import Placement
 from rollout.worker import WorkerStats
 from tests.cluster.test_controller import job, run_job

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.run_dir import RunDirectory, RunDirectoryError
+from monitoring.run_dir import RunDirectory
+from runtime.errors import RunDirectoryError
 
 
 @pytest.fixture

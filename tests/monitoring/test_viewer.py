@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from data.frames import VideoError, look_at
+from data.frames import look_at
 from data.perturb import perturb
 from data.records import Perturbation
+from data.video_file import VideoError
 from monitoring.frame_sheets import FrameReader, FrameRequest
-from monitoring.run_dir import RunDirectory, RunDirectoryError
+from monitoring.run_dir import RunDirectory
 from monitoring.viewer.app import create_app
 from monitoring.viewer.catalogue import Catalogue
 from monitoring.viewer.guard import is_loopback
+from runtime.errors import RunDirectoryError
 from tests.viewer_run import (
     HOSTILE,
     PERTURBATION,

@@ -9,7 +9,7 @@ import ray
 from rollout.config import RolloutConfig
 from rollout.errors import PlacementError
 from rollout.fleet import RolloutFailed, RolloutFleet
-from rollout.member import Lost, Member, ask
+from rollout.membership import Lost, Member, ask
 from rollout.placement import Placement
 
 

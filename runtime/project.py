@@ -1,0 +1,20 @@
+"""The project's folder, and the new places of folders that old configurations name."""
+
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+_MOVED = {"models/tiny-internvl": "demo/tiny-internvl", "data/demo/clips": "demo/built"}
+
+
+def moved(path: str) -> str:
+    """The new path of a file or folder that lay below a folder of this project that has moved.
+
+    Returns `path` itself if it exists, is not below such a folder, or is not at the new place either.
+    """
+    full = Path(path).expanduser().absolute()
+    for old, new in _MOVED.items():
+        if full.is_relative_to(PROJECT_ROOT / old) and not full.exists():
+            there = PROJECT_ROOT / new / full.relative_to(PROJECT_ROOT / old)
+            return str(there) if there.exists() else path
+    return path
