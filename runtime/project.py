@@ -8,13 +8,12 @@ _MOVED = {"models/tiny-internvl": "demo/tiny-internvl", "data/demo/clips": "demo
 
 
 def moved(path: str) -> str:
-    """The new path of a file or folder that lay below a folder of this project that has moved.
+    """The new path of a file that lay in a folder of this project that has moved.
 
-    Returns `path` itself if it exists, is not below such a folder, or is not at the new place either.
+    Returns `path` itself if it is not such a path, or still exists.
     """
     full = Path(path).expanduser().absolute()
     for old, new in _MOVED.items():
         if full.is_relative_to(PROJECT_ROOT / old) and not full.exists():
-            there = PROJECT_ROOT / new / full.relative_to(PROJECT_ROOT / old)
-            return str(there) if there.exists() else path
+            return str(PROJECT_ROOT / new / full.relative_to(PROJECT_ROOT / old))
     return path

@@ -107,7 +107,7 @@ def test_a_wrong_import_is_found(module: str, source: str) -> None:
 
 def test_a_circle_is_found() -> None:
     sources = {
-        "data.a": "def f():\n    from data import b",
+        "data.a": "from data import b",
         "data.b": "import data.c",
         "data.c": "import data.a",
     }
