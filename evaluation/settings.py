@@ -27,7 +27,7 @@ class ScoringFailed(RuntimeError):
 
 
 class ScoringSettings(ModelView):
-    """A model's view of a video, and what it takes to ask it. `checkpoints.scoring_settings` makes one."""
+    """A model's view of a video, and what it takes to ask it. `models.scoring_settings` makes one."""
 
     checkpoint: str
     """Folder of a Hugging Face checkpoint, or a name on the hub."""
