@@ -1,9 +1,9 @@
 """The one home of backpressure and staleness: every cohort in flight, from admission to training.
 
-    buffer.admit(cohort)    waits until the cohort may start    (sample loop)
-    buffer.add(scored)      hands in a scored cohort            (reward loop)
-    buffer.take(update)     waits for all cohorts of an update  (learn loop)
-    buffer.advance()        one update is done and its weights are on every engine: later cohorts may start
+    buffer.admit(cohort)        waits until the cohort may start    (feed loop)
+    buffer.add(cohort, scored)  hands in a scored cohort            (a task a cohort)
+    buffer.take(update)         waits for all cohorts of an update  (learn loop)
+    buffer.advance()            counts an update whose weights are on every engine: later cohorts may start
 
 Why staleness is bounded: cohort c is trained by update u = plan.update_of(c), and the version before update
 u is u, for the version counts finished updates. `admit(c)` returns only once `version >= u - max_staleness`.
@@ -14,9 +14,9 @@ max_staleness + 1 updates.
 
 import asyncio
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from data.records import Cohort
+Scored = TypeVar("Scored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,6 @@ class UpdatePlan:
         return range(start + first, start + last)
 
 
-class HasCohort(Protocol):
-    @property
-    def cohort(self) -> Cohort: ...
-
-
-Scored = TypeVar("Scored", bound=HasCohort)
-
-
 class CohortBuffer(Generic[Scored]):
     """See the module's docstring for the protocol. Not safe across threads: one event loop owns it."""
 
@@ -84,9 +76,9 @@ class CohortBuffer(Generic[Scored]):
         async with self._changed:
             await self._changed.wait_for(lambda: self.may_start(cohort))
 
-    async def add(self, scored: Scored) -> None:
+    async def add(self, cohort: int, scored: Scored) -> None:
         async with self._changed:
-            self._scored[scored.cohort.index] = scored
+            self._scored[cohort] = scored
             self._changed.notify_all()
 
     async def take(self, update: int) -> list[Scored]:

@@ -12,7 +12,7 @@ from data.records import Cohort, Group, Video, VideoFailure
 from learner.config import LearnerConfig
 from learner.grpo import group_advantages
 from learner.records import TrainSample
-from rewards.cohort import REWARD_NAMES, RewardTable
+from rewards.cohort import REWARD_NAMES, CohortTexts, RewardTable
 
 REASON = "loss or gradient not finite"
 _TELLING = ("learner/loss", "learner/lr", "policy/")
@@ -31,22 +31,13 @@ class SampledVideo:
 
 
 @dataclass(frozen=True, slots=True)
-class SampledCohort:
+class ScoredCohort:
+    """What was collected for a cohort. Row k of `rewards` is `videos[k]`; None if every video failed."""
+
     cohort: Cohort
     videos: list[SampledVideo]
     failures: list[VideoFailure]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredCohort:
-    """A sampled cohort and its rewards; row k of the table is `sampled.videos[k]`."""
-
-    sampled: SampledCohort
     rewards: RewardTable | None
-
-    @property
-    def cohort(self) -> Cohort:
-        return self.sampled.cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +59,17 @@ class TrainingBatch:
         return replace(self, group_records=records, metrics=metrics)
 
 
+def cohort_texts(videos: Sequence[SampledVideo]) -> CohortTexts:
+    """What the reward actors need of a cohort: labels and texts."""
+    return CohortTexts(
+        mos=[v.video.mos for v in videos],
+        label_sets=[v.video.label_set for v in videos],
+        rank_only=[v.video.rank_only for v in videos],
+        clean=[v.clean.texts for v in videos],
+        perturbed=[None if v.perturbed is None else v.perturbed.texts for v in videos],
+    )
+
+
 def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: LearnerConfig) -> TrainingBatch:
     """Turn the scored cohorts of an update into samples, records and metrics.
 
@@ -82,7 +84,7 @@ def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: Learne
     for scored in cohorts:
         if scored.rewards is None:
             continue
-        for k, sampled in enumerate(scored.sampled.videos):
+        for k, sampled in enumerate(scored.videos):
             table = scored.rewards
             total = np.asarray(table.total[k], dtype=float)
             advantages = group_advantages(total, config)
@@ -110,9 +112,9 @@ def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: Learne
         "staleness/max": float(max(staleness, default=0)),
         "data/trained_videos": float(len(samples)),
         "data/skipped_videos": float(len(records) - len(samples)),
-        "data/failed_videos": float(sum(len(c.sampled.failures) for c in cohorts)),
+        "data/failed_videos": float(sum(len(c.failures) for c in cohorts)),
     }
-    failures = [failure for cohort in cohorts for failure in cohort.sampled.failures]
+    failures = [failure for cohort in cohorts for failure in cohort.failures]
     return TrainingBatch(samples, records, failures, metrics)
 
 
@@ -140,7 +142,7 @@ def _group_record(
 def _copy_record(group: Group, scores: Any) -> dict[str, Any]:
     return {
         "ref": asdict(group.ref),
-        "texts": [c.text for c in group.completions],
+        "texts": group.texts,
         "tokens": [len(c.token_ids) for c in group.completions],
         "finish_reasons": [c.finish_reason for c in group.completions],
         "versions": [sorted(set(c.versions)) for c in group.completions],

@@ -1,5 +1,4 @@
 import asyncio
-from dataclasses import dataclass
 from random import Random
 
 import pytest
@@ -7,18 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.buffer import CohortBuffer, UpdatePlan
-from data.records import Cohort
 
 plans = st.builds(UpdatePlan, st.integers(1, 20), st.integers(1, 7), st.integers(1, 40))
-
-
-@dataclass(frozen=True)
-class Scored:
-    cohort: Cohort
-
-
-def scored(index: int) -> Scored:
-    return Scored(Cohort(index=index, epoch=0, members=()))
 
 
 @given(plans)
@@ -36,13 +25,13 @@ def test_no_cohort_is_trained_staler_than_the_bound(plan: UpdatePlan, bound: int
     random = Random(seed)
 
     async def run() -> None:
-        buffer: CohortBuffer[Scored] = CohortBuffer(plan, bound)
+        buffer: CohortBuffer[int] = CohortBuffer(plan, bound)
         born: dict[int, int] = {}
 
         async def sample(cohort: int) -> None:
             for _ in range(random.randint(0, 3)):
                 await asyncio.sleep(0)
-            await buffer.add(scored(cohort))
+            await buffer.add(cohort, cohort)
 
         async def sample_all() -> None:
             tasks = []
@@ -56,8 +45,8 @@ def test_no_cohort_is_trained_staler_than_the_bound(plan: UpdatePlan, bound: int
         seen = []
         for update in range(plan.total_updates):
             taken = await buffer.take(update)
-            seen += [s.cohort.index for s in taken]
-            assert all(update - born[s.cohort.index] <= bound for s in taken)
+            seen += taken
+            assert all(update - born[c] <= bound for c in taken)
             assert await buffer.advance() == update + 1
         await sampling
         assert seen == list(range(plan.total_cohorts))
@@ -67,7 +56,7 @@ def test_no_cohort_is_trained_staler_than_the_bound(plan: UpdatePlan, bound: int
 
 def test_a_bound_of_one_lets_the_next_update_start_and_no_later_one() -> None:
     async def run() -> None:
-        buffer: CohortBuffer[Scored] = CohortBuffer(UpdatePlan(10, 2, 10), max_staleness=1)
+        buffer: CohortBuffer[int] = CohortBuffer(UpdatePlan(10, 2, 10), max_staleness=1)
         await asyncio.wait_for(buffer.admit(3), 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(buffer.admit(4), 0.05)
