@@ -20,14 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from rewards.cohort import REWARD_NAMES
-
-COMPONENTS = tuple(name for name in REWARD_NAMES if name != "total")
-
-
-TOKENS_PER_S = "rollout/all_tokens_per_s"
-"""In the history: tokens of all completions of an update by its seconds."""
-
+from monitoring.metric_table import reward_names
 
 SPARK_COLUMNS = 32
 
@@ -69,19 +62,13 @@ class RunFigures:
                     self.srcc.setdefault(event["split"], []).append(srcc)
             case "update":
                 self.version, self.last = event["update"] + 1, event["metrics"]
-                for name, value in (self.last | {TOKENS_PER_S: self.tokens_per_s}).items():
+                for name, value in self.last.items():
                     self.history.setdefault(name, []).append(value)
 
     @property
     def headline_srcc(self) -> str:
         """The newest SRCC of the split that was judged first; empty before that."""
         return next((f"SRCC {values[-1]:.3f} ({split})" for split, values in self.srcc.items()), "")
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Tokens of completions, clean and perturbed, by the seconds of the last update; NaN before it."""
-        step_s = self.last.get("timing/step_s", math.nan)
-        return self.last.get("rollout/tokens", math.nan) / step_s if step_s else math.nan
 
     @property
     def idle_share(self) -> float:
@@ -91,7 +78,8 @@ class RunFigures:
 
     def rewards_line(self) -> str:
         """The last update's mean rewards: the total, and its components."""
-        parts = [f"{name} {figure(self.last.get(f'reward/{name}'), 2)}" for name in COMPONENTS]
+        names = reward_names(self.last)
+        parts = [f"{name} {figure(self.last.get(f'reward/{name}'), 2)}" for name in names if name != "total"]
         return f"reward {figure(self.last.get('reward/total'), 2)} ({', '.join(parts)})"
 
     def rates_line(self) -> str:
@@ -100,7 +88,7 @@ class RunFigures:
             figure(self.last.get(name), 1)
             for name in ("timing/step_s", "timing/wait_s", "learner/update_s", "sync/s")
         )
-        tokens = f"{figure(self.tokens_per_s, 0)} tokens/s"
+        tokens = f"{figure(self.last.get('rollout/tokens_per_s'), 0)} tokens/s"
         return f"{tokens}, update {step} s (wait {wait}, train {learn}, sync {sync})"
 
     def fleet_line(self) -> str:
@@ -231,7 +219,7 @@ class RunDisplay:
         table.add_column(style="dim", no_wrap=True, min_width=_TITLE_COLUMNS)
         table.add_column(no_wrap=True, style="cyan", min_width=columns)
         table.add_column(no_wrap=True, overflow="ellipsis")
-        for name in ("total", *COMPONENTS):
+        for name in reward_names(figures.history):
             values = figures.history.get(f"reward/{name}", [])
             if any(map(math.isfinite, values)):
                 title = "reward" if name == "total" else f"  {name}"
@@ -241,7 +229,11 @@ class RunDisplay:
                 f"SRCC {split}", sparkline(values, columns), f"{values[-1]:.3f}, at first {values[0]:.3f}"
             )
         if figures.last:
-            table.add_row("rates", sparkline(figures.history[TOKENS_PER_S], columns), figures.rates_line())
+            table.add_row(
+                "rates",
+                sparkline(figures.history.get("rollout/tokens_per_s", []), columns),
+                figures.rates_line(),
+            )
             kl = figures.history.get("policy/kl_to_base", [])
             table.add_row("policy", sparkline(kl, columns), _policy(figures))
         for name, worker in list(figures.workers.items())[:MOST_WORKERS]:

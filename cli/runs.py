@@ -51,6 +51,7 @@ def train(
     from data.manifest import manifest_hash
     from monitoring.curves_png import plot
     from monitoring.summary import summarise, write_summary
+    from rewards.registry import describe_rewards
     from runtime.session import ray_session
 
     print_plan(console, config, job.sizes)
@@ -58,7 +59,9 @@ def train(
         print_placement(console, check_resources(job.sizes, config))
         require_free_name(config.name)
         if not resume:
-            run.create(dump_config(config), manifest_hash(config.data.manifest))
+            run.create(
+                dump_config(config), manifest_hash(config.data.manifest), describe_rewards(config.rewards)
+            )
         console.print(f"Run directory: {run.path}")
         try:
             with findable(run, config.name), RunDisplay(console) as display:

@@ -19,6 +19,7 @@ from data.config import DataConfig
 from learner.config import LearnerConfig
 from monitoring.config import MetricsConfig
 from rewards.config import RewardConfig
+from rewards.registry import samples_perturbed
 from rollout.config import RolloutConfig
 from rollout.environment import uses_async_engine
 from runtime.config import ClusterConfig
@@ -139,7 +140,7 @@ class RunConfig(BaseModel):
     @property
     def temporal(self) -> bool:
         """Whether perturbed copies are sampled."""
-        return self.rewards.temporal_weight > 0
+        return samples_perturbed(self.rewards)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:

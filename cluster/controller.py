@@ -216,6 +216,7 @@ class Controller:
             step_s = time.perf_counter() - started
             metrics |= batch.metrics | self._watch.metrics
             metrics |= {"timing/wait_s": waited_s, "timing/step_s": step_s}
+            metrics["rollout/tokens_per_s"] = batch.metrics["rollout/tokens"] / step_s
             self.journal.update(update, batch, metrics)
             self._trace.flush()
             self._watch.look(update)

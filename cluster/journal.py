@@ -12,6 +12,7 @@ from cluster.training_batch import TrainingBatch
 from evaluation.held_out import Prediction
 from monitoring.run_dir import RunDirectory
 from monitoring.sinks.dashboards import DashboardFeed, start_actor
+from rewards.registry import rewards_of
 from rollout.fleet_watch import WorkerFigures
 
 EVENTS_KEPT = 1000
@@ -169,6 +170,7 @@ class Metrics:
                     self._config.data,
                     self._run.path,
                     self._config.model_dump(mode="json"),
+                    [reward.name for reward in rewards_of(self._config.rewards)],
                 ),
                 lambda reason: self._on_fault("dashboards", lost(reason)),
             )

@@ -12,12 +12,10 @@ from data.records import Cohort, Group, Video, VideoFailure
 from learner.config import LearnerConfig
 from learner.grpo import group_advantages
 from learner.records import TrainSample
-from rewards.cohort import REWARD_NAMES, CohortTexts, RewardTable
+from rewards.cohort import CohortTexts, RewardTable
 
 REASON = "loss or gradient not finite"
 _TELLING = ("learner/loss", "learner/lr", "policy/")
-
-_NAMES_BY_SET = ("total", "regression", "ranking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ def _group_record(
         "reason": "" if trained else "zero variance",
         "worker": sampled.clean.worker_id,
         "clean": _copy_record(sampled.clean, table.scores[k])
-        | {name: _rounded(getattr(table, name)[k]) for name in REWARD_NAMES}
+        | {name: _rounded(groups[k]) for name, groups in table.columns.items()}
         | {"advantages": _rounded(advantages)},
         "perturbed": None
         if sampled.perturbed is None
@@ -162,8 +160,8 @@ def _mean(values: Sequence[float]) -> float:
 class RewardMeans:
     """Collects the rewards of an update's groups.
 
-    The regression reward is averaged over videos that can earn it: a rank-only label is no target, and its
-    zeros say nothing about the model.
+    A reward that needs the label's scale is averaged over the videos that can earn it: a rank-only label is
+    no target, and its zeros say nothing about the model.
     """
 
     def __init__(self) -> None:
@@ -171,27 +169,27 @@ class RewardMeans:
 
     def add(self, video: Video, table: RewardTable, k: int) -> None:
         """Add row `k` of a cohort's table, the rewards of the completions of `video`."""
-        family = self._rewards.setdefault(
-            family_of(video.label_set), {name: [np.empty(0)] for name in REWARD_NAMES}
-        )
-        for name, values in family.items():
-            if name != "regression" or not video.rank_only:
-                values.append(np.asarray(getattr(table, name)[k], dtype=float))
+        family = self._rewards.setdefault(family_of(video.label_set), {})
+        for name, groups in table.columns.items():
+            values = family.setdefault(name, [])
+            if name not in table.needing_scale or not video.rank_only:
+                values.append(np.asarray(groups[k], dtype=float))
 
     def metrics(self) -> dict[str, float]:
         """`reward/NAME`, and `reward_by_set/FAMILY/NAME` where there is more than one family. NaN where no
         video could earn the reward."""
+        names = dict.fromkeys(name for family in self._rewards.values() for name in family)
         found = {
             f"reward/{name}": _mean_reward(
                 [group for family in self._rewards.values() for group in family[name]]
             )
-            for name in REWARD_NAMES
+            for name in names
         }
         if len(self._rewards) > 1:
             found |= {
-                f"reward_by_set/{name}/{reward}": _mean_reward(family[reward])
+                f"reward_by_set/{name}/{reward}": _mean_reward(groups)
                 for name, family in self._rewards.items()
-                for reward in _NAMES_BY_SET
+                for reward, groups in family.items()
             }
         return found
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from monitoring.metric_table import reward_names
 from monitoring.run_dir import RunDirectory
 
-REWARDS = ("total", "regression", "ranking", "temporal", "format")
 SMOOTHED_OVER_UPDATES = 9
 
 
@@ -37,12 +37,13 @@ def plot(run: RunDirectory) -> Path:
 
 def _draw_rewards(axis: Any, metrics: Sequence[dict[str, Any]]) -> None:
     updates = [m["update"] + 1 for m in metrics]
-    for name in REWARDS:
+    shown = reward_names(name for m in metrics for name in m)
+    for name in shown:
         values = np.array([m.get(f"reward/{name}", np.nan) for m in metrics])
         (line,) = axis.plot(updates, values, alpha=0.25, linewidth=0.8)
         axis.plot(updates, _smooth(values), color=line.get_color(), label=name)
     axis.set(title="Rewards (mean over completions)", xlabel="update", ylim=(0, None))
-    axis.legend(fontsize=8, ncols=len(REWARDS), loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    axis.legend(fontsize=8, ncols=max(1, min(5, len(shown))), loc="upper center", bbox_to_anchor=(0.5, -0.12))
 
 
 def _draw_agreement(axis: Any, evaluations: Sequence[dict[str, Any]]) -> None:

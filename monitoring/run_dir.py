@@ -23,7 +23,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,14 @@ class RunDirectory:
         self.predictions = path / "predictions"
         self.trace = path / "trace.json"
 
-    def create(self, config_json: str, manifest_hash: str) -> None:
-        """Make a new run directory. Raises RunDirectoryError if it already holds a run."""
+    def create(self, config_json: str, manifest_hash: str, rewards: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Make a new run directory.
+
+        Args:
+            rewards: name, weight, description and, of a user's file, sha256 of each reward.
+        Raises:
+            RunDirectoryError: if it already holds a run, or cannot be made.
+        """
         if (self.path / "run.json").exists():
             raise RunDirectoryError(
                 f"{self.path} already holds a run: go on with `--resume`, or name another --run_dir"
@@ -56,7 +62,12 @@ class RunDirectory:
             raise RunDirectoryError(f"{error.filename}: {error.strerror}; give another --run_dir") from None
         write_atomically(self.path / "config.json", config_json + "\n")
         self._write_state(
-            {"manifest_hash": manifest_hash, "libraries": dict(_library_versions()), "attempts": []}
+            {
+                "manifest_hash": manifest_hash,
+                "rewards": list(rewards),
+                "libraries": dict(_library_versions()),
+                "attempts": [],
+            }
         )
 
     def start_attempt(self, from_version: int) -> int:

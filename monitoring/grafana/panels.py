@@ -69,6 +69,14 @@ def of_splits(name: str) -> Query:
     return Query(split, "{{run}} {{split}}")
 
 
+def of_rewards() -> Query:
+    """The mean of each reward, a user's own among them."""
+    no_reward = '__name__!~".*_reward_(total|group_std|by_set_.+)"'
+    every = f'{{__name__=~"ray_vqathinker_reward_.+", {no_reward}, run=~"$run"}}'
+    named = f'label_replace({every}, "reward", "$1", "__name__", "ray_vqathinker_reward_(.+)")'
+    return Query(named, "{{run}} {{reward}}")
+
+
 def quantile(q: float, histogram: str) -> Query:
     """A quantile of what completions of late had."""
     buckets = f"rate(ray_vqathinker_{histogram}_bucket{RUN}[$__rate_interval])"
@@ -95,7 +103,7 @@ TRAINING = Dashboard(
         Panel(
             "Reward components",
             "Means before weighting. The format reward saturates first, regression and ranking follow.",
-            [metric(f"reward/{name}", name) for name in ("regression", "ranking", "temporal", "format")],
+            [of_rewards()],
         ),
         Panel(
             "Spread in groups",

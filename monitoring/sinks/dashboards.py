@@ -31,10 +31,16 @@ class Dashboards:
     """The writers of a run, and the decoder behind the frames they show."""
 
     def __init__(
-        self, metrics: MetricsConfig, data: DataConfig, run_dir: Path, config: Mapping[str, Any]
+        self,
+        metrics: MetricsConfig,
+        data: DataConfig,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        rewards: Sequence[str],
     ) -> None:
         """`data` says how the run's videos are decoded; `config` is its whole configuration as JSON values,
-        for the record."""
+        for the record; `rewards` names its rewards."""
+        self._rewards = rewards
         self._metrics = metrics
         self._data = data
         self._run_dir = run_dir
@@ -72,11 +78,11 @@ class Dashboards:
         if self._metrics.tensorboard:
             from monitoring.sinks.tensorboard import TensorBoardWriter
 
-            yield TensorBoardWriter(RunDirectory(self._run_dir).tensorboard, version)
+            yield TensorBoardWriter(RunDirectory(self._run_dir).tensorboard, version, self._rewards)
         if self._metrics.wandb != "off":
             from monitoring.sinks.wandb import WandbWriter
 
-            yield WandbWriter(self._metrics, self._run_dir, self._config, attempt)
+            yield WandbWriter(self._metrics, self._run_dir, self._config, attempt, self._rewards)
 
     def _close_writers(self) -> None:
         for writer in self._writers:
@@ -107,9 +113,14 @@ class DashboardActor:
     """A thin shell: forwards."""
 
     def __init__(
-        self, metrics: MetricsConfig, data: DataConfig, run_dir: Path, config: Mapping[str, Any]
+        self,
+        metrics: MetricsConfig,
+        data: DataConfig,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        rewards: Sequence[str],
     ) -> None:
-        self._dashboards = Dashboards(metrics, data, run_dir, config)
+        self._dashboards = Dashboards(metrics, data, run_dir, config, rewards)
 
     def begin(self, attempt: int, version: int) -> None:
         self._dashboards.begin(attempt, version)
@@ -124,11 +135,17 @@ class DashboardActor:
         self._dashboards.close()
 
 
-def start_actor(metrics: MetricsConfig, data: DataConfig, run_dir: Path, config: Mapping[str, Any]) -> Any:
+def start_actor(
+    metrics: MetricsConfig,
+    data: DataConfig,
+    run_dir: Path,
+    config: Mapping[str, Any],
+    rewards: Sequence[str],
+) -> Any:
     """The actor, beside the process that calls: nodes that come and go with the load do not take it along."""
     actor: Any = ray.remote(DashboardActor)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return actor.options(num_cpus=0, scheduling_strategy=here).remote(metrics, data, run_dir, config)
+    return actor.options(num_cpus=0, scheduling_strategy=here).remote(metrics, data, run_dir, config, rewards)
 
 
 class DashboardFeed:

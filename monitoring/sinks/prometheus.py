@@ -9,6 +9,8 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from monitoring.metric_table import about
+
 PREFIX = "vqathinker"
 FATES = ("trained", "skipped", "failed")
 _SCORE_BOUNDS = [1 + step / 4 for step in range(1, 17)]
@@ -34,8 +36,8 @@ class PrometheusSink:
             "completion_length": ("Tokens of clean completions", "tokens", _TOKEN_BOUNDS),
         }
         self._histograms = {
-            field: Histogram(f"{PREFIX}_{name}", about, boundaries=bounds, tag_keys=("run",))
-            for name, (about, field, bounds) in histograms.items()
+            field: Histogram(f"{PREFIX}_{name}", description, boundaries=bounds, tag_keys=("run",))
+            for name, (description, field, bounds) in histograms.items()
         }
         self._updates = Counter(f"{PREFIX}_updates", "Updates made", tag_keys=("run",))
         self._videos = Counter(f"{PREFIX}_videos", "Videos by what became of them", tag_keys=("run", "fate"))
@@ -81,7 +83,7 @@ class PrometheusSink:
 
     def _gauge(self, name: str) -> Gauge:
         if name not in self._gauges:
-            self._gauges[name] = Gauge(metric_name(name), name, tag_keys=("run",))
+            self._gauges[name] = Gauge(metric_name(name), about(name), tag_keys=("run",))
         return self._gauges[name]
 
     def _worker_gauge(self, name: str) -> Gauge:

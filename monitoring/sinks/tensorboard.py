@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from monitoring.sinks.writer import ANSWER_COLUMNS, ShownGroup, answers
+from monitoring.sinks.writer import ShownGroup, answer_columns, answers
 
 
 class TensorBoardWriter:
     """A Writer of TensorBoard's events. A group is an image, and a text under the same name."""
 
-    def __init__(self, folder: Path, version: int) -> None:
-        """`version`: where the attempt goes on. TensorBoard forgets what it was told of later ones."""
+    def __init__(self, folder: Path, version: int, rewards: Sequence[str]) -> None:
+        """`version`: where the attempt resumes; later steps are dropped. `rewards`: the run's, by name."""
+        self._rewards = rewards
         self._events = SummaryWriter(str(folder), purge_step=version + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -32,22 +33,22 @@ class TensorBoardWriter:
             name = f"groups/{group.place}"
             if isinstance(group.frames, np.ndarray):
                 self._events.add_image(name, group.frames, step, dataformats="HWC")
-            self._events.add_text(name, markdown(group), step)
+            self._events.add_text(name, markdown(group, self._rewards), step)
 
     def close(self) -> None:
         self._events.close()
 
 
-def markdown(group: ShownGroup) -> str:
+def markdown(group: ShownGroup, rewards: Sequence[str]) -> str:
     """Which video, and a table of its answers."""
-    record = group.record
+    record, columns = group.record, answer_columns(rewards)
     lines = [
         f"**{html.escape(record['video_id'])}**, MOS {record['mos']:g}, sampled by {record['worker']}, "
         f"{record['status']} {record['reason']}".rstrip(),
         "",
-        f"| {' | '.join(ANSWER_COLUMNS)} |",
-        "| --- " * len(ANSWER_COLUMNS) + "|",
-        *(f"| {' | '.join(_cell(value) for value in row)} |" for row in answers(record)),
+        f"| {' | '.join(columns)} |",
+        "| --- " * len(columns) + "|",
+        *(f"| {' | '.join(_cell(value) for value in row)} |" for row in answers(record, rewards)),
     ]
     if isinstance(group.frames, str):
         lines[1:1] = ["", f"Frames cannot be shown: {html.escape(group.frames)}"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.config import MetricsConfig
-from monitoring.sinks.writer import ANSWER_COLUMNS, ShownGroup, answers
+from monitoring.sinks.writer import ShownGroup, answer_columns, answers
 
 STEP = "version"
 _BINS = 64
@@ -22,11 +22,17 @@ class WandbWriter:
     """
 
     def __init__(
-        self, metrics: MetricsConfig, run_dir: Path, config: Mapping[str, Any], attempt: int
+        self,
+        metrics: MetricsConfig,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        attempt: int,
+        rewards: Sequence[str],
     ) -> None:
-        """`config`: the run's configuration as JSON values."""
+        """`config`: the run's configuration as JSON values. `rewards`: the run's, by name."""
         import wandb
 
+        self._rewards = rewards
         assert metrics.wandb != "off"
         group = run_dir.name
         self._wandb = wandb
@@ -60,21 +66,21 @@ class WandbWriter:
         rows = [
             [step, group.place, *(group.record[name] for name in _VIDEO_COLUMNS[2:]), *row]
             for group in groups
-            for row in answers(group.record)
+            for row in answers(group.record, self._rewards)
         ]
         images = {
-            f"groups/{group.place}": self._wandb.Image(group.frames, caption=_caption(group))
+            f"groups/{group.place}": self._wandb.Image(group.frames, caption=_caption(group, self._rewards))
             for group in groups
             if isinstance(group.frames, np.ndarray)
         }
-        table = self._wandb.Table(columns=[*_VIDEO_COLUMNS, *ANSWER_COLUMNS], data=rows)
+        table = self._wandb.Table(columns=[*_VIDEO_COLUMNS, *answer_columns(self._rewards)], data=rows)
         self._run.log({STEP: step, "groups/answers": table, **images})
 
     def close(self) -> None:
         self._run.finish()
 
 
-def _caption(group: ShownGroup) -> str:
+def _caption(group: ShownGroup, rewards: Sequence[str]) -> str:
     """The video, and its best rewarded answer."""
-    best: tuple[Any, ...] = answers(group.record)[0]
+    best: tuple[Any, ...] = answers(group.record, rewards)[0]
     return f"{group.record['video_id']}, MOS {group.record['mos']:g}: {best[-1]}"

@@ -9,9 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rewards.cohort import REWARD_NAMES
-
-ANSWER_COLUMNS = ("score", *REWARD_NAMES, "advantage", "tokens", "versions", "text")
+from rewards.cohort import TOTAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +74,17 @@ def chosen(records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
     return {place: ordered[index] for index, place in places.items()}
 
 
-def answers(record: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """The clean answers of a group under ANSWER_COLUMNS, best rewarded first. None: no score can be read."""
+def answer_columns(rewards: Sequence[str]) -> tuple[str, ...]:
+    """Titles of what `answers` returns."""
+    return ("score", TOTAL, *rewards, "advantage", "tokens", "versions", "text")
+
+
+def answers(record: Mapping[str, Any], rewards: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The clean answers of a group under `answer_columns`, best rewarded first; None for an unread score."""
     clean = record["clean"]
-    fields = ("scores", *REWARD_NAMES, "advantages", "tokens", "versions", "texts")
+    fields = ("scores", TOTAL, *rewards, "advantages", "tokens", "versions", "texts")
     rows = list(zip(*(clean[field] for field in fields), strict=True))
-    total = 1 + REWARD_NAMES.index("total")
-    return sorted(rows, key=lambda row: row[total] or 0.0, reverse=True)
+    return sorted(rows, key=lambda row: row[1] or 0.0, reverse=True)
 
 
 def _totals(record: Mapping[str, Any]) -> list[float]:

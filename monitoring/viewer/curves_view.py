@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.curves_png import REWARDS
+from monitoring.metric_table import sections
 from monitoring.viewer.columns import integers, numbers, numeric_columns
 from monitoring.viewer.viewed_run import ViewedRun
+from rewards.cohort import TOTAL
 
 _HEADER = ("attempt", "update", "time")
 _SPREAD_QUANTILES = (0.1, 0.9)
@@ -44,7 +45,11 @@ def curves(run: ViewedRun) -> dict[str, Any]:
     versions = [m["update"] + 1 for m in metrics]
     evaluations = run.records("evaluations")
     splits = dict.fromkeys(e["split"] for e in evaluations)
+    _add_rate(columns)
+    rewards = run.rewards()
     return {
+        "sections": sections(columns, rewards),
+        "bands": {f"reward/{name}": name for name in (TOTAL, *rewards)},
         "version": versions[stride - 1 :: stride] if stride > 1 else versions,
         "time": [round(float(m.get("time") or 0.0), 1) for m in metrics][stride - 1 :: stride],
         "series": {name: _thinned(values, stride) for name, values in columns.items() if name not in _HEADER},
@@ -57,13 +62,23 @@ def curves(run: ViewedRun) -> dict[str, Any]:
 def spread(run: ViewedRun) -> dict[str, Any]:
     """For each reward, the first and last decile over the groups of an update of the groups' means."""
     groups = run.groups()
+    names = (TOTAL, *groups.rewards)
     updates, block = np.unique(groups["update"], return_inverse=True)
     low, high = _SPREAD_QUANTILES
     return {
         "version": integers(updates + 1),
-        "low": {name: numbers(_quantile(groups[name], block, len(updates), low)) for name in REWARDS},
-        "high": {name: numbers(_quantile(groups[name], block, len(updates), high)) for name in REWARDS},
+        "low": {name: numbers(_quantile(groups[name], block, len(updates), low)) for name in names},
+        "high": {name: numbers(_quantile(groups[name], block, len(updates), high)) for name in names},
     }
+
+
+def _add_rate(columns: dict[str, list[float | None]]) -> None:
+    """Add the sampled tokens a second to a run that was recorded without."""
+    tokens, seconds = columns.get("rollout/tokens"), columns.get("timing/step_s")
+    if "rollout/tokens_per_s" not in columns and tokens and seconds:
+        columns["rollout/tokens_per_s"] = [
+            t / s if t is not None and s else None for t, s in zip(tokens, seconds, strict=True)
+        ]
 
 
 def _quantile(values: np.ndarray, block: np.ndarray, n_blocks: int, quantile: float) -> list[float]:

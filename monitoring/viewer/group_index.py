@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitoring.curves_png import REWARDS
 from monitoring.viewer.growing import GrowingFile
+from rewards.cohort import TOTAL
 
 COLUMNS = (
     "offset", "size", "attempt", "update", "video", "worker", "mos", "trained", "completions", "unparsed",
-    "score", "score_std", "perturbed_score", "oldest_version", "characters", *REWARDS,
+    "score", "score_std", "perturbed_score", "oldest_version", "characters", TOTAL,
 )  # fmt: skip
+"""Of every run; a column for each of its rewards follows."""
 
 
 class _Copy(msgspec.Struct):
@@ -28,26 +29,22 @@ class _Copy(msgspec.Struct):
     scores: list[float | None]
 
 
-class _Clean(_Copy):
-    versions: list[list[int]]
-    total: list[float | None]
-    regression: list[float | None]
-    ranking: list[float | None]
-    temporal: list[float | None]
-    format: list[float | None]
-
-
-class _Line(msgspec.Struct):
+def _line_type(rewards: Sequence[str]) -> type[msgspec.Struct]:
     """What the index takes from a line; msgspec skips the rest without building it."""
-
-    attempt: int
-    update: int
-    video_id: str
-    mos: float
-    status: str
-    worker: str
-    clean: _Clean
-    perturbed: _Copy | None = None
+    values = list[float | None]
+    clean = msgspec.defstruct(
+        "Clean",
+        [("versions", list[list[int]]), *((name, values) for name in (TOTAL, *rewards))],
+        bases=(_Copy,),
+        kw_only=True,
+    )
+    return msgspec.defstruct(
+        "Line",
+        [
+            ("attempt", int), ("update", int), ("video_id", str), ("mos", float), ("status", str),
+            ("worker", str), ("clean", clean), ("perturbed", _Copy | None, None),
+        ],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,21 +58,26 @@ class GroupTable:
     matrix: np.ndarray
     videos: Sequence[str]
     workers: Sequence[str]
+    rewards: tuple[str, ...]
 
     def __getitem__(self, column: str) -> np.ndarray:
-        return self.matrix[:, COLUMNS.index(column)]
+        return self.matrix[:, (*COLUMNS, *self.rewards).index(column)]
 
     def __len__(self) -> int:
         return len(self.matrix)
 
     def where(self, rows: np.ndarray) -> "GroupTable":
-        return GroupTable(self.matrix[rows], self.videos, self.workers)
+        return GroupTable(self.matrix[rows], self.videos, self.workers, self.rewards)
 
 
 class GroupIndex:
-    def __init__(self, path: Path) -> None:
+    """`rewards`: the run's, by name."""
+
+    def __init__(self, path: Path, rewards: Sequence[str]) -> None:
         self._path = path
-        self._decoder = msgspec.json.Decoder(_Line)
+        self._rewards = tuple(rewards)
+        self._n_columns = len(COLUMNS) + len(self._rewards)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_line_type(self._rewards))
         self._file = GrowingFile(path, self._decoder.decode)
         self._clear()
 
@@ -83,7 +85,7 @@ class GroupIndex:
         self._cells = array("d")
         self._videos: dict[str, int] = {}
         self._workers: dict[str, int] = {}
-        self._table = GroupTable(np.empty((0, len(COLUMNS))), [], [])
+        self._table = GroupTable(np.empty((0, self._n_columns)), [], [], self._rewards)
 
     @property
     def broken(self) -> int:
@@ -96,8 +98,8 @@ class GroupIndex:
         for offset, size, line in self._file.new_records():
             self._cells.extend((offset, size, *self._row(line)))
         if len(self._cells) != self._table.matrix.size:
-            matrix = np.array(self._cells).reshape(-1, len(COLUMNS))
-            self._table = GroupTable(matrix, list(self._videos), list(self._workers))
+            matrix = np.array(self._cells).reshape(-1, self._n_columns)
+            self._table = GroupTable(matrix, list(self._videos), list(self._workers), self._rewards)
         return self._table
 
     def line(self, offset: int, size: int) -> dict[str, Any]:
@@ -106,7 +108,7 @@ class GroupIndex:
             file.seek(offset)
             return msgspec.json.decode(file.read(size))
 
-    def _row(self, line: _Line) -> tuple[float, ...]:
+    def _row(self, line: Any) -> tuple[float, ...]:
         clean, perturbed = line.clean, line.perturbed
         scores = [s for s in clean.scores if s is not None]
         score = _mean(scores)
@@ -126,7 +128,7 @@ class GroupIndex:
             _mean([s for s in perturbed.scores if s is not None]) if perturbed else math.nan,
             min((v for versions in clean.versions for v in versions), default=line.update),
             sum(map(len, clean.texts)) + (sum(map(len, perturbed.texts)) if perturbed else 0),
-            *[_mean([v for v in getattr(clean, name) if v is not None]) for name in REWARDS],
+            *[_mean([v for v in getattr(clean, name) if v is not None]) for name in (TOTAL, *self._rewards)],
         )
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.curves_png import REWARDS
 from monitoring.viewer.columns import integers, numbers
 from monitoring.viewer.viewed_run import NotRecorded, ViewedRun
+from rewards.cohort import TOTAL
 
 MOST_VISITS = 60
 _SHOWN_OF_A_GROUP = ("mos", "score", "score_std", "perturbed_score", "total", "unparsed", "trained")
@@ -35,12 +35,14 @@ def groups_of(run: ViewedRun, update: int) -> dict[str, Any]:
 def group(run: ViewedRun, offset: int) -> dict[str, Any]:
     """One group: its videos' copies, each with its ref and a list of completions."""
     record = run.group(offset)
+    rewards = list(run.rewards())
     clean, perturbed = record["clean"], record["perturbed"]
     keys = ("update", "epoch", "cohort", "video_id", "mos", "label_set", "status", "reason", "worker")
     return {key: record.get(key) for key in keys} | {
         "offset": offset,
-        "clean": {"ref": clean["ref"], "completions": _completions(clean)},
-        "perturbed": perturbed and {"ref": perturbed["ref"], "completions": _completions(perturbed)},
+        "rewards": rewards,
+        "clean": {"ref": clean["ref"], "completions": _completions(clean, rewards)},
+        "perturbed": perturbed and {"ref": perturbed["ref"], "completions": _completions(perturbed, rewards)},
     }
 
 
@@ -72,7 +74,7 @@ def _visit(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _completions(copy: dict[str, Any]) -> list[dict[str, Any]]:
+def _completions(copy: dict[str, Any], rewards: list[str]) -> list[dict[str, Any]]:
     """A dictionary a completion. The perturbed copy's are scored and not rewarded."""
     columns = {
         "text": "texts",
@@ -80,7 +82,7 @@ def _completions(copy: dict[str, Any]) -> list[dict[str, Any]]:
         "advantage": "advantages",
         "finish_reason": "finish_reasons",
         "versions": "versions",
-        **{name: name for name in REWARDS},
+        **{name: name for name in (TOTAL, *rewards)},
     }
     present = {key: copy[name] for key, name in columns.items() if name in copy}
     return [dict(zip(present, values, strict=True)) for values in zip(*present.values(), strict=True)]

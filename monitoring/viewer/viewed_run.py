@@ -10,6 +10,7 @@ import numpy as np
 from monitoring.run_dir import RunDirectory, superseded_from
 from monitoring.viewer.group_index import GroupIndex, GroupTable
 from monitoring.viewer.growing import Records
+from rewards.registry import BUILT_IN
 
 _RECORDS: dict[str, dict[str, type]] = {
     "metrics": {"update": int},
@@ -37,11 +38,22 @@ class ViewedRun:
         self._run = RunDirectory(path)
         self._lock = threading.RLock()
         self._records = {name: Records(path / f"{name}.jsonl", fields) for name, fields in _RECORDS.items()}
-        self._groups = GroupIndex(path / "groups.jsonl")
+        self._groups: GroupIndex | None = None
 
     def config(self) -> dict[str, Any]:
         """The run's configuration; empty while it is missing or broken."""
         return _read_object(self.path / "config.json")
+
+    def rewards(self) -> dict[str, str]:
+        """The run's rewards with their descriptions; those of the method where run.json names none."""
+        recorded = _read_object(self.path / "run.json").get("rewards")
+        if not isinstance(recorded, list):
+            return {reward.name: reward.description for reward in BUILT_IN}
+        return {
+            str(r["name"]): str(r.get("description", ""))
+            for r in recorded
+            if isinstance(r, dict) and "name" in r
+        }
 
     def records(self, name: str) -> list[dict[str, Any]]:
         """Records of NAME.jsonl that no later attempt superseded."""
@@ -57,6 +69,8 @@ class ViewedRun:
         """The groups that no later attempt superseded."""
         starts = self._starts()
         with self._lock:
+            # The run's rewards are recorded before its first group.
+            self._groups = self._groups or GroupIndex(self.path / "groups.jsonl", list(self.rewards()))
             table = self._groups.read()
         if len(starts) < 2:
             return table
@@ -70,6 +84,7 @@ class ViewedRun:
         (found,) = np.nonzero(table["offset"] == offset)
         if not len(found):
             raise NotRecorded(f"{self.path.name} has no group at byte {offset} of groups.jsonl")
+        assert self._groups is not None
         return self._groups.line(offset, int(table["size"][found[0]]))
 
     def predictions(self, version: int, split: str) -> list[dict[str, Any]]:
@@ -104,7 +119,8 @@ class ViewedRun:
 
     def broken_lines(self) -> int:
         """Lines that were read and are no records."""
-        return self._groups.broken + sum(records.broken for records in self._records.values())
+        broken_groups = self._groups.broken if self._groups else 0
+        return broken_groups + sum(records.broken for records in self._records.values())
 
     def _attempts(self) -> list[dict[str, Any]]:
         attempts = _read_object(self.path / "run.json").get("attempts", [])

@@ -19,6 +19,7 @@ from cluster.config import RunConfig, load_config
 from data.records import Video
 from data.sampler import CohortSampler
 from demo.base_model.clips import Clips
+from rewards.registry import BUILT_IN, weight_of
 
 LADDERS = Path("ladders.csv")
 
@@ -28,8 +29,9 @@ def config_of(arm: str) -> RunConfig:
 
 
 def weights(arm: str) -> tuple[float, float, float, float]:
-    r = config_of(arm).rewards
-    return r.format_weight, r.regression_weight, r.ranking_weight, r.temporal_weight
+    settings = config_of(arm).rewards
+    found = {reward.name: weight_of(reward, settings) for reward in BUILT_IN}
+    return found["format"], found["regression"], found["ranking"], found["temporal"]
 
 
 def test_each_arm_adds_what_its_name_says() -> None:

@@ -106,7 +106,7 @@ def test_a_log_has_plain_lines(events: list[dict[str, Any]]) -> None:
 
 def test_a_log_has_a_line_of_updates_every_so_often_and_of_the_last() -> None:
     def update(number: int, seconds: float) -> dict[str, Any]:
-        metrics = {"rollout/tokens": 300.0, "timing/step_s": 2.0, "reward/total": 1.0}
+        metrics = {"rollout/tokens_per_s": 150.0, "timing/step_s": 2.0, "reward/total": 1.0}
         return {"kind": "update", "update": number, "metrics": metrics, "seconds": seconds}
 
     begin = {"kind": "begin", "seconds": 0.0, "total_updates": 100, "version": 0}

@@ -23,6 +23,7 @@ from monitoring.config import MetricsConfig, check_wandb
 from monitoring.run_dir import RunDirectory
 from monitoring.sinks.dashboards import LARGEST_PX, DashboardFeed, Dashboards
 from monitoring.sinks.writer import answers, chosen, distributions
+from rewards.registry import BUILT_IN
 from runtime.errors import ConfigError
 
 FRAMES, FRAME_PX = 4, 56
@@ -57,7 +58,7 @@ def record(video: Path, total: list[float], scores: list[float | None]) -> dict[
 
 def dashboards_of(config: RunConfig) -> Dashboards:
     assert config.run_dir is not None
-    return Dashboards(config.metrics, config.data, config.run_dir, config.model_dump(mode="json"))
+    return Dashboards(config.metrics, config.data, config.run_dir, config.model_dump(mode="json"), REWARDS)
 
 
 @pytest.fixture
@@ -91,6 +92,8 @@ def text_of(events: EventAccumulator, place: str) -> str:
     return events.Tensors(f"groups/{place}/text_summary")[0].tensor_proto.string_val[0].decode()
 
 
+REWARDS = [reward.name for reward in BUILT_IN]
+
 # What is shown
 
 
@@ -114,7 +117,7 @@ def test_lowest_middle_and_highest_are_shown(records: list[dict[str, Any]]) -> N
 
 
 def test_answers_are_sorted_by_reward(records: list[dict[str, Any]]) -> None:
-    assert [(row[0], row[1]) for row in answers(records[0])] == [(None, 1.5), (2.5, 0.5)]
+    assert [(row[0], row[1]) for row in answers(records[0], REWARDS)] == [(None, 1.5), (2.5, 0.5)]
 
 
 # TensorBoard

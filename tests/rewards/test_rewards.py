@@ -183,34 +183,40 @@ def cohort_of(clean: list[list[str]], perturbed: list[list[str] | None], **given
 
 def test_an_answer_that_does_not_parse_earns_nothing_at_all() -> None:
     table = cohort_of([[answer("good"), answer(2.0)], [answer(4.0)]], [None, None])
-    for component in (table.regression, table.ranking, table.temporal, table.format, table.total):
+    for component in (
+        table.rewards["regression"],
+        table.rewards["ranking"],
+        table.rewards["temporal"],
+        table.rewards["format"],
+        table.total,
+    ):
         assert component[0][0] == 0
     assert math.isnan(table.scores[0][0])
-    assert table.format[0][1] == 1
-    assert table.total[0][1] == pytest.approx(1 + table.ranking[0][1] + 1)
+    assert table.rewards["format"][0][1] == 1
+    assert table.total[0][1] == pytest.approx(1 + table.rewards["ranking"][0][1] + 1)
 
 
 def test_a_group_without_a_score_is_no_opponent() -> None:
     table = cohort_of([[answer(2.0)], ["nothing"]], [None, None])
-    assert table.ranking[0][0] == 0
+    assert table.rewards["ranking"][0][0] == 0
     assert table.total[0][0] == pytest.approx(2)
 
 
 def test_sets_are_not_compared_and_rank_only_rows_have_no_target() -> None:
     apart = cohort_of([[answer(2.0)], [answer(4.0)]], [None, None], label_sets=["a", "b"])
-    assert [r.tolist() for r in apart.ranking] == [[0], [0]]
+    assert [r.tolist() for r in apart.rewards["ranking"]] == [[0], [0]]
     untargeted = cohort_of([[answer(2.0)], [answer(4.0)]], [None, None], rank_only=[True, False])
-    assert untargeted.regression[0].tolist() == [0]
-    assert untargeted.ranking[0][0] > 0.99
+    assert untargeted.rewards["regression"][0].tolist() == [0]
+    assert untargeted.rewards["ranking"][0][0] > 0.99
 
 
 def test_perturbed_groups_compete_among_themselves() -> None:
     """Perturbed copies in the wrong order lose to the clean ones; in the right order they tie."""
     clean = [[answer(2.0)], [answer(4.0)]]
     wrong = cohort_of(clean, [[answer(4.0)], [answer(2.0)]])
-    assert [r.tolist() for r in wrong.temporal] == [[0.6], [0.6]]
+    assert [r.tolist() for r in wrong.rewards["temporal"]] == [[0.6], [0.6]]
     same = cohort_of(clean, [[answer(2.0)], [answer(4.0)]])
-    assert [r.tolist() for r in same.temporal] == [[0.6], [0.6]], "at least as well is enough"
+    assert [r.tolist() for r in same.rewards["temporal"]] == [[0.6], [0.6]], "at least as well is enough"
 
 
 def test_lists_of_different_lengths_are_refused() -> None:

@@ -9,9 +9,11 @@ import pytest
 from data.prompt import FORMAT, QUESTION, TASK
 from rewards.cohort import CohortTexts, score_cohort
 from rewards.config import RewardConfig
-from rewards.trl import COMPONENTS, reward_functions
+from rewards.registry import BUILT_IN
+from rewards.trl import reward_functions
 from tests.conftest import moving_frames
 
+COMPONENTS = [reward.name for reward in BUILT_IN]
 SHIPPED = Path(__file__).resolve().parents[2] / "demo" / "tiny-internvl"
 # What TRL hands to every reward function besides the dataset's columns.
 FROM_TRL: dict[str, Any] = {
@@ -46,7 +48,7 @@ def test_each_function_returns_its_component_of_the_cohort() -> None:
     for function, name in zip(reward_functions(), ("format", "regression", "ranking"), strict=True):
         assert function.__name__ == f"{name}_reward"
         found = call(function, TEXTS, **COLUMNS)
-        assert found == pytest.approx([*getattr(table, name)[0], *getattr(table, name)[1]])
+        assert found == pytest.approx([*table.rewards[name][0], *table.rewards[name][1]])
         assert found[2] == 0, "what does not parse earns nothing"
 
 

@@ -4,40 +4,6 @@ import { csv, download, h, notice, short } from "./dom.js";
 import { get } from "./data.js";
 import { draw, faint, savePicture, smooth } from "./plots.js";
 
-const SECTIONS = [
-  ["Rewards", {
-    "reward/total": ["Total reward", "total"],
-    "reward/regression": ["Regression", "regression"],
-    "reward/ranking": ["Ranking", "ranking"],
-    "reward/temporal": ["Temporal", "temporal"],
-    "reward/format": ["Format", "format"],
-    "reward/group_std": ["Spread inside a group"],
-  }],
-  ["Policy", {
-    "policy/kl_to_base": ["KL to the base"],
-    "policy/mismatch_kl": ["Mismatch KL"],
-    "policy/entropy": ["Entropy"],
-    "policy/clip_fraction": ["Clipped fraction"],
-    "policy/importance_max": ["Largest importance weight"],
-    "learner/grad_norm": ["Gradient norm"],
-  }],
-  ["Answers", {
-    "rollout/completion_tokens": ["Length, tokens"],
-    "rollout/unparsed_ratio": ["Unparsed"],
-    "rollout/score_std": ["Score spread inside a group"],
-    "staleness/max": ["Staleness, versions"],
-    "data/skipped_videos": ["Videos without variance"],
-    "data/failed_videos": ["Videos that failed"],
-  }],
-  ["Speed", {
-    "tokens_per_s": ["Sampled tokens a second"],
-    "learner/tokens_per_s": ["Trained tokens a second, a rank"],
-    "timing/step_s": ["Step, s"],
-    "timing/wait_s": ["Waiting for answers, s"],
-    "learner/update_s": ["Learner update, s"],
-    "sync/s": ["Weight sync, s"],
-  }],
-];
 const AGREEMENT = [["srcc", "SRCC"], ["plcc", "PLCC"], ["mean_srcc", "SRCC of means"]];
 const FEW_EVALUATIONS = 12;
 
@@ -124,17 +90,29 @@ function layOut() {
   repaint();
 }
 
+/** The declared metrics of all loaded runs by section, then the held-out scores, then whatever else was recorded. */
 function sections() {
   const loaded = current.shown.map((name) => data.get(name)).filter(Boolean);
-  for (const run of loaded) run.series.tokens_per_s = ratio(run.series["rollout/tokens"], run.series["timing/step_s"]);
+  const titles = [...new Set(loaded.flatMap((run) => run.sections.map(([title]) => title)))];
+  const declared = titles.map((title) => {
+    const metrics = new Map();
+    for (const run of loaded) {
+      for (const m of run.sections.find(([other]) => other === title)?.[1] ?? []) {
+        if (!metrics.has(m.name)) metrics.set(m.name, { key: m.name, label: labelOf(m), about: m.about, band: run.bands[m.name] });
+      }
+    }
+    return [title, [...metrics.values()]];
+  });
+  const named = new Set(declared.flatMap(([, metrics]) => metrics.map((m) => m.key)));
   const recorded = new Set(loaded.flatMap((run) => Object.keys(run.series)));
-  const named = new Set(SECTIONS.flatMap(([, metrics]) => Object.keys(metrics)));
-  const chosen = SECTIONS.map(([title, metrics]) => [title, Object.entries(metrics)
-    .filter(([key]) => recorded.has(key))
-    .map(([key, [label, band]]) => ({ key, label, band }))]);
   const rest = [...recorded].filter((key) => !named.has(key)).sort().map((key) => ({ key, label: key }));
-  const [rewards, ...others] = chosen;
-  return [rewards, ["Held-out", agreement(loaded)], ...others, ["Everything else", rest]].filter(([, m]) => m.length);
+  const [rewards, ...others] = declared;
+  return [...(rewards ? [rewards] : []), ["Held-out", agreement(loaded)], ...others, ["Everything else", rest]]
+    .filter(([, m]) => m.length);
+}
+
+function labelOf(metric) {
+  return metric.unit && !metric.title.includes(metric.unit) && metric.unit !== "share" ? `${metric.title}, ${metric.unit}` : metric.title;
 }
 
 function agreement(loaded) {
@@ -144,15 +122,11 @@ function agreement(loaded) {
     .map(([name, label]) => ({ key: `${split}/${name}`, label: `${label}, ${split}`, split, statistic: name })));
 }
 
-function ratio(above, below) {
-  return (above ?? []).map((value, i) => (value !== null && below?.[i] ? value / below[i] : null));
-}
-
 function makeCard(metric) {
   const plot = h("div", { class: "plot" });
   const latest = h("span", { class: "latest" });
   const element = h("article", { class: "card", "data-metric": metric.key },
-    h("header", {}, h("h3", { title: metric.key }, metric.label), latest, h("span", { class: "tools" },
+    h("header", {}, h("h3", { title: metric.about ? `${metric.key}: ${metric.about}` : metric.key }, metric.label), latest, h("span", { class: "tools" },
       h("button", { class: "quiet", title: "picture", onclick: () => savePicture(plot, fileName(metric)) }, "PNG"),
       h("button", { class: "quiet", title: "numbers", onclick: () => download(`${fileName(metric)}.csv`, csv("version", columns(metric))) }, "CSV"),
       h("button", { class: "quiet", title: "larger", onclick: () => { element.classList.toggle("large"); paint(card); } }, "⤢"))),

@@ -12,10 +12,7 @@ const ORDERS = {
   spread: ["widest spread first", (g) => -(g.score_std ?? -1)],
   file: ["as sampled", (g) => g.place],
 };
-const COLUMNS = [
-  ["score", "score", 2], ["total", "reward", 2], ["regression", "regr.", 2], ["ranking", "rank.", 2],
-  ["temporal", "temp.", 2], ["format", "form.", 0], ["advantage", "adv.", 2],
-];
+const SHORT = { regression: "regr.", ranking: "rank.", temporal: "temp.", format: "form." };
 const SCALE = { low: 1, high: 5 };
 
 let parts, current, updates, list, group;
@@ -217,7 +214,8 @@ function point(copy, completion, on) {
 function drawAnswers() {
   if (settings.copy === "perturbed" && !group.perturbed) settings.copy = "clean";
   const completions = group[settings.copy].completions.map((c, i) => ({ ...c, i }));
-  const columns = COLUMNS.filter(([key]) => completions.some((c) => c[key] !== undefined));
+  const rewards = group.rewards.map((name) => [name, SHORT[name] ?? name, name === "format" ? 0 : 2]);
+  const columns = [["score", "score", 2], ["total", "reward", 2], ...rewards, ["advantage", "adv.", 2]].filter(([key]) => completions.some((c) => c[key] !== undefined));
   const sort = columns.some(([key]) => key === settings.sort) ? settings.sort : "score";
   completions.sort((a, b) => ((b[sort] ?? -9) - (a[sort] ?? -9)) * (settings.descending ? 1 : -1));
   const head = columns.map(([key, label]) => h("th", {
