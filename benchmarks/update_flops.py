@@ -53,6 +53,15 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class Lockstep:
+    """Means over many draws of lengths: `ratio` is what ranks in step compute over their share of the tokens,
+    `passes` how many forward passes of at most `learner.micro_batch_tokens` they make."""
+
+    ratio: float
+    passes: float
+
+
+@dataclass(frozen=True, slots=True)
 class Passes:
     """How many forward passes' worth of FLOP an update takes, of text model and vision tower."""
 
@@ -106,14 +115,11 @@ def update_flop(forward: Forward, times: Passes, groups: float) -> float:
     return groups * (times.text * text + times.vision * forward.vision)
 
 
-def lockstep(config: RunConfig, sizes: Sizes, groups: int, skipped: float) -> float:
-    """Tokens that ranks in step compute, over their share of all: the mean of many draws of lengths.
-
-    All ranks make as many passes as the one with most, by repeating their shortest; a pass takes as long as
-    the longest of its ranks. A group is left out with probability `skipped`.
-    """
+def lockstep(config: RunConfig, sizes: Sizes, groups: int, skipped: float) -> Lockstep:
+    """All ranks make as many passes as the one with most, by repeating their shortest; a pass takes as long
+    as the longest of its ranks. A group is left out with probability `skipped`."""
     random = np.random.default_rng(0)
-    ratios = []
+    ratios, counts = [], []
     for _ in range(DRAWS):
         drawn = random.lognormal(np.log(sizes.answer_tokens) - SPREAD**2 / 2, SPREAD, (groups, sizes.answers))
         lengths = np.clip(drawn, 1, config.rollout.max_completion_tokens).astype(int)
@@ -128,7 +134,16 @@ def lockstep(config: RunConfig, sizes: Sizes, groups: int, skipped: float) -> fl
         steps = zip(*(own + [min(own)] * (most - len(own)) for own in ranks), strict=True)
         there = len(batch) * sizes.prompt_tokens + int(lengths.sum())
         ratios.append(sum(max(step) for step in steps) * config.learner.ranks / there)
-    return float(np.mean(ratios))
+        counts.append(most)
+    return Lockstep(float(np.mean(ratios)), float(np.mean(counts)))
+
+
+def pass_gb(config: RunConfig, model: Architecture) -> tuple[float, float]:
+    """What ZeRO-3 moves between ranks for one pass: parameters gathered (by the reference, forward and
+    backward) and gradients reduced, bfloat16 both."""
+    learner = config.learner
+    gathers = 3 if learner.kl_coefficient > 0 else 2
+    return gathers * 2 * model.parameters / 1e9, 2 * trained_parameters(learner, model) / 1e9
 
 
 def _group(prompt_tokens: int, lengths: Sequence[int]) -> Group:
@@ -152,10 +167,10 @@ def report(config: RunConfig, answer_tokens: int, skipped: float, tflops: Sequen
     lines = [
         f"{config.model.path}: {groups:g} groups of {sizes.answers} answers of {answer_tokens} tokens to "
         f"{sizes.frames} frames, {sizes.prompt_tokens} tokens of prompt",
-        f"a text token, forward: {token / 1e9:.2f} GFLOP; in an update, {times.text:g} passes: "
+        f"a text token, forward: {token / 1e9:.2f} GFLOP; an update takes {times.text:.3g} times that, "
         f"{times.text * token / 1e9:.1f} GFLOP",
-        f"a video's frames, forward: {frames / 1e12:.2f} TFLOP; in an update, {times.vision:g} passes: "
-        f"{times.vision * frames / 1e12:.1f} TFLOP",
+        f"a video's frames, forward: {frames / 1e12:.2f} TFLOP; an update takes {times.vision:.3g} times "
+        f"that, {times.vision * frames / 1e12:.1f} TFLOP",
     ]
     packed = update_flop(forward_flop(model, sizes, "packed"), times, groups)
     for layout in LAYOUTS:
@@ -172,11 +187,13 @@ def report(config: RunConfig, answer_tokens: int, skipped: float, tflops: Sequen
         total = update_flop(forward, times, groups)
         lines.append(f"{layout}: {total / 1e15:.2f} PFLOP, {total / packed:.2f} x packed ({shares})")
     step = lockstep(config, sizes, videos, skipped)
-    lines.append(f"{ranks} ranks in step: {step:.2f} x their share of the tokens")
-    lines += [
-        f"packed, {ranks} GPUs at {rate:g} TFLOP/s: {packed * step / ranks / rate / 1e12:.1f} s an update"
-        for rate in tflops
-    ]
+    gathered_gb, reduced_gb = pass_gb(config, model)
+    lines.append(
+        f"{ranks} ranks in step: {step.ratio:.2f} x their share of the tokens, in {step.passes:.1f} passes; "
+        f"each gathers {gathered_gb:.1f} GB of parameters and reduces {reduced_gb:.1f} GB of gradients"
+    )
+    share = packed * step.ratio / ranks / 1e12
+    lines += [f"packed, {ranks} GPUs at {rate:g} TFLOP/s: {share / rate:.1f} s an update" for rate in tflops]
     return lines
 
 

@@ -10,6 +10,7 @@ from benchmarks.update_flops import (
     Sizes,
     forward_flop,
     lockstep,
+    pass_gb,
     passes,
     text_flop_per_token,
     update_flop,
@@ -77,5 +78,12 @@ def test_passes_follow_from_the_settings() -> None:
 
 def test_ranks_in_step_compute_at_least_their_share() -> None:
     one = load_config(PAPER, ["--learner.ranks=1"])
-    assert lockstep(one, SIZES, 32, skipped=0) == pytest.approx(1)
-    assert lockstep(load_config(PAPER, []), SIZES, 32, skipped=0.1) > 1
+    alone = lockstep(one, SIZES, 32, skipped=0)
+    assert alone.ratio == pytest.approx(1)
+    assert alone.passes >= 32 * SIZES.prompt_tokens / one.learner.micro_batch_tokens
+    assert lockstep(load_config(PAPER, []), SIZES, 32, skipped=0.1).ratio > 1
+
+
+def test_bytes_between_ranks_by_hand() -> None:
+    gathered_gb, reduced_gb = pass_gb(load_config(PAPER, []), INTERNVL)
+    assert (gathered_gb, reduced_gb) == pytest.approx((3 * 15.889, 15.889), abs=0.01)
