@@ -6,7 +6,7 @@
 # namespaces of its own, so that it meets no other Ray of this machine. Needs root, buildah and debootstrap
 # (Debian's packages of these names), the network, 40 GB of disk, and about half an hour.
 #
-#   CHECK_IMAGE_DIR   where to work; everything in it is removed at the end (a new folder in /var/tmp)
+#   CHECK_IMAGE_DIR   a folder to work in (/var/tmp); what is put there is removed at the end
 #   CA_BUNDLE         certificates that pip trusts inside, for a network with a certificate authority of its own
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,13 +16,13 @@ if [ "${1:-}" != --inside ]; then
   for program in buildah debootstrap unshare; do
     command -v "$program" > /dev/null || { echo "check_image: install $program" >&2; exit 1; }
   done
-  WORK=${CHECK_IMAGE_DIR:-$(mktemp -d /var/tmp/check-image.XXXXXX)}
-  mkdir -p "$WORK/tmp"
+  WORK=$(mktemp -d "${CHECK_IMAGE_DIR:-/var/tmp}/check-image.XXXXXX")
+  mkdir "$WORK/tmp"
   export WORK TMPDIR=$WORK/tmp
 fi
 
 step() { echo "== $(date -u +%T) $*"; }
-build() { buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver overlay "$@"; }
+in_store() { buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver overlay "$@"; }
 
 # Runs a command in the image as its user, with a loopback of its own and no other process in sight.
 in_image() {
@@ -33,12 +33,12 @@ if [ "${1:-}" = --inside ]; then
   ip link set lo up
   CONTAINER=$1
   shift
-  build run --isolation chroot --volume "$PWD/setup/check_container.py:/check_container.py:ro" "$CONTAINER" -- "$@"
+  in_store run --isolation chroot --volume "$PWD/setup/check_container.py:/check_container.py:ro" "$CONTAINER" -- "$@"
   exit
 fi
 
 clean_up() {
-  build rm --all > /dev/null 2>&1 || true
+  in_store rm --all > /dev/null 2>&1 || true
   umount "$WORK/storage/overlay" 2> /dev/null || true
   rm -rf --one-file-system "$WORK"
 }
@@ -46,8 +46,8 @@ trap clean_up EXIT
 
 make_base() {
   local container root
-  container=$(build from scratch)
-  root=$(build mount "$container")
+  container=$(in_store from scratch)
+  root=$(in_store mount "$container")
   debootstrap --variant=minbase --include=ca-certificates,netbase,tzdata bookworm "$root" http://deb.debian.org/debian \
     > "$WORK/debootstrap.log"
   # The form in which Debian's images have their sources, which the Dockerfile edits.
@@ -67,12 +67,12 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 SOURCES
   cp /etc/resolv.conf "$root/etc/resolv.conf"
   chroot "$root" apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get install -y -qq --no-install-recommends \
+  DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends \
     python3.11 python3.11-dev python3.11-venv > "$WORK/python.log"
   ln -s /usr/bin/python3.11 "$root/usr/local/bin/python"
   rm -rf "$root"/var/lib/apt/lists/*
-  build umount "$container" > /dev/null
-  build commit --quiet --rm "$container" check-image-base > /dev/null
+  in_store umount "$container" > /dev/null
+  in_store commit --quiet --rm "$container" check-image-base > /dev/null
 }
 
 # The Dockerfile's own snapshot where it is reached, else the archive of today.
@@ -98,18 +98,18 @@ if [ -n "${CA_BUNDLE:-}" ]; then
   printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' > "$WORK/pip.conf"
   options+=(--volume "$CA_BUNDLE:/etc/ssl/certs/ca-certificates.crt:ro" --volume "$WORK/pip.conf:/etc/pip.conf:ro")
 fi
-build build "${options[@]}" .
+in_store build "${options[@]}" .
 
 step "what the image runs by default"
-CONTAINER=$(build from localhost/check-image)
-mapfile -t default < <(build inspect --type image --format \
+CONTAINER=$(in_store from localhost/check-image)
+mapfile -t default < <(in_store inspect --type image --format \
   '{{range .Docker.Config.Entrypoint}}{{println .}}{{end}}{{range .Docker.Config.Cmd}}{{println .}}{{end}}' \
   localhost/check-image | sed '/^$/d')
 echo "${default[*]}"
 in_image "${default[@]}"
 
 step "checks inside, with the image's own health check"
-mapfile -t health < <(build inspect --type image --format \
+mapfile -t health < <(in_store inspect --type image --format \
   '{{range .Docker.Config.Healthcheck.Test}}{{println .}}{{end}}' localhost/check-image | sed '/^$/d')
 [ "${health[0]}" = CMD ] || { echo "check_image: the image has no health check of the form CMD" >&2; exit 1; }
 in_image python /check_container.py "${health[@]:1}"
