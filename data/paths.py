@@ -1,8 +1,22 @@
-"""Files below a folder that no path may leave."""
+"""Names of videos, and files below a folder that no path may leave."""
 
 import os
 import stat
 from pathlib import Path
+
+VIDEO_SUFFIXES = frozenset(
+    (".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".av1", ".avc", ".avi", ".avif", ".divx", ".dv", ".f4v",
+     ".flv", ".gif", ".gxf", ".h261", ".h263", ".h264", ".h265", ".hevc", ".ismv", ".ivf", ".m1v", ".m2t",
+     ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg",
+     ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".trp", ".ts", ".vob", ".webm",
+     ".webp", ".wmv", ".wtv", ".xvid", ".y4m")
+)  # fmt: skip
+"""What a file found in a folder is taken for a video by. A file that is named may have any suffix."""
+
+
+def is_video(name: str) -> bool:
+    """Whether a file's name ends as a video's does."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 class FilesBelow:

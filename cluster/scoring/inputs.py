@@ -8,15 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from cluster.config import ConfigError
-from data.paths import FilesBelow
+from data.paths import VIDEO_SUFFIXES, FilesBelow, is_video
 from data.records import VideoRef
 from data.tables import SUFFIXES as TABLE_SUFFIXES
 from data.tables import TableError, read_table
-
-VIDEO_SUFFIXES = (
-    ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-)  # fmt: skip
 
 
 class InputError(ConfigError):
@@ -77,7 +72,7 @@ def _in_folder(folder: Path) -> tuple[list[tuple[str, str]], int]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES:
+            if is_video(name):
                 path = os.path.join(parent, name)
                 videos.append((os.path.normpath(path), os.path.abspath(path)))
             else:
@@ -85,7 +80,7 @@ def _in_folder(folder: Path) -> tuple[list[tuple[str, str]], int]:
     if not videos:
         raise InputError(
             f"{folder}: none of its {others} files has the suffix of a video "
-            f"({', '.join(VIDEO_SUFFIXES)}); give another folder, or name the files one by one"
+            f"({', '.join(sorted(VIDEO_SUFFIXES))}); give another folder, or name the files one by one"
         )
     return videos, others
 

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import pandas as pd
 
-from data.benchmarks.files import NotFound, VideoFolder
+from data.benchmarks.files import Missing, NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
 from data.isolated import run_isolated
@@ -91,7 +91,7 @@ def prepare(
         folder = VideoFolder(videos)
     except NotADirectoryError as error:
         raise PrepareError(str(error)) from None
-    files, problems = _locate(folder, found.rows, benchmark.endings)
+    files, problems = _locate(folder, found.rows, benchmark.ending)
     if check == "open":
         problems += _unreadable(folder, files, processes, timeout_s, progress)
     bad = {problem.video for problem in problems}
@@ -109,7 +109,7 @@ def prepare(
             "mos": to_mos(row.score, scale),
             "split": split or row.split or benchmark.split,
             "label_set": name,
-            "source": row.source or _source(benchmark, row.path),
+            "source": row.source or source_of(benchmark, row.path),
             "rank_only": rank_only,
             "original_mos": row.score,
             "scale_low": float(scale[0]),
@@ -127,6 +127,14 @@ def to_mos(score: float, scale: Scale) -> float:
     return min(max(1 + 4 * (score - low) / (high - low), 1.0), 5.0)
 
 
+def source_of(benchmark: Benchmark, name: str) -> str:
+    """The content in a video's name; empty where contents do not repeat."""
+    if not benchmark.source:
+        return ""
+    content = re.search(benchmark.source, PurePosixPath(name).name)
+    return content.group(1) if content else ""
+
+
 def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
     low, high = min(scale), max(scale)
     if low == high:
@@ -141,23 +149,28 @@ def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
 
 
 def _locate(
-    folder: VideoFolder, rows: Sequence[LabelRow], endings: Sequence[str]
+    folder: VideoFolder, rows: Sequence[LabelRow], ending: str | None
 ) -> tuple[dict[str, str], list[Problem]]:
     """The file of each label, and the labels without one. No file answers for two labels."""
     files: dict[str, str] = {}
     owner: dict[str, str] = {}
-    problems = []
+    reasons: dict[str, NotFound] = {}
     for row in rows:
         try:
-            file = folder.find(row.path, endings)
+            file = folder.find(row.path, ending)
             if file in owner:
                 raise NotFound(f"is {file}, which already is '{owner[file]}'")
         except NotFound as error:
-            problems.append(Problem(row.path, str(error)))
+            reasons[row.path] = error
         else:
             owner[file] = row.path
             files[row.path] = file
-    return files, problems
+    return files, [Problem(video, _reason(folder, video, error, owner)) for video, error in reasons.items()]
+
+
+def _reason(folder: VideoFolder, video: str, error: NotFound, owner: dict[str, str]) -> str:
+    near = folder.nearest(video, owner) if isinstance(error, Missing) else None
+    return str(error) if near is None else f"{error}; the nearest name is {near}"
 
 
 def _unreadable(
@@ -204,10 +217,3 @@ def _base(videos: Path, out: Path) -> Path:
     """What the manifest's paths start from: its own folder, or that of videos that lie elsewhere."""
     home = out.parent.resolve()
     return home if videos.is_relative_to(home) else videos
-
-
-def _source(benchmark: Benchmark, name: str) -> str:
-    if not benchmark.source:
-        return ""
-    content = re.search(benchmark.source, name)
-    return content.group(1) if content else ""
