@@ -5,7 +5,7 @@ or hang on a damaged file, so this is called in processes that may be killed (da
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -73,7 +73,7 @@ class FrameInfo:
     source_px: tuple[int, int]
     px: tuple[int, int]
     decoder: str
-    facts: VideoFacts = VideoFacts()
+    facts: VideoFacts = field(default_factory=VideoFacts)
     beside: "FrameInfo | None" = None
 
 
