@@ -5,11 +5,13 @@ or hang on a damaged file, so this is called in processes that may be killed (da
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
+
+from data.facts import Refusal, VideoFacts
 
 T = TypeVar("T")
 
@@ -24,10 +26,11 @@ _ORDER: dict[DecoderName, tuple[DecoderName, ...]] = {
 class VideoError(Exception):
     """A video cannot be read; says which and why. Travels between processes."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str, reason: str, kind: Refusal = "unreadable") -> None:
+        super().__init__(path, reason, kind)
         self.path = path
         self.reason = reason
+        self.kind: Refusal = kind
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
@@ -35,6 +38,10 @@ class VideoError(Exception):
 
 class Unreadable(Exception):
     """A decoder's reason for refusing a file."""
+
+    def __init__(self, reason: str, kind: Refusal = "unreadable") -> None:
+        super().__init__(reason)
+        self.kind: Refusal = kind
 
 
 class OpenVideo(Protocol):
@@ -59,13 +66,14 @@ class OpenVideo(Protocol):
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
     """What was looked at: `indices` of `n_total` frames, decoded at `source_px` (height, width) and handed on
-    at `px`; `beside` is the same of the second video of a pair."""
+    at `px`; `facts` is what else the file told; `beside` is the same of the second video of a pair."""
 
     indices: tuple[int, ...]
     n_total: int
     source_px: tuple[int, int]
     px: tuple[int, int]
     decoder: str
+    facts: VideoFacts = field(default_factory=VideoFacts)
     beside: "FrameInfo | None" = None
 
 
