@@ -41,9 +41,9 @@ def _look(
     """
     try:
         if ref.beside is not None:
-            frames, info = look_at_pair(ref.path, ref.beside, ref.n_frames, max_px, decoder)
+            frames, info = look_at_pair(ref.path, ref.beside, ref.n_frames, max_px, decoder, ref.window_s)
         else:
-            frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s)
+            frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s, ref.frame_rate)
     except VideoError as error:
         return error, None
     except Exception as error:

@@ -6,18 +6,17 @@ from data.frames import DecoderName, VideoError, video_duration_s
 from data.isolated import run_isolated, serve
 
 
-def duration_s(path: str, decoder: DecoderName, timeout_s: float) -> float:
+def duration_s(path: str, decoder: DecoderName, timeout_s: float, frame_rate: float | None = None) -> float:
     """In seconds. Raises VideoError if the file cannot be read, or not within `timeout_s`."""
-    (outcome,) = run_isolated("data.duration", [[path, decoder]], 1, timeout_s)
+    (outcome,) = run_isolated("data.duration", [[path, decoder, frame_rate]], 1, timeout_s)
     if outcome.failure:
         raise VideoError(path, outcome.failure)
     return float(outcome.result)
 
 
 def _duration_s(job: Any) -> float:
-    path, decoder = job
     try:
-        return video_duration_s(path, decoder)
+        return video_duration_s(*job)
     except VideoError as error:
         raise ValueError(error.reason) from None
 

@@ -4,8 +4,10 @@ decord reads first, the containers and codecs that it reads right; PyAV reads al
 or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -21,6 +23,9 @@ _ORDER: dict[DecoderName, tuple[DecoderName, ...]] = {
     "decord": ("decord",),
     "pyav": ("pyav",),
 }
+
+_SLACK_S = 0.05
+"""How far beyond the end a window may reach: people round, and containers do, too."""
 
 
 class VideoError(Exception):
@@ -66,7 +71,8 @@ class OpenVideo(Protocol):
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
     """What was looked at: `indices` of `n_total` frames, decoded at `source_px` (height, width) and handed on
-    at `px`; `facts` is what else the file told; `beside` is the same of the second video of a pair."""
+    at `px`; `window_s` is what it was looked at from and to, if not all of it; `facts` is what else the file
+    told; `beside` is the same of the second video of a pair."""
 
     indices: tuple[int, ...]
     n_total: int
@@ -74,6 +80,7 @@ class FrameInfo:
     px: tuple[int, int]
     decoder: str
     facts: VideoFacts = field(default_factory=VideoFacts)
+    window_s: tuple[float, float] | None = None
     beside: "FrameInfo | None" = None
 
 
@@ -98,13 +105,15 @@ def look_at(
     max_px: int | None = None,
     decoder: DecoderName = "auto",
     window_s: tuple[float, float] | None = None,
+    frame_rate: float | None = None,
 ) -> tuple[np.ndarray, FrameInfo]:
     """Decode the frames of `frame_indices`.
 
     Args:
         max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
         decoder: `auto` takes decord for what it reads right, and PyAV for all else.
-        window_s: (start, end), seconds: only frames shown in between count.
+        window_s: (start, end), seconds: only frames shown in between count. The end may be infinite.
+        frame_rate: pictures a second, if the path is a folder of numbered pictures.
     Returns:
         uint8 [n_frames, height, width, 3], RGB, and what they are.
     Raises:
@@ -112,7 +121,7 @@ def look_at(
     """
 
     def look(video: OpenVideo) -> tuple[np.ndarray, FrameInfo]:
-        first, last = _span(video, window_s)
+        first, last, window = _span(video, window_s)
         indices = first + frame_indices(last - first, n_frames)
         frames = video.frames(indices)
         small = frames if max_px is None else _shrink(frames, max_px)
@@ -122,18 +131,32 @@ def look_at(
             source_px=(frames.shape[1], frames.shape[2]),
             px=(small.shape[1], small.shape[2]),
             decoder=video.decoder,
+            window_s=window,
         )
         return np.ascontiguousarray(small), info
 
-    return _with_decoder(path, decoder, look)
+    return _with_decoder(path, decoder, frame_rate, look)
 
 
-def video_duration_s(path: str | Path, decoder: DecoderName = "auto") -> float:
+def video_duration_s(
+    path: str | Path, decoder: DecoderName = "auto", frame_rate: float | None = None
+) -> float:
     """How long a video is, in seconds. Raises VideoError like `look_at`."""
-    return _with_decoder(path, decoder, lambda video: float(_times_s(video)[-1]))
+    return _with_decoder(path, decoder, frame_rate, lambda video: float(_times_s(video)[-1]))
 
 
-def _with_decoder(path: str | Path, decoder: DecoderName, use: Callable[[OpenVideo], T]) -> T:
+def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float, float]:
+    """The window, its end no later than that of the video. Raises ValueError if it begins or ends beyond."""
+    start_s, end_s = window_s
+    beyond = start_s if start_s >= duration_s else end_s if end_s > duration_s + _SLACK_S else None
+    if beyond is not None and math.isfinite(beyond):
+        raise ValueError(f"it lasts {duration_s:.6g} s, and nothing of it is shown at {beyond:g} s")
+    return start_s, min(end_s, duration_s)
+
+
+def _with_decoder(
+    path: str | Path, decoder: DecoderName, frame_rate: float | None, use: Callable[[OpenVideo], T]
+) -> T:
     """What `use` makes of the file, with the first decoder that can read it."""
     name, reason = str(path), ""
     try:
@@ -142,9 +165,9 @@ def _with_decoder(path: str | Path, decoder: DecoderName, use: Callable[[OpenVid
         raise VideoError(name, error.strerror or str(error)) from None
     if size == 0:
         raise VideoError(name, "the file is empty")
-    for choice in _ORDER[decoder]:
+    for opener in _openers(name, decoder, frame_rate):
         try:
-            video = _open(name, choice)
+            video = opener()
             try:
                 if video.n_frames == 0:
                     raise Unreadable("it has no frames")
@@ -154,6 +177,17 @@ def _with_decoder(path: str | Path, decoder: DecoderName, use: Callable[[OpenVid
         except Unreadable as error:
             reason = str(error)
     raise VideoError(name, f"not a readable video ({reason})")
+
+
+def _openers(path: str, decoder: DecoderName, frame_rate: float | None) -> Sequence[Callable[[], OpenVideo]]:
+    """What may open the path, in the order of trying."""
+    if not Path(path).is_dir():
+        return [partial(_open, path, choice) for choice in _ORDER[decoder]]
+    if frame_rate is None:
+        raise VideoError(path, "is a folder: `score --as-video` takes one of numbered pictures for a video")
+    from data.picture_folder import PictureFolder
+
+    return [partial(PictureFolder, path, frame_rate)]
 
 
 def _open(path: str, decoder: DecoderName) -> OpenVideo:
@@ -166,15 +200,21 @@ def _open(path: str, decoder: DecoderName) -> OpenVideo:
     return PyAVVideo(path)
 
 
-def _span(video: OpenVideo, window_s: tuple[float, float] | None) -> tuple[int, int]:
-    """First frame of the window, and the one after its last."""
+def _span(
+    video: OpenVideo, window_s: tuple[float, float] | None
+) -> tuple[int, int, tuple[float, float] | None]:
+    """First frame of the window, the one after its last, and the window without what is beyond the end."""
     if window_s is None:
-        return 0, video.n_frames
-    starts = _times_s(video)[:-1]
-    first, last = np.searchsorted(starts, window_s)
+        return 0, video.n_frames, None
+    times = _times_s(video)
+    try:
+        window_s = clip_window(window_s, float(times[-1]))
+    except ValueError as error:
+        raise Unreadable(str(error), "no_times") from None
+    first, last = np.searchsorted(times[:-1], window_s)
     if last <= first:
-        raise Unreadable(f"no frame is shown from {window_s[0]:g} to {window_s[1]:g} s")
-    return int(first), int(last)
+        raise Unreadable(f"no frame is shown from {window_s[0]:g} to {window_s[1]:g} s", "no_times")
+    return int(first), int(last), window_s
 
 
 def _times_s(video: OpenVideo) -> np.ndarray:

@@ -12,11 +12,17 @@ VIDEO_SUFFIXES = frozenset(
      ".webp", ".wmv", ".wtv", ".xvid", ".y4m")
 )  # fmt: skip
 """What a file found in a folder is taken for a video by. A file that is named may have any suffix."""
+PICTURE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 
 def is_video(name: str) -> bool:
     """Whether a file's name ends as a video's does."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends as a picture's does, and is not hidden."""
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith(".")
 
 
 class FilesBelow:

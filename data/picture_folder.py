@@ -1,0 +1,85 @@
+"""A folder of numbered pictures as one video, behind the seam of data/frames.py."""
+
+import os
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+
+from data.frames import Unreadable
+from data.paths import is_picture
+from data.pyav_video import PyAVVideo
+
+_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")
+
+
+class PictureFolder:
+    """The pictures in the order of their numbers, `frame_rate` of them a second."""
+
+    def __init__(self, path: str, frame_rate: float) -> None:
+        self.decoder = f"pictures, {frame_rate:g} a second, PyAV {av.__version__}"
+        self._folder = Path(path)
+        self._frame_rate = frame_rate
+        self._names = in_order(name for name in os.listdir(path) if is_picture(name))
+        self.n_frames = len(self._names)
+
+    def times_s(self) -> np.ndarray:
+        return np.arange(self.n_frames + 1) / self._frame_rate
+
+    def frames(self, indices: np.ndarray) -> np.ndarray:
+        found = {i: self._picture(self._names[i]) for i in sorted({int(i) for i in indices})}
+        sizes = sorted({(picture.shape[1], picture.shape[0]) for picture in found.values()})
+        if len(sizes) > 1:
+            shown = " and ".join(f"{width}x{height}" for width, height in sizes)
+            raise Unreadable(f"its pictures are of several sizes, {shown}", "several_sizes")
+        return np.stack([found[int(i)] for i in indices])
+
+    def close(self) -> None:
+        pass
+
+    def _picture(self, name: str) -> np.ndarray:
+        try:
+            picture = PyAVVideo(str(self._folder / name))
+            try:
+                return picture.frames(np.array([0]))[0]
+            finally:
+                picture.close()
+        except Unreadable as error:
+            raise Unreadable(f"{name}: {error}", error.kind) from None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sorted by the last number in each name: frame-9.png comes before frame-10.png.
+
+    Raises Unreadable if a name has no number, if they belong to several videos, or if some are missing: what
+    is left would be shown faster than it was. Numbers may rise by any step, if it is the same throughout.
+    """
+    numbers: dict[int, str] = {}
+    alike: dict[tuple[str, ...], str] = {}
+    for name in sorted(names):
+        stem, suffix = os.path.splitext(name)
+        parts = _NUMBERED.fullmatch(stem)
+        if parts is None:
+            raise Unreadable(f"{name} has no number among its pictures: move it out of the folder")
+        before, number, behind = parts.groups()
+        alike.setdefault((before, behind, suffix.lower()), name)
+        if len(alike) > 1:
+            others = " and ".join(alike.values())
+            raise Unreadable(f"{others} belong to several videos: leave the pictures of one in the folder")
+        if int(number) in numbers:
+            raise Unreadable(f"{numbers[int(number)]} and {name} have one number: remove one of them")
+        numbers[int(number)] = name
+    ordered = sorted(numbers)
+    steps = [after - before for before, after in pairwise(ordered)]
+    gaps = [at for at, step in enumerate(steps) if step >= 2 * min(steps)]
+    if gaps:
+        before, after = (numbers[ordered[at]] for at in (gaps[0], gaps[0] + 1))
+        raise Unreadable(
+            f"pictures are missing between {before} and {after} ({len(gaps)} gaps in all): restore them, or "
+            f"number the others anew",
+            "truncated",
+        )
+    return [numbers[number] for number in ordered]
