@@ -124,7 +124,7 @@ def look_at(
         first, last, window = _span(video, window_s)
         indices = first + frame_indices(last - first, n_frames)
         frames = video.frames(indices)
-        small = frames if max_px is None else _shrink(frames, max_px)
+        small = shrink(frames, max_px)
         info = FrameInfo(
             indices=tuple(int(i) for i in indices),
             n_total=video.n_frames,
@@ -225,12 +225,13 @@ def _times_s(video: OpenVideo) -> np.ndarray:
     return times
 
 
-def _shrink(frames: np.ndarray, max_px: int) -> np.ndarray:
+def shrink(frames: np.ndarray, max_px: int | None) -> np.ndarray:
+    """Frames whose longer side is at most `max_px`, their shape kept."""
     from PIL import Image
 
     height, width = frames.shape[1:3]
     longest = max(height, width)
-    if longest <= max_px:
+    if max_px is None or longest <= max_px:
         return frames
     size = (max(1, round(width * max_px / longest)), max(1, round(height * max_px / longest)))
     resample = Image.Resampling.LANCZOS
