@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -11,10 +11,12 @@ import pandas as pd
 from data.benchmarks.files import Missing, NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
+from data.config import DataConfig
 from data.isolated import run_isolated
+from data.prepare.checked import View, look_over
 from data.tables import TableError, check_table_name, write_table
 
-Check = Literal["exists", "open"]
+Check = Literal["exists", "open", "decode"]
 _LISTED_PROBLEMS = 5
 
 
@@ -33,7 +35,8 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What was written. `base` is the folder that the manifest's paths start from, `span` the least and the
-    greatest label, `problems_file` the full list of problems, if there are any."""
+    greatest label, `problems_file` the full list of problems, if there are any, `marked` what a run would
+    remark on, by video (with the check `decode`)."""
 
     manifest: Path
     base: Path
@@ -42,6 +45,7 @@ class Prepared:
     span: tuple[float, float]
     problems: list[Problem]
     problems_file: Path | None
+    marked: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(
@@ -67,8 +71,8 @@ def prepare(
         scale: of the labels; default: the benchmark's. Labels that are an order need none.
         split, label_set: of all rows; default: the label file's split or else the benchmark's, and its name.
         rank_only: whether the labels are an order and no scale.
-        check: whether files have to be there, or also to open: a container with a video stream whose first
-            frame decodes.
+        check: whether files have to be there; or also to open: a container with a video stream whose first
+            frame decodes; or to `decode`: what a run with default settings looks at.
         processes, timeout_s: how many files are opened at once, and the deadline of one.
         progress: called with files opened and files in all.
     Raises:
@@ -92,8 +96,21 @@ def prepare(
     except NotADirectoryError as error:
         raise PrepareError(str(error)) from None
     files, problems = _locate(folder, found.rows, benchmark.ending)
+    marked: dict[str, str] = {}
     if check == "open":
         problems += _unreadable(folder, files, processes, timeout_s, progress)
+    elif check == "decode":
+        data = DataConfig()
+        view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
+        paths = {video: str(folder.root / file) for video, file in files.items()}
+        found = look_over([*paths.values()], view, processes, progress)
+        reasons = {video: found[path] for video, path in paths.items()}
+        problems += [
+            Problem(video, f"does not decode: {finding.reason}")
+            for video, finding in reasons.items()
+            if finding.verdict == "fails"
+        ]
+        marked = {video: finding.reason for video, finding in reasons.items() if finding.verdict == "marked"}
     bad = {problem.video for problem in problems}
     kept = [row for row in found.rows if row.path not in bad]
     problems_file = _write_problems(out, problems)
@@ -118,7 +135,7 @@ def prepare(
         for row in kept
     ]
     write_table(pd.DataFrame(rows), out)
-    return Prepared(out, base, len(rows), scale, span, problems, problems_file)
+    return Prepared(out, base, len(rows), scale, span, problems, problems_file, marked)
 
 
 def to_mos(score: float, scale: Scale) -> float:
