@@ -15,13 +15,22 @@ Refusal = Literal[
     "not_decoded",  # the decoder crashed, or passed its deadline
 ]
 
+TRANSFERS = {
+    1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 9: "log100",
+    10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12",
+    16: "smpte2084", 17: "smpte428", 18: "arib-std-b67",
+}  # fmt: skip
+"""Names of transfer functions by their numbers in ITU-T H.273, as FFmpeg spells them."""
+
+_HDR = ("smpte2084", "arib-std-b67")
+
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
     """What is named about a file, as rows, viewer and failures show it."""
 
     sar: str = "1:1"
-    """Shape of a stored pixel, width:height. Pictures are handed on with square pixels."""
+    """Shape of a stored pixel, width:height."""
     interlaced: bool = False
     """A picture holds two fields, recorded one after the other. They are shown woven together."""
     transfer: str = ""
@@ -30,20 +39,8 @@ class VideoFacts:
     truncated: str = ""
     """What is missing of a file that ends before its stated end; empty: nothing."""
     damaged_frames: tuple[int, ...] = ()
-    """Which of the frames looked at were decoded with errors, or refer to some that were."""
+    """Which of the frames looked at were decoded with errors, or may refer to some that were."""
 
     @property
     def hdr(self) -> bool:
-        return self.transfer in ("smpte2084", "arib-std-b67")
-
-    @property
-    def marks(self) -> dict[str, str]:
-        """What a reader of a score should know, by the name of the field: nothing for most files."""
-        found = {
-            "sar": self.sar if self.sar != "1:1" else "",
-            "interlaced": "yes" if self.interlaced else "",
-            "transfer": self.transfer if self.hdr else "",
-            "truncated": self.truncated,
-            "damaged_frames": ", ".join(map(str, self.damaged_frames)),
-        }
-        return {name: text for name, text in found.items() if text}
+        return self.transfer in _HDR

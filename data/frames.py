@@ -1,28 +1,35 @@
 """Which frames of a file the model looks at, and their pixels. The one seam to the decoders.
 
-decord reads first, the containers and codecs that it reads right; PyAV reads all others. Decoders may crash
-or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
+PyAV reads first by seeking, and where that is not sure to lead to the right pictures, in order. Decoders may
+crash or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from data.facts import Refusal, VideoFacts
 
+if TYPE_CHECKING:
+    from data.picture import Picture
+
 T = TypeVar("T")
 
 DecoderName = Literal["auto", "decord", "pyav"]
-_ORDER: dict[DecoderName, tuple[DecoderName, ...]] = {
-    "auto": ("decord", "pyav"),
+_Reader = Literal["decord", "seeking", "in order"]
+_ORDER: dict[DecoderName, tuple[_Reader, ...]] = {
+    "auto": ("seeking", "in order"),
+    "pyav": ("seeking", "in order"),
     "decord": ("decord",),
-    "pyav": ("pyav",),
 }
+_TRY_NEXT: frozenset[Refusal] = frozenset({"unreadable", "empty"})
 
 _SLACK_S = 0.05
 """How far beyond the end a window may reach: people round, and containers do, too."""
@@ -55,14 +62,21 @@ class OpenVideo(Protocol):
 
     decoder: str
     """Name and version, for the record."""
-    n_frames: int
+
+    @property
+    def n_frames(self) -> int: ...
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What is known before a picture is decoded."""
+        ...
 
     def times_s(self) -> np.ndarray:
         """When each frame is shown, from 0 on, and when the last one ends: float64 [n_frames + 1]."""
         ...
 
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 [n, height, width, 3], RGB, upright."""
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        """Those of the numbers, which ascend, one after the other."""
         ...
 
     def close(self) -> None: ...
@@ -81,7 +95,7 @@ class FrameInfo:
     decoder: str
     facts: VideoFacts = field(default_factory=VideoFacts)
     window_s: tuple[float, float] | None = None
-    beside: "FrameInfo | None" = None
+    beside: FrameInfo | None = None
 
 
 def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
@@ -105,37 +119,67 @@ def look_at(
     max_px: int | None = None,
     decoder: DecoderName = "auto",
     window_s: tuple[float, float] | None = None,
+    strict: bool = True,
+    square: bool = True,
     frame_rate: float | None = None,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """Decode the frames of `frame_indices`.
+    """Decode the frames of `frame_indices`. No more than one is held at the size that it is stored at.
 
     Args:
         max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
-        decoder: `auto` takes decord for what it reads right, and PyAV for all else.
+        decoder: `auto` takes PyAV, which reads whatever FFmpeg reads; decord refuses what it reads wrong.
         window_s: (start, end), seconds: only frames shown in between count. The end may be infinite.
+        strict: refuse a file that ends before its stated end.
+        square: stretch pixels that are not square until they are.
         frame_rate: pictures a second, if the path is a folder of numbered pictures.
     Returns:
         uint8 [n_frames, height, width, 3], RGB, and what they are.
     Raises:
-        VideoError: if the file is missing, empty, truncated or no video, or has no frame in the window.
+        VideoError: if the file is missing, empty, encrypted or no video, or has no frame in the window.
     """
+    return _with_decoder(
+        path, decoder, frame_rate, lambda video: look_into(video, n_frames, max_px, window_s, strict, square)
+    )
 
-    def look(video: OpenVideo) -> tuple[np.ndarray, FrameInfo]:
-        first, last, window = _span(video, window_s)
-        indices = first + frame_indices(last - first, n_frames)
-        frames = video.frames(indices)
-        small = shrink(frames, max_px)
-        info = FrameInfo(
-            indices=tuple(int(i) for i in indices),
-            n_total=video.n_frames,
-            source_px=(frames.shape[1], frames.shape[2]),
-            px=(small.shape[1], small.shape[2]),
-            decoder=video.decoder,
-            window_s=window,
-        )
-        return np.ascontiguousarray(small), info
 
-    return _with_decoder(path, decoder, frame_rate, look)
+def look_into(
+    video: OpenVideo,
+    n_frames: int,
+    max_px: int | None = None,
+    window_s: tuple[float, float] | None = None,
+    strict: bool = True,
+    square: bool = True,
+) -> tuple[np.ndarray, FrameInfo]:
+    """`look_at` a video that is open. Raises Unreadable."""
+    from data.picture import fit
+
+    facts = video.facts
+    if strict and facts.truncated:
+        raise Unreadable(facts.truncated, "truncated")
+    first, last, window = _span(video, window_s)
+    indices = first + frame_indices(last - first, n_frames)
+    numbers = np.unique(indices).tolist()
+    frames, source, damaged, interlaced = np.empty((0, 0, 0, 3), np.uint8), (0, 0), [], facts.interlaced
+    for number, picture in zip(numbers, video.pictures(numbers), strict=True):
+        small = fit(picture, max_px, square)
+        size = (picture.pixels.shape[0], picture.pixels.shape[1])
+        if number == numbers[0]:
+            source, frames = size, np.empty((n_frames, *small.shape), np.uint8)
+        elif size != source:
+            raise _of_several_sizes(source, size)
+        frames[indices == number] = small
+        interlaced |= picture.interlaced
+        damaged += [number] if picture.damaged else []
+    info = FrameInfo(
+        indices=tuple(int(i) for i in indices),
+        n_total=video.n_frames,
+        source_px=source,
+        px=(frames.shape[1], frames.shape[2]),
+        decoder=video.decoder,
+        facts=replace(facts, interlaced=interlaced, damaged_frames=tuple(damaged)),
+        window_s=window,
+    )
+    return frames, info
 
 
 def video_duration_s(
@@ -157,47 +201,57 @@ def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float
 def _with_decoder(
     path: str | Path, decoder: DecoderName, frame_rate: float | None, use: Callable[[OpenVideo], T]
 ) -> T:
-    """What `use` makes of the file, with the first decoder that can read it."""
-    name, reason = str(path), ""
+    """What `use` makes of the file, with the first reader that can."""
+    name = str(path)
     try:
         size = Path(path).stat().st_size
     except OSError as error:
-        raise VideoError(name, error.strerror or str(error)) from None
+        raise VideoError(name, error.strerror or str(error), "missing") from None
     if size == 0:
-        raise VideoError(name, "the file is empty")
-    for opener in _openers(name, decoder, frame_rate):
+        raise VideoError(name, "the file is empty", "empty")
+    refusal = Unreadable("")
+    for open_it in _readers(name, decoder, frame_rate):
         try:
-            video = opener()
+            video = open_it()
             try:
                 if video.n_frames == 0:
-                    raise Unreadable("it has no frames")
+                    raise Unreadable("it has no frames", "empty")
                 return use(video)
             finally:
                 video.close()
         except Unreadable as error:
-            reason = str(error)
-    raise VideoError(name, f"not a readable video ({reason})")
+            refusal = error
+            if error.kind not in _TRY_NEXT:
+                break
+    reason = str(refusal) if refusal.kind == "no_times" else f"not a readable video ({refusal})"
+    raise VideoError(name, reason, refusal.kind)
 
 
-def _openers(path: str, decoder: DecoderName, frame_rate: float | None) -> Sequence[Callable[[], OpenVideo]]:
+def _readers(path: str, decoder: DecoderName, frame_rate: float | None) -> Sequence[Callable[[], OpenVideo]]:
     """What may open the path, in the order of trying."""
-    if not Path(path).is_dir():
-        return [partial(_open, path, choice) for choice in _ORDER[decoder]]
-    if frame_rate is None:
-        raise VideoError(path, "is a folder: `score --as-video` takes one of numbered pictures for a video")
-    from data.picture_folder import PictureFolder
+    if Path(path).is_dir():
+        if frame_rate is None:
+            raise VideoError(
+                path, "is a folder: `score --as-video` takes one of numbered pictures for a video"
+            )
+        from data.picture_folder import PictureFolder
 
-    return [partial(PictureFolder, path, frame_rate)]
+        return [partial(PictureFolder, path, frame_rate)]
+    from data.webp_video import WebPVideo, is_webp
+
+    if decoder == "auto" and is_webp(path):
+        return [partial(WebPVideo, path)]
+    return [partial(_open, path, reader) for reader in _ORDER[decoder]]
 
 
-def _open(path: str, decoder: DecoderName) -> OpenVideo:
-    if decoder == "decord":
+def _open(path: str, reader: _Reader) -> OpenVideo:
+    if reader == "decord":
         from data.decord_video import DecordVideo
 
         return DecordVideo(path)
-    from data.pyav_video import PyAVVideo
+    from data.pyav_video import PyAVInOrder, PyAVVideo
 
-    return PyAVVideo(path)
+    return PyAVVideo(path) if reader == "seeking" else PyAVInOrder(path)
 
 
 def _span(
@@ -221,18 +275,10 @@ def _times_s(video: OpenVideo) -> np.ndarray:
     """Its times, float64 [n_frames + 1]. Raises Unreadable if they are none."""
     times = video.times_s()
     if not (np.isfinite(times).all() and (np.diff(times) >= 0).all() and times[-1] > 0):
-        raise Unreadable(f"{video.decoder} finds times in it that do not ascend")
+        raise Unreadable(f"{video.decoder} finds times in it that do not ascend", "no_times")
     return times
 
 
-def shrink(frames: np.ndarray, max_px: int | None) -> np.ndarray:
-    """Frames whose longer side is at most `max_px`, their shape kept."""
-    from PIL import Image
-
-    height, width = frames.shape[1:3]
-    longest = max(height, width)
-    if max_px is None or longest <= max_px:
-        return frames
-    size = (max(1, round(width * max_px / longest)), max(1, round(height * max_px / longest)))
-    resample = Image.Resampling.LANCZOS
-    return np.stack([np.asarray(Image.fromarray(frame).resize(size, resample)) for frame in frames])
+def _of_several_sizes(*sizes: tuple[int, int]) -> Unreadable:
+    shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes, key=lambda s: s[::-1]))
+    return Unreadable(f"its frames are of several sizes, {shown}: encode it anew at one", "several_sizes")

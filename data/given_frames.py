@@ -1,10 +1,14 @@
 """Frames that a program hands over in place of a file, looked at as those of a file are."""
 
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from data.frames import FrameInfo, frame_indices, shrink
+from data.facts import VideoFacts
+from data.frames import FrameInfo, look_into
+from data.picture import Picture
 
 
 def as_arrays(frames: Any) -> list[np.ndarray]:
@@ -30,13 +34,22 @@ def look_at_array(
     frames: np.ndarray, n_frames: int, max_px: int | None = None
 ) -> tuple[np.ndarray, FrameInfo]:
     """What `look_at` makes of a file that holds these frames, uint8 [T, H, W, 3]."""
-    indices = frame_indices(len(frames), n_frames)
-    chosen = np.ascontiguousarray(shrink(frames[indices], max_px))
-    info = FrameInfo(
-        indices=tuple(int(i) for i in indices),
-        n_total=len(frames),
-        source_px=(frames.shape[1], frames.shape[2]),
-        px=(chosen.shape[1], chosen.shape[2]),
-        decoder="none: frames were handed over",
-    )
-    return chosen, info
+    return look_into(_Given(frames), n_frames, max_px)
+
+
+class _Given:
+    decoder = "none: frames were handed over"
+    facts = VideoFacts()
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self._frames = frames
+        self.n_frames = len(frames)
+
+    def times_s(self) -> np.ndarray:
+        return np.arange(self.n_frames + 1, dtype=np.float64)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        return (Picture(np.ascontiguousarray(self._frames[number]), Fraction(1)) for number in numbers)
+
+    def close(self) -> None:
+        pass

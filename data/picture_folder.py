@@ -2,16 +2,19 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 
+from data.facts import VideoFacts
 from data.frames import Unreadable
 from data.paths import is_picture
-from data.pyav_video import PyAVVideo
+from data.picture import Picture
+from data.pyav_video import PyAVInOrder
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")
 
@@ -25,28 +28,27 @@ class PictureFolder:
         self._frame_rate = frame_rate
         self._names = in_order(name for name in os.listdir(path) if is_picture(name))
         self.n_frames = len(self._names)
+        self.facts = VideoFacts()
+        if self._names:
+            with self._open(self._names[0]) as first:
+                self.facts = first.facts
 
     def times_s(self) -> np.ndarray:
         return np.arange(self.n_frames + 1) / self._frame_rate
 
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        found = {i: self._picture(self._names[i]) for i in sorted({int(i) for i in indices})}
-        sizes = sorted({(picture.shape[1], picture.shape[0]) for picture in found.values()})
-        if len(sizes) > 1:
-            shown = " and ".join(f"{width}x{height}" for width, height in sizes)
-            raise Unreadable(f"its pictures are of several sizes, {shown}", "several_sizes")
-        return np.stack([found[int(i)] for i in indices])
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        for number in numbers:
+            with self._open(self._names[number]) as picture:
+                yield from picture.pictures([0])
 
     def close(self) -> None:
         pass
 
-    def _picture(self, name: str) -> np.ndarray:
+    @contextmanager
+    def _open(self, name: str) -> Iterator[PyAVInOrder]:
         try:
-            picture = PyAVVideo(str(self._folder / name))
-            try:
-                return picture.frames(np.array([0]))[0]
-            finally:
-                picture.close()
+            with closing(PyAVInOrder(str(self._folder / name))) as picture:
+                yield picture
         except Unreadable as error:
             raise Unreadable(f"{name}: {error}", error.kind) from None
 

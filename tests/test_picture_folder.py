@@ -85,6 +85,25 @@ def test_times_for_names_may_be_rounded() -> None:
     assert in_order(names) == names
 
 
+def test_pictures_are_turned_as_their_camera_says(tmp_path: Path) -> None:
+    """By the orientation in EXIF: 6 is a quarter clockwise, 8 one counter-clockwise, 3 half a turn."""
+    pixels = np.zeros((24, 32, 3), dtype=np.uint8)
+    pixels[:12, :16] = 255  # top left
+    corners = {1: (0, 0), 3: (1, 1), 6: (0, 1), 8: (1, 0)}
+    for number, (orientation, (row, column)) in enumerate(corners.items()):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        Image.fromarray(pixels).save(folder / "1.jpg", exif=exif)
+        ((upright,), info) = look_at(folder, 1, frame_rate=25)
+        assert info.px == ((24, 32) if orientation in (1, 3) else (32, 24))
+        height, width = info.px
+        light = upright[row * height // 2 :, column * width // 2 :][: height // 2, : width // 2]
+        assert light.mean() > 200
+        assert upright.mean() < 80
+
+
 def test_bad_pictures_and_folders_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is a folder: `score --as-video`"):
         look_at(folder, 4)

@@ -173,8 +173,8 @@ def prepare_check(
         checked = check_manifest(manifest, view, root=root, out=out, processes=workers, progress=show)
     failing, marked = checked.of("fails"), checked.of("marked")
     console.print(
-        f"{len(checked.findings)} videos: {len(failing)} would fail, {len(marked)} would be marked; each is in "
-        f"{checked.table}",
+        f"{len(checked.findings)} videos: {len(failing)} would fail, {len(marked)} would be marked; all are "
+        f"in {checked.table}",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -97,22 +97,16 @@ def look_over(
         view.timeout_s,
         None if progress is None else lambda done: progress(done, len(files)),
     )
-    return {
-        path: _finding(outcome, view.frames_per_video) for path, outcome in zip(files, outcomes, strict=True)
-    }
+    return {path: _finding(outcome) for path, outcome in zip(files, outcomes, strict=True)}
 
 
-def _finding(outcome: Outcome, n_frames: int) -> Finding:
+def _finding(outcome: Outcome) -> Finding:
     if outcome.failure:
         return Finding("fails", "not_decoded", outcome.failure)
     result = outcome.result
     if "kind" in result:
         return Finding("fails", result["kind"], result["reason"])
-    marks = dict(result["marks"])
-    if result["n_total"] < n_frames:
-        marks["frames"] = f"{result['n_total']}, of which {n_frames} are taken, some of them more than once"
-    reason = "; ".join(f"{name}: {text}" for name, text in marks.items())
-    return Finding("marked" if marks else "good", "", reason, result)
+    return Finding("marked" if result["marks"] else "good", "", "; ".join(result["marks"]), result)
 
 
 def _row(video_id: str, path: str, finding: Finding) -> dict[str, Any]:
