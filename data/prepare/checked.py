@@ -72,7 +72,7 @@ def check_manifest(
     by_path = look_over([video.path for video in videos], view, processes, progress)
     findings = {video.video_id: by_path[video.path] for video in videos}
     rows = [_row(video.video_id, video.path, findings[video.video_id]) for video in videos]
-    write_table(pd.DataFrame(rows), table)
+    write_table(pd.DataFrame(rows).astype({"frames_in_all": "Int64"}), table)
     return Checked(table, findings)
 
 

@@ -13,7 +13,7 @@ from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
 from data.config import DataConfig
 from data.isolated import run_isolated
-from data.prepare.checked import View, look_over
+from data.prepare.checked import Verdict, View, look_over
 from data.tables import TableError, check_table_name, write_table
 
 Check = Literal["exists", "open", "decode"]
@@ -100,17 +100,8 @@ def prepare(
     if check == "open":
         problems += _unreadable(folder, files, processes, timeout_s, progress)
     elif check == "decode":
-        data = DataConfig()
-        view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
-        paths = {video: str(folder.root / file) for video, file in files.items()}
-        found = look_over([*paths.values()], view, processes, progress)
-        reasons = {video: found[path] for video, path in paths.items()}
-        problems += [
-            Problem(video, f"does not decode: {finding.reason}")
-            for video, finding in reasons.items()
-            if finding.verdict == "fails"
-        ]
-        marked = {video: finding.reason for video, finding in reasons.items() if finding.verdict == "marked"}
+        undecodable, marked = _decoded(folder, files, processes, timeout_s, progress)
+        problems += undecodable
     bad = {problem.video for problem in problems}
     kept = [row for row in found.rows if row.path not in bad]
     problems_file = _write_problems(out, problems)
@@ -209,6 +200,25 @@ def _unreadable(
         for video, outcome in zip(files, outcomes, strict=True)
         if outcome.failure
     ]
+
+
+def _decoded(
+    folder: VideoFolder,
+    files: dict[str, str],
+    processes: int,
+    timeout_s: float,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Problem], dict[str, str]]:
+    """The videos that would fail in a run with default settings, and what would be remarked on of others."""
+    data = DataConfig()
+    view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
+    paths = {video: str(folder.root / file) for video, file in files.items()}
+    findings = look_over([*paths.values()], view, processes, progress)
+    reasons: dict[Verdict, dict[str, str]] = {"good": {}, "marked": {}, "fails": {}}
+    for video, path in paths.items():
+        reasons[findings[path].verdict][video] = findings[path].reason
+    problems = [Problem(video, f"does not decode: {reason}") for video, reason in reasons["fails"].items()]
+    return problems, reasons["marked"]
 
 
 def _write_problems(out: Path, problems: Sequence[Problem]) -> Path | None:

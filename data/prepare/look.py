@@ -10,8 +10,8 @@ from data.records import VideoRef
 
 
 def answer(job: Any) -> dict[str, Any]:
-    """The FrameInfo of the frames that a run would look at, as a dict, and its `marks`; or `kind` and `reason`
-    of a refusal.
+    """The FrameInfo of the frames that a run would look at, as a dict, and `marks`; or `kind` and `reason` of
+    a refusal.
 
     The job holds path, n_frames, max_px and decoder.
     """
