@@ -5,6 +5,8 @@ from collections.abc import Iterator
 _NAL_LENGTH_AT = {"h264": 4, "hevc": 21}
 """Where the decoder's configuration record says how many bytes the length of a NAL unit has."""
 
+_START_CODE = b"\0\0\1"
+
 _IDR = {"h264": (5,), "hevc": (19, 20)}
 
 
@@ -28,13 +30,27 @@ def is_clean_start(content: memoryview, codec: str, record: bytes) -> bool:
     at = _NAL_LENGTH_AT[codec]
     if len(record) <= at or record[0] != 1:
         return False
-    width, start = (record[at] & 3) + 1, 0
-    while start + width < len(content):
-        header = content[start + width]
-        if (header & 31 if codec == "h264" else header >> 1 & 63) in _IDR[codec]:
-            return True
-        start += width + int.from_bytes(content[start : start + width], "big")
-    return False
+    types = (
+        unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63
+        for unit in nal_units(bytes(content), (record[at] & 3) + 1)
+    )
+    return any(kind in _IDR[codec] for kind in types)
+
+
+def nal_units(content: bytes, width: int) -> Iterator[bytes]:
+    """The NAL units, whose lengths are stored in `width` bytes before them; 0: start codes are between."""
+    if width:
+        at = 0
+        while at + width < len(content):
+            size = int.from_bytes(content[at : at + width], "big")
+            yield content[at + width : at + width + size] or b"\0"
+            at += width + size
+        return
+    at = content.find(_START_CODE)
+    while at >= 0:
+        end = content.find(_START_CODE, at + 3)
+        yield content[at + 3 : end if end >= 0 else None] or b"\0"
+        at = end
 
 
 def _vp9_frames(content: memoryview) -> Iterator[memoryview]:

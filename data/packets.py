@@ -13,6 +13,7 @@ from data.bitstream import is_clean_start, is_shown
 from data.containers import family_of, reason_of, stated_end_s
 from data.facts import TRANSFERS, VideoFacts
 from data.frames import Unreadable
+from data.h264 import FieldPairs
 
 _SLACK_S = 0.2
 """By as much a whole file's stated end is later than that of its packets, for the delays of sound codecs."""
@@ -20,6 +21,9 @@ _SLACK_S = 0.2
 _INDEXED = ("mov", "matroska", "avi", "flv", "mxf", "mpegts", "mpeg", "ivf", "yuv4mpegpipe")
 """Containers in which seeking leads to the key frame asked for, or to one before it. (ASF stores one time a
 packet: where frames are reordered, FFmpeg guesses theirs, and guesses otherwise behind a seek.)"""
+
+_SEARCHED_BY_CLOCK = ("mpegts", "mpeg")
+"""FFmpeg seeks in them by the time of decoding, and in others by the time of showing."""
 
 _KEYED = (
     "h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd",
@@ -33,7 +37,8 @@ _ODDEST_SAR = 10
 
 @dataclass(frozen=True, slots=True)
 class PacketIndex:
-    """Times are in units of the stream: `times` of the pictures ascend, `key_times` are those of key frames.
+    """Times are in units of the stream: `times` of the pictures ascend, and `seek_to` has, for those of key
+    frames, the time by which the container finds them.
 
     Where `uncounted` says why packets do not tell the pictures, decoding all of them does; the times are then
     those of the packets in their order, and may be missing. `clock` has the decoding time of each.
@@ -41,7 +46,7 @@ class PacketIndex:
     """
 
     times: list[Any]
-    key_times: list[Any]
+    seek_to: dict[Any, Any]
     clock: list[Any]
     last_duration: int
     uncounted: str
@@ -57,8 +62,10 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
     times: list[Any] = []
     clock: list[Any] = []
     durations: list[int] = []
-    key_times: list[Any] = []
+    seek_to: dict[Any, Any] = {}
     n_packets, end_s, stopped = 0, 0.0, ""
+    fields = _field_pairs(codec, record)
+    by_clock = family_of(container) in _SEARCHED_BY_CLOCK
     clean_keys, edited, corrupt = True, False, False
     try:
         for packet in container.demux():
@@ -71,14 +78,14 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
             n_packets += 1
             edited |= packet.is_discard
             content = memoryview(packet)
-            if packet.is_discard or not is_shown(content, codec):
+            if packet.is_discard or not is_shown(content, codec) or (fields and fields.is_second(content)):
                 continue
             # Times alone are kept: a long video's packets would fill the memory.
             times.append(packet.pts)
             clock.append(packet.dts)
             durations.append(packet.duration or 0)
             if packet.is_keyframe:
-                key_times.append(packet.pts)
+                seek_to[packet.pts] = packet.dts if by_clock else packet.pts
                 clean_keys = clean_keys and is_clean_start(content, codec, record)
     except av.FFmpegError as error:
         stopped = reason_of(error)
@@ -89,7 +96,6 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
     if not uncounted and times:
         last_duration = durations[times.index(max(times))]
         times.sort()
-        key_times.sort()
     facts = VideoFacts(
         sar=_sar(stream),
         interlaced=stream.codec_context.field_order not in _PROGRESSIVE,
@@ -98,7 +104,7 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
             container, stream, path, n_packets, end_s, _longest_s(stream, times), corrupt, stopped
         ),
     )
-    return PacketIndex(times, key_times, clock, last_duration, uncounted, clean_keys, edited, facts)
+    return PacketIndex(times, seek_to, clock, last_duration, uncounted, clean_keys, edited, facts)
 
 
 def ascend(times: Sequence[Any]) -> bool:
@@ -113,8 +119,8 @@ def _uncounted(container: Any, stream: Any, times: Sequence[Any], clock: Sequenc
         return f"{family} cannot be searched"
     if codec not in _KEYED:
         return f"key frames of {codec} build on pictures before them"
-    if codec == "h264" and context.field_order not in _PROGRESSIVE:
-        return "two packets may hold one picture, a field each"
+    if codec == "h264" and _field_pairs(codec, context.extradata or b"") is None:
+        return "it does not say whether a packet holds a picture or one field of it"
     if context.format is None or context.format.has_palette:
         return "its palette comes with packets"
     if None in times or len(set(times)) < len(times):
@@ -123,6 +129,13 @@ def _uncounted(container: Any, stream: Any, times: Sequence[Any], clock: Sequenc
     if any(before > after for before, after in pairwise(known)):
         return "its clock falls, as where files are joined end to end"
     return ""
+
+
+def _field_pairs(codec: str, record: bytes) -> FieldPairs | None:
+    try:
+        return FieldPairs(record) if codec == "h264" else None
+    except ValueError:
+        return None
 
 
 def _missing(

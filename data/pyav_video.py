@@ -9,6 +9,7 @@ import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import av
@@ -21,6 +22,9 @@ from data.facts import VideoFacts
 from data.frames import Unreadable
 from data.packets import ascend, index_packets
 from data.picture import Picture, to_picture
+
+_Step = tuple[Any, list[Any], bool]
+"""A packet, the frames that come out behind it, and whether it failed."""
 
 _LOGGER = logging.getLogger("libav")
 _LOGGER.addHandler(logging.NullHandler())
@@ -66,11 +70,8 @@ class _OpenFile:
         self.close()
         self._open()
 
-    def _decoded(self) -> Iterator[tuple[Any, list[Any], bool]]:
-        """Each packet from where the file is, the frames that come out behind it, and whether it failed.
-
-        What a demuxer cannot read is the file's end, as in FFmpeg's own program.
-        """
+    def _decoded(self) -> Iterator[_Step]:
+        """From where the file is. What cannot be read is its end, as it is to FFmpeg's own program."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -100,7 +101,7 @@ class PyAVVideo(_OpenFile):
         for number in numbers:
             key = keys[bisect_right(keys, number) - 1]
             if at is None or key > at:
-                run, at = self._run(times[key]), key - 1
+                run, at = self._run(key), key - 1
             while at < number:
                 frame, at = next(run, None), at + 1
                 if frame is None or frame.pts != times[at]:
@@ -113,12 +114,13 @@ class PyAVVideo(_OpenFile):
             raise Unreadable(index.uncounted)
         if not index.times:
             return
-        if not index.key_times:
+        if not index.seek_to:
             raise Unreadable("it has no key frame")
-        if index.times[0] < index.key_times[0]:
-            self._leave_out_what_has_no_start(index.key_times[0])
+        key_times = sorted(index.seek_to)
+        if index.times[0] < key_times[0]:
+            self._leave_out_what_has_no_start(key_times[0])
         number_of = {time: number for number, time in enumerate(index.times)}
-        self._key_numbers = [number_of[time] for time in index.key_times]
+        self._key_numbers = [number_of[time] for time in key_times]
 
     def _leave_out_what_has_no_start(self, first_key: Any) -> None:
         """A stream that was cut out of another begins with pictures that refer to what is not there. Decoders
@@ -129,24 +131,29 @@ class PyAVVideo(_OpenFile):
             raise Unreadable("it shows pictures before its first key frame")
         del self._index.times[: self._index.times.index(first_key)]
 
-    def _run(self, key_time: Any) -> Iterator[Any]:
+    def _run(self, key_number: int) -> Iterator[Any]:
         """The frames from a key frame on. Raises Unreadable."""
-        self._container.seek(key_time, stream=self._stream)
-        frames = self._clean(key_time)
+        start = self._index.times[key_number]
+        frames = self._from(self._landed(start), start)
         first = next(frames, None)
-        if first is None or first.pts > key_time:
-            # A stream without an index is searched by its bytes, and the search may land too late.
-            self._reopen()
-            frames = self._clean(key_time)
-            first = next(frames, None)
         if first is None or not first.key_frame:
             raise Unreadable("what its packets call a key frame is none")
         yield first
         yield from frames
 
-    def _clean(self, start: Any) -> Iterator[Any]:
+    def _landed(self, start: Any) -> Iterator[_Step]:
+        self._container.seek(self._index.seek_to[start], stream=self._stream)
+        steps = self._decoded()
+        first = next(steps, None)
+        if first is not None and first[0].pts is not None and first[0].pts <= start:
+            return chain([first], steps)
+        # A stream without an index is searched by its bytes, and the search may land too late.
+        self._reopen()
+        return self._decoded()
+
+    def _from(self, steps: Iterator[_Step], start: Any) -> Iterator[Any]:
         """The frames shown from `start` on. Those before it may lack what they refer to."""
-        for packet, frames, failed in self._decoded():
+        for packet, frames, failed in steps:
             if failed and (packet.pts is None or packet.pts >= start):
                 raise Unreadable("the decoder finds errors in it")
             for frame in frames:
