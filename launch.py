@@ -12,8 +12,8 @@ def no_environment(error: ModuleNotFoundError) -> str:
     if (folder / package).is_dir() or (folder / f"{package}.py").is_file():
         raise error
     return (
-        f"error: {sys.executable} has no package '{package}': run `make setup` in {folder}, then start this "
-        f"program with {folder / '.venv/bin/python'}"
+        f"error: {sys.executable} has no package '{package}': run `make setup` in {folder} (for GPUs see its "
+        f"README.md), then start this program with {folder / '.venv/bin/python'}"
     )
 
 
