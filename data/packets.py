@@ -18,11 +18,11 @@ from data.h264 import FieldPairs
 _SLACK_S = 0.2
 """By as much a whole file's stated end is later than that of its packets, for the delays of sound codecs."""
 
-_INDEXED = ("mov", "matroska", "avi", "flv", "mxf", "mpegts", "mpeg", "ivf", "yuv4mpegpipe")
+_INDEXED = ("mov", "matroska", "avi", "flv", "mxf", "mpegts", "ivf", "yuv4mpegpipe")
 """Containers in which seeking leads to the key frame asked for, or to one before it. (ASF stores one time a
 packet: where frames are reordered, FFmpeg guesses theirs, and guesses otherwise behind a seek.)"""
 
-_SEARCHED_BY_CLOCK = ("mpegts", "mpeg")
+_SEARCHED_BY_CLOCK = ("mpegts",)
 """FFmpeg seeks in them by the time of decoding, and in others by the time of showing."""
 
 _KEYED = (
@@ -31,6 +31,9 @@ _KEYED = (
 )  # fmt: skip
 """Codecs whose key frames start afresh: of others (GIF, APNG) a picture may build on any before it."""
 
+_PROTECTED = ("drmi", "encv")
+"""What MP4 calls a stream whose own name is hidden by its protection."""
+
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 _ODDEST_SAR = 10
 
@@ -38,7 +41,7 @@ _ODDEST_SAR = 10
 @dataclass(frozen=True, slots=True)
 class PacketIndex:
     """Times are in units of the stream: `times` of the pictures ascend, and `seek_to` has, for those of key
-    frames, the time by which the container finds them.
+    frames (hidden ones, too), the time by which the container finds them.
 
     Where `uncounted` says why packets do not tell the pictures, decoding all of them does; the times are then
     those of the packets in their order, and may be missing. `clock` has the decoding time of each.
@@ -65,6 +68,8 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
     seek_to: dict[Any, Any] = {}
     n_packets, end_s, stopped = 0, 0.0, ""
     fields = _field_pairs(codec, record)
+    if "enc_key_id" in stream.metadata or stream.codec_context.codec_tag in _PROTECTED:
+        raise _encrypted()
     by_clock = family_of(container) in _SEARCHED_BY_CLOCK
     clean_keys, edited, corrupt = True, False, False
     try:
@@ -74,19 +79,21 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
             if not packet.size or packet.stream_index != stream.index:
                 continue
             if packet.has_sidedata("encryption_info"):
-                raise Unreadable("it is encrypted, and its key is not at hand", "encrypted")
+                raise _encrypted()
             n_packets += 1
             edited |= packet.is_discard
             content = memoryview(packet)
-            if packet.is_discard or not is_shown(content, codec) or (fields and fields.is_second(content)):
+            if fields and fields.is_second(content):
+                continue
+            if packet.is_keyframe:
+                seek_to[packet.pts] = packet.dts if by_clock else packet.pts
+                clean_keys = clean_keys and is_clean_start(content, codec, record)
+            if packet.is_discard or not is_shown(content, codec):
                 continue
             # Times alone are kept: a long video's packets would fill the memory.
             times.append(packet.pts)
             clock.append(packet.dts)
             durations.append(packet.duration or 0)
-            if packet.is_keyframe:
-                seek_to[packet.pts] = packet.dts if by_clock else packet.pts
-                clean_keys = clean_keys and is_clean_start(content, codec, record)
     except av.FFmpegError as error:
         stopped = reason_of(error)
     uncounted = (
@@ -105,6 +112,10 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
         ),
     )
     return PacketIndex(times, seek_to, clock, last_duration, uncounted, clean_keys, edited, facts)
+
+
+def _encrypted() -> Unreadable:
+    return Unreadable("it is encrypted, and its key is not at hand", "encrypted")
 
 
 def ascend(times: Sequence[Any]) -> bool:

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 _QUARTERS = (False, False, False), (True, True, False), (False, True, True), (True, False, True)
@@ -74,4 +74,6 @@ def _over_black(frame: Any, reformatter: VideoReformatter) -> np.ndarray:
 
 
 def _rgb(frame: Any, reformatter: VideoReformatter, form: str) -> np.ndarray:
-    return reformatter.reformat(frame, format=form, threads=1).to_ndarray()
+    # The way in which FFmpeg's own program enlarges colour that is stored at half the size.
+    scaled = reformatter.reformat(frame, format=form, interpolation=Interpolation.BICUBIC, threads=1)
+    return scaled.to_ndarray()

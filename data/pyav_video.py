@@ -6,7 +6,7 @@ and counts: its pictures are those of any player that starts there.
 """
 
 import logging
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -95,13 +95,13 @@ class PyAVVideo(_OpenFile):
         return _times_s(self._stream, self._index.times, self._index.last_duration)
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        times, keys = self._index.times, self._key_numbers
+        times, keys = self._index.times, self._key_times
         run: Iterator[Any] = iter(())
         at: int | None = None
         for number in numbers:
-            key = keys[bisect_right(keys, number) - 1]
-            if at is None or key > at:
-                run, at = self._run(key), key - 1
+            key = keys[bisect_right(keys, times[number]) - 1]
+            if at is None or key > times[at]:
+                run, at = self._run(key), bisect_left(times, key) - 1
             while at < number:
                 frame, at = next(run, None), at + 1
                 if frame is None or frame.pts != times[at]:
@@ -116,11 +116,9 @@ class PyAVVideo(_OpenFile):
             return
         if not index.seek_to:
             raise Unreadable("it has no key frame")
-        key_times = sorted(index.seek_to)
-        if index.times[0] < key_times[0]:
-            self._leave_out_what_has_no_start(key_times[0])
-        number_of = {time: number for number, time in enumerate(index.times)}
-        self._key_numbers = [number_of[time] for time in key_times]
+        self._key_times = sorted(index.seek_to)
+        if index.times[0] < self._key_times[0]:
+            self._leave_out_what_has_no_start(self._key_times[0])
 
     def _leave_out_what_has_no_start(self, first_key: Any) -> None:
         """A stream that was cut out of another begins with pictures that refer to what is not there. Decoders
@@ -131,12 +129,11 @@ class PyAVVideo(_OpenFile):
             raise Unreadable("it shows pictures before its first key frame")
         del self._index.times[: self._index.times.index(first_key)]
 
-    def _run(self, key_number: int) -> Iterator[Any]:
-        """The frames from a key frame on. Raises Unreadable."""
-        start = self._index.times[key_number]
+    def _run(self, start: Any) -> Iterator[Any]:
+        """The frames from the key frame of a time on. Raises Unreadable."""
         frames = self._from(self._landed(start), start)
         first = next(frames, None)
-        if first is None or not first.key_frame:
+        if first is None or (first.pts == start and not first.key_frame):
             raise Unreadable("what its packets call a key frame is none")
         yield first
         yield from frames

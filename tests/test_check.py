@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,20 +11,22 @@ from data.manifest import read_manifest
 from data.prepare.checked import View, check_manifest, look_over
 from data.prepare.labelled import prepare
 from data.tables import TableError
-from tests.awkward_files import cut, damaged, encrypted, write
-from tests.conftest import moving_frames
+from tests.awkward_files import FILES, X264
+from tests.numbered_pictures import encode
 from tests.test_command_line import launch
 
 VIEW = View(frames_per_video=6, max_frame_px=56, decoder="auto", timeout_s=60)
-GOOD = {"whole.mp4"}
+GOOD = {"h264.mp4"}
 MARKED = {
     "damaged.mp4": "are damaged",
+    "fields.mp4": "its fields are shown woven together",
     "one.mp4": "it has 1 frames, of which 6 are taken",
+    "pq.mp4": "smpte2084 is not tone-mapped",
 }
 FAILING = {
-    "cut.mp4": ("truncated", "cut short"),
+    "cenc.mp4": ("encrypted", "it is encrypted"),
     "cut.mkv": ("truncated", "it ends at"),
-    "encrypted.mp4": ("encrypted", "it is encrypted"),
+    "cut.mp4": ("truncated", "of its 40 frames"),
     "empty.mp4": ("empty", "the file is empty"),
     "gone.mp4": ("missing", "No such file"),
     "text.mp4": ("unreadable", "not a readable video"),
@@ -35,18 +36,14 @@ FAILING = {
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixed")
-    noise = np.random.default_rng(1).integers(-20, 20, (24, 96, 96, 3))
-    frames = np.clip(moving_frames(24, px=96) + noise, 0, 255).astype(np.uint8)
-    whole, matroska = write(folder / "whole.mp4", frames), write(folder / "whole.mkv", frames)
-    damaged(folder / "damaged.mp4", frames)
-    write(folder / "one.mp4", frames[:1])
-    cut(folder / "cut.mp4", whole, 0.6)
-    cut(folder / "cut.mkv", matroska, 0.6)
-    encrypted(folder / "encrypted.mp4", frames)
+    names = [*GOOD, *MARKED, *FAILING]
+    for file in FILES:
+        if file.name in names:
+            file.make(folder / file.name)
+    encode(folder / "one.mp4", X264, 1)
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("no video")
-    names = [*GOOD, *MARKED, *FAILING]
-    lines = [f"{name},{name},3" for name in names] + ["again,whole.mp4,3"]
+    lines = [f"{name},{name},3" for name in names] + ["again,h264.mp4,3"]
     (folder / "mixed.csv").write_text("\n".join(["video_id,path,mos", *lines]) + "\n")
     return folder / "mixed.csv"
 
@@ -68,11 +65,11 @@ def test_every_row_is_good_marked_or_failing_with_its_reason(manifest: Path) -> 
     table = pd.read_csv(checked.table, keep_default_na=False).set_index("video_id")
     assert dict(table["verdict"]) == {name: found.verdict for name, found in checked.findings.items()}
     assert table.loc["damaged.mp4", "damaged_frames"] != ""
-    assert (table.loc["whole.mp4", "source_size"], table.loc["one.mp4", "frames_in_all"]) == ("96x96", "1")
+    assert (table.loc["h264.mp4", "source_size"], table.loc["one.mp4", "frames_in_all"]) == ("96x64", "1")
 
 
 def test_a_decoder_that_does_not_come_to_an_end_is_a_failure(manifest: Path) -> None:
-    path = str(manifest.parent / "whole.mp4")
+    path = str(manifest.parent / "h264.mp4")
     finding = look_over([path], View(6, 56, "auto", 1e-4), processes=1)[path]
     assert (finding.verdict, finding.kind) == ("fails", "not_decoded")
     assert "not done within" in finding.reason
@@ -82,11 +79,11 @@ def test_the_command_and_its_exit_status(manifest: Path, tmp_path: Path) -> None
     out = tmp_path / "found.jsonl"
     code, output, _ = launch("prepare", "check", str(manifest), "--frames=6", f"--out={out}")
     assert code == 1, output
-    assert f"10 videos: 6 would fail, 2 would be marked; all are in {out}" in output
-    assert "encrypted.mp4: not a readable video (it is encrypted" in output
-    assert len(pd.read_json(out, lines=True)) == 10
+    assert f"12 videos: 6 would fail, 4 would be marked; all are in {out}" in output
+    assert "cenc.mp4: not a readable video (it is encrypted" in output
+    assert len(pd.read_json(out, lines=True)) == 12
     fine = tmp_path / "fine.csv"
-    fine.write_text("path,mos\nwhole.mp4,3\none.mp4,3\n")
+    fine.write_text("path,mos\nh264.mp4,3\none.mp4,3\n")
     code, output, _ = launch("prepare", "check", str(fine), f"--root={manifest.parent}", "--workers=1")
     assert code == 0, output
     assert "2 videos: 0 would fail, 1 would be marked" in output
