@@ -98,6 +98,8 @@ def print_scored(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -
         )
     if scored.samples:
         table.add_row("samples", _samples(scored))
+    if row["start_s"] is not None:
+        table.add_row("window", _window(row))
     if scored.frames is not None:
         indices = ", ".join(map(str, scored.frames.indices))
         table.add_row("trace", escape(scored.trace))
@@ -113,7 +115,7 @@ def print_line(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> 
     """The score and the name of one video of many."""
     score = "  – " if scored.score is None else f"{scored.score:.2f}"
     spread = f" ± {scored.sample_spread:.2f}" if scored.sample_spread is not None else ""
-    window = f" {row['start_s']:g} to {row['end_s']:g} s" if scored.window_s else ""
+    window = f" {_window(row)}" if scored.window_s else ""
     console.print(
         f"{score}{spread}  {row['video_id']}{window}", highlight=False, markup=False, soft_wrap=True
     )
@@ -142,6 +144,10 @@ def print_failures(console: Console, failures: Sequence[tuple[str, str]]) -> Non
         console.print(f"  {video_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
     if len(failures) > _LISTED_FAILURES:
         console.print(f"  and {len(failures) - _LISTED_FAILURES} more", highlight=False)
+
+
+def _window(row: Mapping[str, Any]) -> str:
+    return f"{row['start_s']:g} s to " + ("its end" if row["end_s"] is None else f"{row['end_s']:g} s")
 
 
 def _samples(scored: "ScoredVideo") -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.frames import FrameInfo, look_at, look_at_pair
+from data.frames import FrameInfo, look_at
+from data.pair import look_at_pair
 from data.records import VideoRef
 from data.video_file import DecoderName, VideoError
 from runtime.calls import DeadlineError, within
@@ -32,7 +33,7 @@ class Looks:
     seconds: float
 
 
-def _look(
+def look(
     ref: VideoRef, max_px: int, decoder: DecoderName
 ) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
     """What was looked at apart from its pixels: it tells that they are there without moving one.
@@ -41,9 +42,11 @@ def _look(
     """
     try:
         if ref.beside is not None:
-            frames, info = look_at_pair(ref.path, ref.beside, ref.n_frames, max_px, decoder)
+            frames, info = look_at_pair(ref.path, ref.beside, ref.n_frames, max_px, decoder, ref.window_s)
         else:
-            frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s)
+            frames, info = look_at(
+                ref.path, ref.n_frames, max_px, decoder, ref.window_s, frame_rate=ref.frame_rate
+            )
     except VideoError as error:
         return error, None
     except Exception as error:
@@ -52,7 +55,7 @@ def _look(
     return info, frames
 
 
-_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(_look)
+_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(look)
 
 
 @ray.remote(num_returns=2, max_retries=0)
@@ -60,7 +63,7 @@ def _decode_all(
     refs: Sequence[VideoRef], max_px: int, decoder: DecoderName
 ) -> tuple[Looks, list[np.ndarray | None]]:
     started = time.perf_counter()
-    infos, frames = zip(*(_look(ref, max_px, decoder) for ref in refs), strict=True)
+    infos, frames = zip(*(look(ref, max_px, decoder) for ref in refs), strict=True)
     return Looks(list(infos), time.perf_counter() - started), list(frames)
 
 

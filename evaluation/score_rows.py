@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
     out of `frames_in_all`."""
     frames = scored.frames
     start_s, end_s = scored.window_s or (None, None)
+    if end_s == math.inf:  # of a video that failed: nobody knows how long it is
+        end_s = None
     return {
         "video_id": _printable(scored.video_id),
         "path": _printable(scored.path),

@@ -12,7 +12,7 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.decode import Decoder, _look
+from data.decode import Decoder, look
 from data.frames import frame_indices, look_at, read_frames
 from data.records import VideoRef
 from data.seeds import stable_hash
@@ -80,7 +80,7 @@ def test_what_a_decoder_fails_at_in_its_own_way_costs_one_video(monkeypatch: pyt
         raise TypeError("no such plane")
 
     monkeypatch.setattr("data.decode.look_at", fail)
-    error, frames = _look(VideoRef("bad", "/bad.mp4", 4), 448, "auto")
+    error, frames = look(VideoRef("bad", "/bad.mp4", 4), 448, "auto")
     assert str(error) == "/bad.mp4: TypeError: no such plane"
     assert frames is None
 
