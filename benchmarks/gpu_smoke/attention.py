@@ -19,7 +19,7 @@ OPERATOR = "scaled_dot_product_"
 UNFUSED = "_math"
 KERNEL_WORDS = ("flash", "fmha", "cudnn", "cutlass", "attention", "softmax")
 TOLERANCE = 0.02
-"""Of root-mean-square errors, several times what bfloat16 makes of them and far below what a wrong mask does."""
+"""Of relative errors: several times what bfloat16 makes of them, and far below what a wrong mask does."""
 QUERY_CHUNK = 256
 REPEATS = 3
 

@@ -51,6 +51,7 @@ def _one(setting: Setting, name: str, model: str) -> Line:
     return check(
         bool(plain) and not missing and not wrong,
         name,
-        f"{len(plain)} buffers, {len(wrong)} differ from plain loading" + "".join(f"; {w}" for w in wrong[:2]),
+        f"{len(plain)} buffers, {len(wrong)} differ from plain loading"
+        + "".join(f"; {w}" for w in wrong[:2]),
         differing=wrong,
     )

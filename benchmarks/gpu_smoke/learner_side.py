@@ -69,8 +69,8 @@ def gpu_precision() -> Iterator[None]:
     """Models that are built inside have the learner's precision on GPUs, bfloat16 with float32 gradients and
     master weights, on the CPU too: so its code runs there as it does on a GPU."""
     with (
-        mock.patch.object(zero, "compute_dtype", lambda device: torch.bfloat16),
-        mock.patch.object(zero, "_precision", lambda device: _PRECISION),
+        mock.patch.object(zero, "compute_dtype", return_value=torch.bfloat16),
+        mock.patch.object(zero, "_precision", return_value=_PRECISION),
     ):
         yield
 

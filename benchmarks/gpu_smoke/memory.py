@@ -23,7 +23,7 @@ ANSWER_TOKENS = 40
 """Short ones, so that a micro-batch holds as many prompts and frames as the plan counts."""
 UPDATES = 2
 LOOSEST = 1.5
-"""The plan takes everything at its largest: it may be above what is measured by this factor, and never below."""
+"""The plan takes everything at its largest: it may exceed what is measured by this factor."""
 
 
 @dataclass(frozen=True, slots=True)

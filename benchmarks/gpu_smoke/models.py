@@ -1,8 +1,8 @@
 """Random models of a given size, and groups to train them on. Nothing is downloaded.
 
-The tests' tiny checkpoints give processor, tokenizer and chat template; widths, depths and the size of a frame
-are those of a `ModelSize`. The model's vocabulary is larger than the tokenizer's: ids beyond it are never
-sampled, and cost the output projection what they would cost in a real model.
+The tests' tiny checkpoints give processor, tokenizer and chat template; widths, depths and the size of a
+frame are those of a `ModelSize`. The model's vocabulary is larger than the tokenizer's: ids beyond it are
+never sampled, and cost the output projection what they would cost in a real model.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ def random_model(
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder)
     (folder / "made").touch()
+    del model
+    if device == "cuda":
+        torch.cuda.empty_cache()
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,10 @@ def _one(setting: Setting, kind: Kind) -> Iterator[Line]:
             logprobs[layout] = np.array([value for rows in found for row in rows for value in row])
             norms[layout] = made.update(shard, frames, 0)["learner/grad_norm"]
     exact = np.concatenate(
-        [float32_logprobs(model, group, f, setting.device) for group, f in zip(shard.groups, frames, strict=True)]
+        [
+            float32_logprobs(model, group, f, setting.device)
+            for group, f in zip(shard.groups, frames, strict=True)
+        ]
     )
     free_memory(setting.device)
     packed, unpacked = (float(np.abs(logprobs[layout] - exact).mean()) for layout in ("group", "none"))
@@ -78,7 +82,7 @@ def float32_logprobs(model_path: Path, group: Group, frames: np.ndarray, device:
 
 @torch.no_grad()
 def _answer_logprobs(
-    model: torch.nn.Module,
+    model: Any,
     images: dict[str, Tensor],
     prompt: Sequence[int],
     answer: Sequence[int],
@@ -88,9 +92,9 @@ def _answer_logprobs(
     ids = torch.tensor([[*prompt, *answer]], device=device)
     inputs = {name: tensor.to(device) for name, tensor in images.items()}
     if "image_grid_thw" in inputs:
-        config = getattr(model, "config")  # noqa: B009  (typed as a tensor or a module)
-        inputs["mm_token_type_ids"] = (ids == config.image_token_id).int()
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).logits[0, len(prompt) - 1 : -1]
+        inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).int()
+    inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = model(**inputs).logits[0, len(prompt) - 1 : -1]
     barred = torch.ones(logits.shape[-1], dtype=torch.bool, device=device)
     barred[sampleable.to(device)] = False
     logprobs = (logits / TEMPERATURE).masked_fill(barred, -torch.inf).log_softmax(-1)

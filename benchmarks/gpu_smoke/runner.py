@@ -28,8 +28,8 @@ LOG = "steps.log"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`work` is a function of a module, "benchmarks.gpu_smoke.updates:faults", imported where it runs. `fresh`
-    asks for a process in which nothing has run yet."""
+    """`work` names a function of a module, such as "benchmarks.gpu_smoke.updates:faults", and is imported
+    where it runs. `fresh` asks for a process in which nothing has run yet."""
 
     name: str
     work: str
@@ -37,9 +37,7 @@ class Step:
     fresh: bool = False
 
 
-def run_steps(
-    steps: Sequence[Step], setting: Setting, deadline_s: float
-) -> Iterator[tuple[Step, Line]]:
+def run_steps(steps: Sequence[Step], setting: Setting, deadline_s: float) -> Iterator[tuple[Step, Line]]:
     """Every line of every step, as soon as it is known.
 
     Args:

@@ -1,4 +1,4 @@
-"""Sizes that the steps run at: those of published models on a GPU, tiny ones to execute the code on a CPU. Pure."""
+"""Sizes that the steps run at: on a GPU those of published models, on a CPU tiny ones. Pure."""
 
 from __future__ import annotations
 
@@ -83,11 +83,12 @@ class Setting:
         return TINY if self.tiny else FULL
 
 
-# InternVL3-1B and Qwen3-VL-2B as published, the latter in 8 of its 28 layers; InternVL3-8B in 4 of 28 and 4 of 24.
+# InternVL3-1B and Qwen3-VL-2B as published, the latter in 8 of its 28 layers.
 _SMALL: dict[Kind, ModelSize] = {
     "internvl": ModelSize(896, 24, 4864, 14, 2, 64, 151_674, 1024, 24, 4096, 16, 448),
     "qwen3_vl": ModelSize(2048, 8, 6144, 16, 8, 128, 151_936, 1024, 24, 4096, 16, 448, (5, 11, 17), True),
 }
+# InternVL3-8B in 4 of 28 text layers and 4 of 24 vision layers.
 _WIDE = ModelSize(3584, 4, 18_944, 28, 4, 128, 151_674, 1024, 4, 4096, 16, 448)
 _SPEED = UpdateSize(videos=8, frames=5, completions=8, answer_tokens=200)
 
@@ -114,10 +115,10 @@ _TINY_SPEED = UpdateSize(videos=2, frames=2, completions=2, answer_tokens=5)
 TINY = Sizes(
     attention=AttentionSize(7, 1, 16, (40, 65), ((5,) * 3, (5, 9, 20))),
     small={
-        "internvl": ModelSize(64, 2, 128, 4, 2, 32, 512, 64, 2, 128, 2, 56),
-        "qwen3_vl": ModelSize(64, 2, 128, 4, 2, 32, 512, 64, 2, 128, 2, 64, (0,), True),
+        "internvl": ModelSize(64, 2, 128, 2, 1, 32, 512, 64, 2, 128, 2, 56),
+        "qwen3_vl": ModelSize(64, 2, 128, 2, 1, 32, 512, 64, 2, 128, 2, 64, (0,), True),
     },
-    wide=ModelSize(64, 2, 128, 4, 2, 32, 512, 64, 1, 128, 2, 56),
+    wide=ModelSize(64, 2, 128, 2, 1, 32, 512, 64, 1, 128, 2, 56),
     update=UpdateSize(videos=2, frames=2, completions=3, answer_tokens=6),
     memory_tokens=1024,
     speed=_TINY_SPEED,

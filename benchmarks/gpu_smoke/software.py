@@ -39,7 +39,7 @@ def versions(setting: Setting) -> Iterator[Line]:
 
 
 def triton(setting: Setting) -> Iterator[Line]:
-    """A kernel compiled, run and compared. vLLM's sampler needs it; on the CPU Triton's interpreter runs it."""
+    """Compile, run and check a kernel: vLLM's sampler has some. On the CPU Triton's interpreter runs it."""
     if setting.device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"
     try:
@@ -56,4 +56,6 @@ def triton(setting: Setting) -> Iterator[Line]:
     wrong = int((~torch.isclose(found, a * 0.5 + b)).sum())
     seconds = time.perf_counter() - started_s
     how = "interpreted" if setting.device == "cpu" else "compiled and run"
-    yield check(wrong == 0, "Triton kernel", f"{how} in {seconds:.1f} s, {wrong} of {count} sums wrong", s=seconds)
+    yield check(
+        wrong == 0, "Triton kernel", f"{how} in {seconds:.1f} s, {wrong} of {count} sums wrong", s=seconds
+    )

@@ -115,9 +115,7 @@ def _row(
     )
 
 
-def _measure(
-    setting: Setting, made: Trainer, shard: Any, frames: Any, flops: float, positions: int
-) -> Cost:
+def _measure(setting: Setting, made: Trainer, shard: Any, frames: Any, flops: float, positions: int) -> Cost:
     """Medians over the timed updates, after one that warms up."""
     seconds, steps = [], []
     step, made.engine.step = made.engine.step, _timed(setting, made.engine.step, steps)
@@ -155,7 +153,9 @@ def _moving(setting: Setting, made: Trainer) -> Iterator[Line]:
         started_s = synchronized_s(setting.device)
         gb = sum(use(bucket) for bucket in gather_buckets(made.engine.module, BUCKET_BYTES)) / 1e9
         seconds = synchronized_s(setting.device) - started_s
-        yield check(gb > 0, name, f"{gb:.2f} GB in {seconds:.3f} s, {gb / seconds:.1f} GB/s", s=seconds, gb=gb)
+        yield check(
+            gb > 0, name, f"{gb:.2f} GB in {seconds:.3f} s, {gb / seconds:.1f} GB/s", s=seconds, gb=gb
+        )
     yield skip("broadcast to engines", "needs two GPUs: `make test-gpu` has it (join, push)")
 
 

@@ -20,6 +20,9 @@ LEARNER = [
     # Alone in its process: what others leave in the allocator would count.
     _step("memory", "memory:memory", 120, fresh=True),
 ]
-ENGINE = [_step("engine", "engine:engine", 180, fresh=True)]
+ENGINE = [
+    _step("engine", "engine:internvl", 150, fresh=True),
+    _step("engine-qwen", "engine:qwen3_vl", 150, fresh=True),
+]
 FIGURES = [_step("speed", "speed:speed", 240, fresh=True)]
 ALL = [*LEARNER, *ENGINE, *FIGURES]
