@@ -13,18 +13,18 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from data.actor_death import ACTOR_IS_GONE
-from data.deadline import DeadlineError, within
 from data.errors import PermanentError, permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
-from data.labels import on_nodes
-from learner.balance import spread
+from learner.batch_planning import spread
 from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank
 from learner.records import LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
-from learner.transfer import WeightLayout
+from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
+from runtime.actor_death import ACTOR_IS_GONE
+from runtime.calls import DeadlineError, within
+from runtime.node_labels import on_nodes
 
 logger = logging.getLogger(__name__)
 

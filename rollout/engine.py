@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import vllm
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 from vllm import SamplingParams
@@ -30,14 +29,13 @@ from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
+from rollout.drain_gate import DrainGate
 from rollout.environment import executor, uses_async_engine
 from rollout.errors import EngineDead
-from rollout.gate import DrainGate
 from rollout.token_mask import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED_VLLM = ("0.32.",)
 CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention takes multiples of 32
 
 
@@ -253,19 +251,6 @@ class Engine(ABC):
         return EngineDead(f"the engine died while {doing}: {type(error).__name__}: {error}")
 
 
-def make_engine(settings: EngineSettings) -> Engine:
-    """The engine that the configuration asks for, not started yet."""
-    from rollout.async_engine import AsyncEngine
-    from rollout.in_process import InProcessEngine
-
-    if not vllm.__version__.startswith(SUPPORTED_VLLM):
-        raise RuntimeError(
-            f"vLLM {vllm.__version__} is installed; this was tested with {', '.join(SUPPORTED_VLLM)}x: "
-            f"`make setup` installs that"
-        )
-    return AsyncEngine(settings) if uses_async_engine(settings.rollout) else InProcessEngine(settings)
-
-
 def engine_arguments(
     settings: EngineSettings, masked_token_ids: list[int], image_options: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -289,7 +274,7 @@ def engine_arguments(
         "additional_config": {CONFIG_KEY: masked_token_ids},
         # A prompt whose beginning is cached is computed in another shape, which moves its last bits.
         "enable_prefix_caching": False if config.exact else None,
-        "worker_extension_cls": "rollout.weights.WeightLoading",
+        "worker_extension_cls": "rollout.weight_loading.WeightLoading",
         # The two halves of this cache, one in each process, rely on the order of messages; in one process
         # it spares the perturbed copy's frames their preprocessing.
         "mm_processor_cache_gb": 0 if uses_async_engine(config) else 0.1,
