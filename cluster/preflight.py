@@ -7,16 +7,19 @@ from pathlib import Path
 
 import ray
 
-from cluster.config import ConfigError, DerivedSizes, RunConfig, derive_sizes
-from cluster.dashboards.weights_and_biases import check_wandb
-from cluster.placement import PlacementPlan, demands, describe_nodes, plan_placement
+from cluster.config import DerivedSizes, RunConfig, derive_sizes
+from cluster.placement_plan import PlacementPlan, demands, describe_nodes, plan_placement
 from cluster.planning.architecture import UnknownArchitectureError, read_architecture
 from cluster.planning.memory import trained_parameters
-from cluster.run_dir import RunDirectory
-from cluster.session import in_submitted_job
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
+from monitoring.config import check_wandb
+from monitoring.run_dir import RunDirectory
+from rewards.registry import check_custom
+from rewards.reward import RewardError
+from runtime.errors import ConfigError
+from runtime.session import in_submitted_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,17 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
     model = config.model.model_copy(
         update={"path": str(model_path.absolute()) if model_path.exists() else config.model.path}
     )
+    try:
+        rewards = config.rewards.with_custom_texts()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"rewards.custom: {error}; give the path of a Python file in UTF-8") from None
     return config.model_copy(
-        update={"run_dir": run_dir.expanduser().absolute(), "data": data, "model": model}
+        update={
+            "run_dir": run_dir.expanduser().absolute(),
+            "data": data,
+            "model": model,
+            "rewards": rewards,
+        }
     )
 
 
@@ -62,7 +74,11 @@ def read_job(config: RunConfig) -> Job:
     _check_model(config)
     with suppress(UnknownArchitectureError):  # else the learner finds it out, when it has the model
         trained_parameters(config.learner, read_architecture(config.model.path))
-    check_wandb(config)
+    try:
+        check_custom(config.rewards)
+    except RewardError as error:
+        raise ConfigError(f"rewards.custom: {error}") from None
+    check_wandb(config.metrics)
     videos = read_manifest(config.data.manifest, config.data.root)
     by_split: dict[str, list[Video]] = {}
     for video in videos:

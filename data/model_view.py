@@ -1,8 +1,12 @@
 """How a model wants to be shown a video and asked about it. Travels with the model, as `scoring.json`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
+
+from data.frame_tokens import FrameTokenSettings
 
 FILE_NAME = "scoring.json"
 
@@ -11,7 +15,7 @@ class ModelViewError(ValueError):
     """A `scoring.json` that cannot be used; names the file, the field and the cure."""
 
 
-class ModelView(BaseModel):
+class ModelView(FrameTokenSettings):
     """What a model was trained on; other frames or sizes change its scores."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
@@ -26,6 +30,21 @@ class ModelView(BaseModel):
     """Prompt and answer together at most, in tokens."""
     temperature: float = Field(1.0, gt=0)
     """Temperature of sampled answers."""
+
+
+def view_of_run(config: Mapping[str, Any]) -> ModelView:
+    """How the model of a run was shown its videos. `config` is the run's resolved configuration as a
+    dictionary, as in its config.json."""
+    data, rollout = config["data"], config["rollout"]
+    return ModelView(
+        **{name: data[name] for name in FrameTokenSettings.model_fields if name in data},
+        frames_per_video=data["frames_per_video"],
+        max_frame_px=data["max_frame_px"],
+        max_completion_tokens=config["evaluation"]["max_completion_tokens"]
+        or rollout["max_completion_tokens"],
+        max_model_tokens=rollout["max_model_tokens"],
+        temperature=rollout["temperature"],
+    )
 
 
 def write_view(model_folder: Path, view: ModelView) -> None:

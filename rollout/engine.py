@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import vllm
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 from vllm import SamplingParams
@@ -26,17 +25,17 @@ from vllm.config import WeightTransferConfig
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
+from rollout.drain_gate import DrainGate
 from rollout.environment import executor, uses_async_engine
 from rollout.errors import EngineDead
-from rollout.gate import DrainGate
 from rollout.token_mask import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED_VLLM = ("0.32.",)
 CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention takes multiples of 32
 
 
@@ -49,6 +48,7 @@ class EngineSettings:
     rollout: RolloutConfig
     seed: int
     trust_remote_code: bool = False
+    frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Engine(ABC):
         allowed = set(sampleable_token_ids(self._processor))
         self.masked_token_ids = [id_ for id_ in range(config.vocab_size) if id_ not in allowed]
         """Ids never sampled, padding rows of the vocabulary among them; the learner masks the same."""
+        self._image_options = settings.frame_tokens.image_options(self._processor)
         self._gate = DrainGate()
         self._version = 0
         self._death: BaseException | None = None
@@ -96,6 +97,11 @@ class Engine(ABC):
             self._completion_tokens,
             self._gate.busy_s,
         )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of vLLM's engine."""
+        return engine_arguments(self._settings, self.masked_token_ids, self._image_options)
 
     @abstractmethod
     async def start(self) -> None:
@@ -245,21 +251,13 @@ class Engine(ABC):
         return EngineDead(f"the engine died while {doing}: {type(error).__name__}: {error}")
 
 
-def make_engine(settings: EngineSettings) -> Engine:
-    """The engine that the configuration asks for, not started yet."""
-    from rollout.async_engine import AsyncEngine
-    from rollout.in_process import InProcessEngine
+def engine_arguments(
+    settings: EngineSettings, masked_token_ids: list[int], image_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of vLLM's engine, the same for both engines.
 
-    if not vllm.__version__.startswith(SUPPORTED_VLLM):
-        raise RuntimeError(
-            f"vLLM {vllm.__version__} is installed; this was tested with {', '.join(SUPPORTED_VLLM)}x: "
-            f"`make setup` installs that"
-        )
-    return AsyncEngine(settings) if uses_async_engine(settings.rollout) else InProcessEngine(settings)
-
-
-def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> dict[str, Any]:
-    """Arguments of vLLM's engine, the same for both engines."""
+    Args: image_options: what `FrameTokens.image_options` makes of the model's processor.
+    """
     config = settings.rollout
     common: dict[str, Any] = {
         "model": settings.model_path,
@@ -268,6 +266,7 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         "max_num_seqs": config.max_concurrent_sequences,
         "max_num_batched_tokens": max(config.max_batched_tokens, config.max_model_tokens),
         "limit_mm_per_prompt": {"image": settings.frames_per_video, "video": 0},
+        "mm_processor_kwargs": dict(image_options),
         "seed": settings.seed,
         "generation_config": "vllm",  # a checkpoint's own top_p and the like would change the policy
         "logprobs_mode": "processed_logprobs",
@@ -275,7 +274,7 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         "additional_config": {CONFIG_KEY: masked_token_ids},
         # A prompt whose beginning is cached is computed in another shape, which moves its last bits.
         "enable_prefix_caching": False if config.exact else None,
-        "worker_extension_cls": "rollout.weights.WeightLoading",
+        "worker_extension_cls": "rollout.weight_loading.WeightLoading",
         # The two halves of this cache, one in each process, rely on the order of messages; in one process
         # it spares the perturbed copy's frames their preprocessing.
         "mm_processor_cache_gb": 0 if uses_async_engine(config) else 0.1,

@@ -2,7 +2,7 @@
 
 Work goes to the healthy worker with the least outstanding tokens, as soon as one has room
 (rollout/router.py), and what a lost worker had is started again elsewhere. Who the workers are is
-rollout/roster.py's affair.
+rollout/membership.py's affair.
 """
 
 import asyncio
@@ -15,8 +15,7 @@ import ray
 
 from data.records import Group, SamplingRequest
 from rollout.errors import FleetExhausted, RolloutFailed
-from rollout.member import Lost, Member, ask, cause_of
-from rollout.roster import Roster
+from rollout.membership import Lost, Member, Roster, ask, cause_of
 from rollout.worker import WorkerStats
 
 __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]

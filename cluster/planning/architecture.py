@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.config import ConfigError
+from runtime.errors import ConfigError
 
 
 class UnknownArchitectureError(ConfigError):
