@@ -2,19 +2,40 @@
 # libraries, so the base needs none: the host gives the driver (580 or later) and nvidia-container-toolkit.
 #
 #   docker build -t vqathinker-ray .
-#   docker run --gpus all --shm-size 16g -v /storage:/storage vqathinker-ray python launch.py train ...
-FROM python:3.11.14-slim-bookworm
+#   docker run --gpus all --shm-size 64g -v /storage:/storage vqathinker-ray python launch.py train ...
+#
+# `make check-image` builds this file and tries the result (docs/cluster.md).
 
-# g++: Triton and DeepSpeed compile small host-side files at run time. wget: KubeRay's probes call it.
+# The digest decides which image the tag means. A base of your own needs Debian 12, `python` 3.11 with pip, venv and
+# its C headers.
+ARG BASE=python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
+FROM ${BASE}
+
+# Debian's archive as it was at this time: the same packages today and in a year. A later time brings security
+# updates; `--build-arg DEBIAN_SNAPSHOT=latest` takes what the base's own sources have now.
+ARG DEBIAN_SNAPSHOT=20261120T000000Z
+RUN if [ "$DEBIAN_SNAPSHOT" != latest ]; then \
+        sed -i -E "s#https?://(deb|security).debian.org/([a-z-]+)#http://snapshot.debian.org/archive/\2/$DEBIAN_SNAPSHOT#" \
+            /etc/apt/sources.list.d/debian.sources \
+        && echo 'Acquire::Check-Valid-Until "false"; Acquire::Retries "5";' > /etc/apt/apt.conf.d/80snapshot; \
+    fi
+
+# g++: Triton compiles a small host-side file for each kernel at run time, against Python.h.
+# libibverbs1, ibverbs-providers: NCCL opens them to use InfiniBand or RoCE, and takes TCP without them.
+# ibverbs-utils: `ibv_devinfo` says whether a container sees the adapters.
+# libnuma1: vLLM and NCCL place memory with it. wget: KubeRay's probes call it.
 # openssh-client, rsync: `ray up` and its autoscaler on the head reach other nodes with them.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        g++=4:12.2.0-3 \
-        libnuma1=2.0.16-1 \
-        openssh-client=1:9.2p1-* \
-        rsync=3.2.7-* \
-        tini=0.19.0-1+b3 \
-        wget=1.21.3-1+deb12u1 \
+        g++ \
+        ibverbs-providers \
+        ibverbs-utils \
+        libibverbs1 \
+        libnuma1 \
+        openssh-client \
+        rsync \
+        tini \
+        wget \
     && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --create-home --uid 1000 --shell /bin/bash vqa \

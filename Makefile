@@ -17,10 +17,10 @@ UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --upgr
 	--python-platform x86_64-manylinux_2_28 pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo-set demo test test-slow lint format lock clean
+.PHONY: help setup demo-set demo test test-slow check-image lint format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: ## make the environment .venv: CPU builds of torch and vLLM, and all else at locked versions
 	@$(PYTHON) setup/environment.py
@@ -36,6 +36,9 @@ test: demo-set ## the tests, without those marked slow or gpu
 
 test-slow: demo-set ## the tests marked slow
 	$(VENV_PYTHON) -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+
+check-image: ## build the Dockerfile without Docker and try the image (root; half an hour, 40 GB of disk)
+	@setup/check_image.sh
 
 lint: setup ## ruff and mypy
 	$(VENV_PYTHON) -m ruff check .

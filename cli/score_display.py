@@ -22,7 +22,7 @@ from evaluation.settings import ScoringSettings
 from rewards.parser import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
-    from evaluation.scorer import ScoredVideo
+    from evaluation.answers import ScoredVideo
 
 _LISTED_FAILURES = 20
 _PLAIN_STEPS = 10

@@ -38,7 +38,7 @@ from evaluation.held_out import agreement, predict
 from learner.group import LearnerFailed
 from monitoring.run_dir import RunDirectory
 from monitoring.trace import Trace
-from rollout.fleet import RolloutFailed
+from rollout.errors import RolloutFailed
 from rollout.fleet_watch import FleetWatch
 from rollout.membership import WorkerStatus
 

@@ -12,7 +12,8 @@ import ray
 from cluster.config import RunConfig
 from learner.group import LearnerFailed, LearnerGroup
 from learner.weight_transfer import BUFFERS
-from rollout.fleet import RolloutFailed, RolloutFleet
+from rollout.errors import RolloutFailed
+from rollout.fleet import RolloutFleet
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from data.records import Completion, Video, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import score_of, score_requests
 from evaluation.statistics.correlation import bootstrap_ci, plcc, srcc
-from rollout.fleet import RolloutFailed, RolloutFleet
+from rollout.errors import RolloutFailed
+from rollout.fleet import RolloutFleet
 
 VIDEOS_IN_FLIGHT = 64
 

@@ -11,7 +11,7 @@ from rewards.parser import HIGHEST, LOWEST
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from evaluation.scorer import ScoredVideo
+    from evaluation.answers import ScoredVideo
 
 SCALE = f"{LOWEST:g} to {HIGHEST:g}"
 

@@ -26,7 +26,8 @@ from data.video_file import VideoError
 from evaluation.answers import ScoredVideo, failed_video, score_requests, scored_video
 from evaluation.models import resolve_checkpoint, scoring_settings
 from evaluation.settings import ScoringFailed, ScoringSettings
-from rollout.fleet import FleetExhausted, RolloutFailed, RolloutFleet
+from rollout.errors import FleetExhausted, RolloutFailed
+from rollout.fleet import RolloutFleet
 from runtime.calls import together
 from runtime.concurrently import concurrently
 from runtime.session import cluster_address, ray_session

@@ -17,6 +17,7 @@ from data.perturb import perturb
 from data.records import Group, SamplingRequest
 from rollout.config import RolloutConfig
 from rollout.errors import EngineDead
+from rollout.toolchain import check_compiler
 from runtime.calls import one_ahead, together, within
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class RolloutWorker:
 
     async def start(self) -> WorkerInfo:
         """Load the model. Importing vLLM takes longer than a tiny model does, so both happen here."""
+        if self._config.gpus_per_replica > 0:
+            check_compiler()
         from rollout.engine import EngineSettings
         from rollout.engines import make_engine
 

@@ -1,6 +1,7 @@
 """Manifests are valid against the definitions that will judge them, fit the presets, and hold no secret; what
 a job uploads is small."""
 
+import copy
 import json
 import re
 import shlex
@@ -20,9 +21,10 @@ from monitoring.run_dir import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "cluster" / "deploy"
-SCHEMAS = ROOT.parent / "shared" / "schemas"
+SCHEMAS = ROOT / "tests" / "schemas"
 RAY_UP = sorted(DEPLOY.glob("ray-up-*.yaml"))
 KUBERNETES = sorted((DEPLOY / "kuberay").glob("*.yaml"))
+PATCHES = sorted((DEPLOY / "kuberay" / "patches").glob("*.yaml"))
 UPLOAD_LIMIT_MIB = 8
 
 
@@ -34,10 +36,38 @@ def manifest(name: str) -> dict[str, Any]:
     return documents(DEPLOY / "kuberay" / f"{name}.yaml")[0]
 
 
-def groups() -> list[dict[str, Any]]:
+def cluster(patch: Path | None = None) -> dict[str, Any]:
+    """The RayCluster, as `kubectl patch --type=json` leaves it."""
+    operations = yaml.safe_load(patch.read_text()) if patch else []
+    return patched(manifest("raycluster"), operations)
+
+
+def groups(patch: Path | None = None) -> list[dict[str, Any]]:
     """Head and worker groups of the RayCluster."""
-    spec = manifest("raycluster")["spec"]
+    spec = cluster(patch)["spec"]
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def patched(document: Any, operations: list[dict[str, Any]]) -> Any:
+    """The document under JSON Patch operations (RFC 6902), of which the files use test, add and replace."""
+    found = copy.deepcopy(document)
+    for operation in operations:
+        assert set(operation) == {"op", "path", "value"}
+        *parents, last = [p.replace("~1", "/").replace("~0", "~") for p in operation["path"].split("/")[1:]]
+        place = found
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        assert isinstance(place, dict)
+        if operation["op"] == "add":
+            assert last not in place
+        else:
+            assert operation["op"] in ("test", "replace")
+            assert last in place
+        if operation["op"] == "test":
+            assert place[last] == operation["value"]
+        else:
+            place[last] = copy.deepcopy(operation["value"])
+    return found
 
 
 def containers() -> Iterator[dict[str, Any]]:
@@ -60,23 +90,27 @@ def closed(schema: Any) -> Any:
 # Validity
 
 
-@pytest.mark.parametrize(("name", "kind"), [("raycluster", "rayclusters"), ("rayjob", "rayjobs")])
+@pytest.mark.parametrize(("name", "kind"), [("raycluster", "RayCluster"), ("rayjob", "RayJob")])
 def test_ray_resources_are_what_kuberay_defines(name: str, kind: str) -> None:
-    definition = SCHEMAS / f"ray.io_{kind}.yaml"
-    if not definition.exists():
-        pytest.skip(f"KubeRay's definitions are not at {SCHEMAS}")
-    # The C loader: the pure one takes half a minute for a definition of a megabyte.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    versions = yaml.load(definition.read_text(), Loader=loader)["spec"]["versions"]
-    schema = next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1")
-    schema = {"type": "object", "properties": {"spec": closed(schema["properties"]["spec"])}}
-    validator = jsonschema.Draft202012Validator(schema)
     resource = manifest(name)
-    validator.validate(resource)
+    assert resource["kind"] == kind
+    validator = kuberay(kind)
+    validator.validate(resource["spec"])
 
     resource["spec"]["entrypointt"] = "misspelt"
     with pytest.raises(jsonschema.ValidationError, match="entrypointt"):
-        validator.validate(resource)
+        validator.validate(resource["spec"])
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda p: p.stem)
+def test_patched_clusters_are_what_kuberay_defines(patch: Path) -> None:
+    kuberay("RayCluster").validate(cluster(patch)["spec"])
+
+
+def kuberay(kind: str) -> Any:
+    """A validator of the resource's `spec`."""
+    schema = json.loads((SCHEMAS / "kuberay-v1.json").read_text())[kind]
+    return jsonschema.Draft202012Validator(closed(schema))
 
 
 @pytest.mark.parametrize("path", KUBERNETES, ids=lambda p: p.stem)
@@ -89,9 +123,10 @@ def test_everything_else_is_what_kubernetes_defines(path: Path) -> None:
             validator.validate(document, validator.latest_version(), strict=True)
 
 
-def test_pods_are_what_kubernetes_defines() -> None:
+@pytest.mark.parametrize("patch", [None, *PATCHES], ids=lambda p: p.stem if p else "as written")
+def test_pods_are_what_kubernetes_defines(patch: Path | None) -> None:
     validator = pytest.importorskip("kubernetes_validate")
-    for group in groups():
+    for group in groups(patch):
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}} | group["template"]
         validator.validate(pod, validator.latest_version(), strict=True)
 
@@ -107,6 +142,73 @@ def test_ray_up_files_are_what_ray_defines(path: Path) -> None:
     util.validate_config(util.prepare_config(config))
 
 
+@pytest.mark.parametrize("path", [p for p in RAY_UP if "aws" in p.stem], ids=lambda p: p.stem)
+def test_instances_are_what_ec2_and_ray_take(path: Path) -> None:
+    schema = json.loads((SCHEMAS / "ec2-run-instances.json").read_text())
+    for kind in documents(path)[0]["available_node_types"].values():
+        node = kind["node_config"]
+        jsonschema.validate(node, schema)
+        cards = node.get("NetworkInterfaces", [])
+        assert not cards or not node.keys() & {"SubnetId", "SubnetIds", "SecurityGroupIds"}
+        assert all(card["SubnetId"] and card["Groups"] for card in cards)
+
+    node["InstanceTyp"] = "misspelt"
+    with pytest.raises(jsonschema.ValidationError, match="InstanceTyp"):
+        jsonschema.validate(node, schema)
+
+
+# Networks between nodes
+
+
+def test_the_image_has_what_nccl_opens_for_infiniband() -> None:
+    installs = re.search(r"apt-get install (.*?)&&", (ROOT / "Dockerfile").read_text(), re.DOTALL)
+    assert installs
+    assert {"libibverbs1", "ibverbs-providers"} <= set(installs[1].replace("\\", " ").split())
+
+
+def test_local_machines_with_rdma_differ_by_the_adapters_alone() -> None:
+    (config,) = documents(DEPLOY / "ray-up-local-rdma.yaml")
+    for option in ("--device=/dev/infiniband", "--ulimit=memlock=-1:-1"):
+        config["docker"]["run_options"].remove(option)
+    assert [config] == documents(DEPLOY / "ray-up-local.yaml")
+
+
+def test_efa_reaches_every_gpu_node_of_the_cloud_file_and_its_containers() -> None:
+    (config,) = documents(DEPLOY / "ray-up-aws-efa.yaml")
+    assert "--device=/dev/infiniband" in config["docker"]["worker_run_options"]
+    assert "--ulimit=memlock=-1:-1" in config["docker"]["run_options"]
+    assert config["provider"]["use_internal_ips"] is True  # several interfaces get no public address
+    groups_used = set()
+    for kind in config["available_node_types"].values():
+        node = kind["node_config"]
+        cards = node.get("NetworkInterfaces", [])
+        groups_used |= {name for card in cards for name in card["Groups"]} | set(
+            node.get("SecurityGroupIds", [])
+        )
+        if kind["resources"].get("GPU"):
+            assert [(c["NetworkCardIndex"], c["DeviceIndex"], c["InterfaceType"]) for c in cards] == [
+                (0, 0, "interface"),
+                (0, 1, "efa-only"),
+                *((card, 0, "efa-only") for card in (1, 2, 3)),
+            ]
+            assert node["Placement"]["GroupName"]
+    assert len(groups_used) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "resource"), [("rdma", "rdma/hca_shared_devices_a"), ("efa", "vpc.amazonaws.com/efa")]
+)
+def test_patches_give_adapters_to_gpu_pods_and_no_privileges(name: str, resource: str) -> None:
+    patch = DEPLOY / "kuberay" / "patches" / f"{name}.yaml"
+    before, after = groups(), groups(patch)
+    assert before[0] == after[0]
+    for old, new in zip(before[1:], after[1:], strict=True):
+        pod = new["template"]["spec"]["containers"][0]
+        assert resource in pod["resources"]["limits"]
+        assert pod["resources"]["limits"] == pod["resources"]["requests"]
+        assert pod["securityContext"] == old["template"]["spec"]["containers"][0]["securityContext"]
+
+
 # Agreement with the rest
 
 
@@ -120,16 +222,35 @@ def test_a_run_does_not_fit_groups_under_other_labels() -> None:
     assert len(plan_placement(renamed, *demands(_job_config())).missing) == 2
 
 
-def test_a_run_fits_the_nodes_of_the_cloud_file() -> None:
-    (config,) = documents(DEPLOY / "ray-up-aws.yaml")
+@pytest.mark.parametrize(
+    ("file", "preset", "overrides"),
+    [
+        ("ray-up-aws", "internvl3-8b", ["--learner.ranks=8", "--rollout.replicas=8"]),
+        ("ray-up-aws-efa", "internvl3-8b-16gpu", []),
+        ("ray-up-aws-efa", "internvl3-8b-16gpu", ["--learner.ranks=16", "--rollout.replicas=16"]),
+    ],
+)
+def test_a_run_fits_the_nodes_of_the_cloud_files(file: str, preset: str, overrides: list[str]) -> None:
+    (config,) = documents(DEPLOY / f"{file}.yaml")
     nodes = [
         Node(name, kind["labels"], kind["resources"]["CPU"], kind["resources"].get("GPU", 0))
         for name, kind in config["available_node_types"].items()
         for _ in range(kind.get("max_workers", 0))
     ]
-    overrides = ["--learner.ranks=8", "--rollout.replicas=8"]
+    overrides = [
+        *overrides,
+        "--learner.label_selector=group=learner",
+        "--rollout.label_selector=group=rollout",
+    ]
+    assert_fits(load_config(ROOT / "configs" / f"{preset}.toml", overrides), nodes)
+
+
+def test_larger_learners_fit_the_groups_with_efa() -> None:
+    overrides = ["--learner.ranks=16", "--rollout.replicas=16"]
     overrides += ["--learner.label_selector=group=learner", "--rollout.label_selector=group=rollout"]
-    assert_fits(load_config(ROOT / "configs" / "internvl3-8b.toml", overrides), nodes)
+    config = load_config(ROOT / "configs" / "internvl3-8b-16gpu.toml", overrides)
+    assert_fits(config, _grown_groups(DEPLOY / "kuberay" / "patches" / "efa.yaml"))
+    assert plan_placement(_grown_groups(), *demands(config)).missing
 
 
 def assert_fits(config: RunConfig, nodes: list[Node]) -> None:
@@ -234,9 +355,9 @@ def _job_config() -> RunConfig:
     return load_config(ROOT / preset.removeprefix("/app/"), overrides)
 
 
-def _grown_groups() -> list[Node]:
+def _grown_groups(patch: Path | None = None) -> list[Node]:
     nodes = []
-    for group in groups()[1:]:
+    for group in groups(patch)[1:]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         node = Node(
             group["groupName"], group["labels"], float(limits["cpu"]), float(limits["nvidia.com/gpu"])

@@ -16,7 +16,8 @@ from cluster.weight_sync import NcclSync
 from learner.group import LearnerFailed, LearnerGroup
 from learner.weight_transfer import WeightLayout, weight_layout
 from learner.weights import send_behind
-from rollout.fleet import RolloutFailed, RolloutFleet
+from rollout.errors import RolloutFailed
+from rollout.fleet import RolloutFleet
 from runtime.calls import one_ahead
 
 GPUS = ["--learner.gpus_per_rank=1", "--rollout.gpus_per_replica=2"]

@@ -13,7 +13,8 @@ from data.records import Completion, Group, SamplingRequest, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import ScoredVideo
 from evaluation.score_rows import row_of
-from evaluation.scorer import Scorer, ScoringSettings
+from evaluation.scorer import Scorer
+from evaluation.settings import ScoringSettings
 from evaluation.timeline import plot_path, plot_timeline, windows
 from runtime.concurrently import concurrently
 from tests.cli.test_command_line import launch

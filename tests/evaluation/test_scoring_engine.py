@@ -16,8 +16,9 @@ import pytest
 
 from data.manifest import read_manifest
 from data.records import VideoRef
+from evaluation.answers import ScoredVideo
 from evaluation.models import SHIPPED_BASE, resolve_checkpoint, scoring_settings
-from evaluation.scorer import ScoredVideo, Scorer, score_videos
+from evaluation.scorer import Scorer, score_videos
 from evaluation.settings import ScoringSettings
 from tests.runs import nothing_left
 

@@ -7,8 +7,8 @@ import pytest
 import ray
 
 from rollout.config import RolloutConfig
-from rollout.errors import PlacementError
-from rollout.fleet import RolloutFailed, RolloutFleet
+from rollout.errors import PlacementError, RolloutFailed
+from rollout.fleet import RolloutFleet
 from rollout.membership import Lost, Member, ask
 from rollout.placement import Placement
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -88,6 +89,71 @@ def test_environment_runs_and_clips_are_not_shipped_to_a_cluster() -> None:
         assert ignored.match_file(path), path
     for path in ["launch.py", "data/manifest.py", "configs/demo.toml", "demo/tiny-internvl/config.json"]:
         assert not ignored.match_file(path), path
+
+
+# The image
+
+
+def image_steps() -> list[str]:
+    """The Dockerfile's instructions, each on one line."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("snapshot", ["20261120T000000Z", "latest"])
+def test_the_image_takes_packages_from_the_archive_of_one_time(tmp_path: Path, snapshot: str) -> None:
+    sources, options = tmp_path / "debian.sources", tmp_path / "80snapshot"
+    written = "URIs: http://deb.debian.org/debian\nURIs: http://deb.debian.org/debian-security\n"
+    sources.write_text(written)
+    (step,) = [line.removeprefix("RUN ") for line in image_steps() if "snapshot.debian.org" in line]
+    step = step.replace("/etc/apt/sources.list.d/debian.sources", str(sources))
+    step = step.replace("/etc/apt/apt.conf.d/80snapshot", str(options))
+    subprocess.run(["sh", "-c", step], env={"DEBIAN_SNAPSHOT": snapshot}, check=True, timeout=10)
+    if snapshot == "latest":
+        assert sources.read_text() == written
+        assert not options.exists()
+    else:
+        archive = "http://snapshot.debian.org/archive"
+        assert sources.read_text().splitlines() == [
+            f"URIs: {archive}/debian/{snapshot}",
+            f"URIs: {archive}/debian-security/{snapshot}",
+        ]
+        assert "Check-Valid-Until" in options.read_text()
+
+
+def test_the_image_fixes_its_base_and_no_versions_that_the_archive_drops() -> None:
+    base, snapshot, *_ = [line.removeprefix("ARG ") for line in image_steps() if line.startswith("ARG ")]
+    assert re.fullmatch(r"BASE=python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", base)
+    assert re.fullmatch(r"DEBIAN_SNAPSHOT=\d{8}T\d{6}Z", snapshot)
+    (install,) = [line for line in image_steps() if "apt-get install" in line]
+    assert "=" not in install
+
+
+def kept_out(path: str) -> bool:
+    """Docker's rule: the last pattern that matches the path, or a folder that it lies in, decides."""
+    places = [path, *map(str, PurePosixPath(path).parents)]
+    kept = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").removeprefix("**/")
+        anywhere = "**/" in line
+        if any(fnmatchcase(PurePosixPath(place).name if anywhere else place, pattern) for place in places):
+            kept = line.startswith("!")
+    return not kept
+
+
+def test_the_image_holds_every_package_of_the_project() -> None:
+    packages = PROJECT["tool"]["ruff"]["lint"]["isort"]["known-first-party"]
+    modules = [f"{name}.py" if name == "launch" else f"{name}/__init__.py" for name in packages]
+    for path in [*modules, "configs/demo.toml", "setup/gpu.lock"]:
+        assert (ROOT / path).exists()
+        assert not kept_out(path), path
+    for path in [
+        ".venv/bin/python",
+        "runs/1/metrics.jsonl",
+        "demo/built/a.mp4",
+        "cluster/__pycache__/a.pyc",
+    ]:
+        assert kept_out(path), path
 
 
 # Making the environment

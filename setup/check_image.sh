@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Builds the Dockerfile without Docker and a registry, and tries the result: `sudo make check-image`.
+#
+# buildah executes the Dockerfile itself. Its base is a Debian 12 made by debootstrap, with Debian's Python 3.11 in the
+# place of the python image. The image is then checked by setup/check_container.py in network and process
+# namespaces of its own, so that it meets no other Ray of this machine. Needs root, buildah and debootstrap
+# (Debian's packages of these names), the network, 40 GB of disk, and about half an hour.
+#
+#   CHECK_IMAGE_DIR   a folder to work in (/var/tmp); what is put there is removed at the end
+#   CA_BUNDLE         certificates that pip trusts inside, for a network with a certificate authority of its own
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [ "${1:-}" != --inside ]; then
+  [ "$(id -u)" = 0 ] || { echo "check_image: needs root" >&2; exit 1; }
+  for program in buildah debootstrap unshare; do
+    command -v "$program" > /dev/null || { echo "check_image: install $program" >&2; exit 1; }
+  done
+  WORK=$(mktemp -d "${CHECK_IMAGE_DIR:-/var/tmp}/check-image.XXXXXX")
+  mkdir "$WORK/tmp"
+  export WORK TMPDIR=$WORK/tmp
+fi
+
+step() { echo "== $(date -u +%T) $*"; }
+in_store() { buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver overlay "$@"; }
+
+# Runs a command in the image as its user, with a loopback of its own and no other process in sight.
+in_image() {
+  unshare --net --pid --fork --mount-proc "$PWD/setup/check_image.sh" --inside "$CONTAINER" "$@"
+}
+if [ "${1:-}" = --inside ]; then
+  shift
+  ip link set lo up
+  CONTAINER=$1
+  shift
+  in_store run --isolation chroot --volume "$PWD/setup/check_container.py:/check_container.py:ro" "$CONTAINER" -- "$@"
+  exit
+fi
+
+clean_up() {
+  in_store rm --all > /dev/null 2>&1 || true
+  umount "$WORK/storage/overlay" 2> /dev/null || true
+  rm -rf --one-file-system "$WORK"
+}
+trap clean_up EXIT
+
+make_base() {
+  local container root
+  container=$(in_store from scratch)
+  root=$(in_store mount "$container")
+  debootstrap --variant=minbase --include=ca-certificates,netbase,tzdata bookworm "$root" http://deb.debian.org/debian \
+    > "$WORK/debootstrap.log"
+  # The form in which Debian's images have their sources, which the Dockerfile edits.
+  rm -f "$root/etc/apt/sources.list"
+  cat > "$root/etc/apt/sources.list.d/debian.sources" << 'SOURCES'
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://deb.debian.org/debian-security
+Suites: bookworm-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+  cp /etc/resolv.conf "$root/etc/resolv.conf"
+  chroot "$root" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends \
+    python3.11 python3.11-dev python3.11-venv > "$WORK/python.log"
+  ln -s /usr/bin/python3.11 "$root/usr/local/bin/python"
+  rm -rf "$root"/var/lib/apt/lists/*
+  in_store umount "$container" > /dev/null
+  in_store commit --quiet --rm "$container" check-image-base > /dev/null
+}
+
+# The Dockerfile's own snapshot where it is reached, else the archive of today.
+snapshot_argument() {
+  local time
+  time=$(sed -n 's/^ARG DEBIAN_SNAPSHOT=//p' Dockerfile)
+  if wget -q -T 20 -t 1 -O /dev/null "http://snapshot.debian.org/archive/debian/$time/dists/bookworm/InRelease"; then
+    echo "DEBIAN_SNAPSHOT=$time"
+  else
+    echo "DEBIAN_SNAPSHOT=latest"
+  fi
+}
+
+step "base: Debian 12 and its Python 3.11"
+make_base
+
+step "build"
+SNAPSHOT=$(snapshot_argument)
+echo "$SNAPSHOT (the Dockerfile has $(sed -n 's/^ARG DEBIAN_SNAPSHOT=//p' Dockerfile))"
+options=(--isolation chroot --format docker --layers=false --build-arg BASE=localhost/check-image-base
+  --build-arg "$SNAPSHOT" --tag check-image)
+if [ -n "${CA_BUNDLE:-}" ]; then
+  printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' > "$WORK/pip.conf"
+  options+=(--volume "$CA_BUNDLE:/etc/ssl/certs/ca-certificates.crt:ro" --volume "$WORK/pip.conf:/etc/pip.conf:ro")
+fi
+in_store build "${options[@]}" .
+
+step "what the image runs by default"
+CONTAINER=$(in_store from localhost/check-image)
+mapfile -t default < <(in_store inspect --type image --format \
+  '{{range .Docker.Config.Entrypoint}}{{println .}}{{end}}{{range .Docker.Config.Cmd}}{{println .}}{{end}}' \
+  localhost/check-image | sed '/^$/d')
+echo "${default[*]}"
+in_image "${default[@]}"
+
+step "checks inside, with the image's own health check"
+mapfile -t health < <(in_store inspect --type image --format \
+  '{{range .Docker.Config.Healthcheck.Test}}{{println .}}{{end}}' localhost/check-image | sed '/^$/d')
+[ "${health[0]}" = CMD ] || { echo "check_image: the image has no health check of the form CMD" >&2; exit 1; }
+in_image python /check_container.py "${health[@]:1}"
+step "done"
