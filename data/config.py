@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from data.frame_tokens import FrameTokenSettings
 
 
-class DataConfig(BaseModel):
+class DataConfig(FrameTokenSettings):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     manifest: Path = Path("data/demo/clips/manifest.csv")

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
+
+from data.frame_tokens import FrameTokenSettings
 
 FILE_NAME = "scoring.json"
 
@@ -11,7 +13,7 @@ class ModelViewError(ValueError):
     """A `scoring.json` that cannot be used; names the file, the field and the cure."""
 
 
-class ModelView(BaseModel):
+class ModelView(FrameTokenSettings):
     """What a model was trained on; other frames or sizes change its scores."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from data.actor_death import ACTOR_IS_GONE
 from data.deadline import DeadlineError, within
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.labels import on_nodes
 from learner.balance import spread
 from learner.config import LearnerConfig
@@ -53,6 +54,7 @@ class LearnerGroup:
         *,
         temperature: float = 1.0,
         trust_remote_code: bool = False,
+        frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
         placement_timeout_s: float = 300.0,
         shutdown_timeout_s: float = 60.0,
     ) -> None:
@@ -64,6 +66,7 @@ class LearnerGroup:
             temperature=temperature,
             device="cuda" if config.gpus_per_rank else "cpu",
             trust_remote_code=trust_remote_code,
+            frame_tokens=frame_tokens,
         )
         self._placement_timeout_s = placement_timeout_s
         self._shutdown_timeout_s = shutdown_timeout_s

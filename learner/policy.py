@@ -118,8 +118,8 @@ class Policy(nn.Module):
                     rows.input_ids, inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
                 )
                 inputs["position_ids"] = follow_prompt(inline, rows.positions, rows.spans)
-        if batch.frame_of_slot is not None:
-            slots = batch.frame_of_slot.tolist()
+        if batch.image_of_slot is not None:
+            slots = batch.image_of_slot.tolist()
             features = base.get_image_features(**batch.images, return_dict=True)
             del inputs["pixel_values"]
             inputs["mm_encoder_outputs"] = {"image": _take(features, slots)}
@@ -190,12 +190,12 @@ def prepare_model(model: Any, config: LearnerConfig) -> None:
 
 
 def _take(features: Any, slots: list[int]) -> Any:
-    """Image features repeated so that slot i holds those of frame slots[i]."""
-    features.pooler_output = _take_frames(features.pooler_output, slots)
+    """Image features repeated so that slot i holds those of image slots[i]."""
+    features.pooler_output = _take_images(features.pooler_output, slots)
     if getattr(features, "deepstack_features", None) is not None:
-        features.deepstack_features = [_take_frames(level, slots) for level in features.deepstack_features]
+        features.deepstack_features = [_take_images(level, slots) for level in features.deepstack_features]
     return features
 
 
-def _take_frames(frames: Any, slots: list[int]) -> Any:
-    return frames[slots] if isinstance(frames, Tensor) else [frames[i] for i in slots]
+def _take_images(images: Any, slots: list[int]) -> Any:
+    return images[slots] if isinstance(images, Tensor) else [images[i] for i in slots]

@@ -26,6 +26,7 @@ from vllm.config import WeightTransferConfig
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
@@ -49,6 +50,7 @@ class EngineSettings:
     rollout: RolloutConfig
     seed: int
     trust_remote_code: bool = False
+    frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Engine(ABC):
         allowed = set(sampleable_token_ids(self._processor))
         self.masked_token_ids = [id_ for id_ in range(config.vocab_size) if id_ not in allowed]
         """Ids never sampled, padding rows of the vocabulary among them; the learner masks the same."""
+        self._image_options = settings.frame_tokens.image_options(self._processor)
         self._gate = DrainGate()
         self._version = 0
         self._death: BaseException | None = None
@@ -96,6 +99,11 @@ class Engine(ABC):
             self._completion_tokens,
             self._gate.busy_s,
         )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of vLLM's engine."""
+        return engine_arguments(self._settings, self.masked_token_ids, self._image_options)
 
     @abstractmethod
     async def start(self) -> None:
@@ -258,8 +266,13 @@ def make_engine(settings: EngineSettings) -> Engine:
     return AsyncEngine(settings) if uses_async_engine(settings.rollout) else InProcessEngine(settings)
 
 
-def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> dict[str, Any]:
-    """Arguments of vLLM's engine, the same for both engines."""
+def engine_arguments(
+    settings: EngineSettings, masked_token_ids: list[int], image_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of vLLM's engine, the same for both engines.
+
+    Args: image_options: what `FrameTokens.image_options` makes of the model's processor.
+    """
     config = settings.rollout
     common: dict[str, Any] = {
         "model": settings.model_path,
@@ -268,6 +281,7 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         "max_num_seqs": config.max_concurrent_sequences,
         "max_num_batched_tokens": max(config.max_batched_tokens, config.max_model_tokens),
         "limit_mm_per_prompt": {"image": settings.frames_per_video, "video": 0},
+        "mm_processor_kwargs": dict(image_options),
         "seed": settings.seed,
         "generation_config": "vllm",  # a checkpoint's own top_p and the like would change the policy
         "logprobs_mode": "processed_logprobs",

@@ -79,6 +79,9 @@ def view_of(config: RunConfig) -> ModelView:
     return ModelView(
         frames_per_video=config.data.frames_per_video,
         max_frame_px=config.data.max_frame_px,
+        frame_tiles=config.data.frame_tiles,
+        frame_min_pixels=config.data.frame_min_pixels,
+        frame_max_pixels=config.data.frame_max_pixels,
         max_completion_tokens=config.evaluation.max_completion_tokens or config.rollout.max_completion_tokens,
         max_model_tokens=config.rollout.max_model_tokens,
         temperature=config.rollout.temperature,
