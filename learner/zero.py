@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from learner.config import LearnerConfig
+from learner.tying import tie_unless_apart, without_tying
 
 Device = Literal["cpu", "cuda"]
 OptimizerFactory = Callable[[Iterable[nn.Parameter], LearnerConfig], torch.optim.Optimizer]
@@ -104,18 +105,24 @@ def reference_config(device: Device) -> dict[str, Any]:
 
 def load_sharded(model_path: str, config: LearnerConfig, device: Device, trust_remote_code: bool) -> Any:
     """The Hugging Face model, its parameters partitioned over the ranks as they are read."""
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.integrations import HfDeepSpeedConfig
 
+    model_config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+    tied = without_tying(model_config)
     # transformers looks for a live configuration while it loads, and no longer than that.
     alive = HfDeepSpeedConfig(reference_config(device))
-    model = AutoModelForImageTextToText.from_pretrained(
+    model, loaded = AutoModelForImageTextToText.from_pretrained(
         model_path,
+        config=model_config,
+        output_loading_info=True,
         dtype=compute_dtype(device),
         attn_implementation=config.attention,
         trust_remote_code=trust_remote_code,
     )
     del alive
+    if tied:
+        tie_unless_apart(model, loaded["missing_keys"])
     return model
 
 

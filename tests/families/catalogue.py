@@ -96,8 +96,6 @@ FAMILIES: dict[str, Family] = {
             "text_config.rope_parameters.mrope_section": [6, 5, 5],
             "text_config.linear_num_key_heads": 2,
             "text_config.linear_num_value_heads": 4,
-            "text_config.linear_key_head_dim": 32,
-            "text_config.linear_value_head_dim": 32,
         }
         | _vision(depth=2, hidden_size=64, intermediate_size=128, num_heads=2, out_hidden_size=64),
         token_ids=_QWEN_IDS | {"text_config.eos_token_id": "<|im_end|>"},
@@ -146,6 +144,7 @@ FAMILIES: dict[str, Family] = {
             *("<pad>", "<bos>", "<start_of_turn>", "<end_of_turn>"),
             *("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
         ],
+        plain_tokens=["\n", "\n\n", "\n\n\n", "\n\n\n\n"],
         named_tokens={
             "image_token": "<image_soft_token>",
             "boi_token": "<start_of_image>",

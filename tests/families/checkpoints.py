@@ -33,6 +33,7 @@ class Family:
     special_tokens: list[str]
     tied: bool = False
     """Whether the published weights hold one matrix for embedding and output projection."""
+    plain_tokens: list[str] = field(default_factory=list)
     named_tokens: dict[str, str] = field(default_factory=dict)
     bos_token: str | None = None
     eos_token: str = "<|im_end|>"
@@ -138,6 +139,7 @@ def _tokenizer(family: Family) -> Any:
         **named,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": family.special_tokens})
+    tokenizer.add_tokens(family.plain_tokens)
     if family.template in ("glm4v", "gemma3"):
         # Their tokenizers are plain files of the tokenizers library.
         return PreTrainedTokenizerFast(
