@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data.errors import PermanentError
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Group
@@ -19,8 +20,12 @@ from learner.packing import Rows, TokenGroup, pack_groups, unpack_groups
 from learner.records import Layout
 
 
-class PromptMismatch(ValueError):
+class PromptMismatch(PermanentError, ValueError):
     """The engine's prompt is not the one that the learner's processor makes of the same frames."""
+
+
+class InvalidCompletion(PermanentError, ValueError):
+    """A completion that no engine with this model's settings can have sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class GroupEncoder:
 
         Raises:
             PromptMismatch: if the engine's prompt ids differ from the processor's, image tokens included.
-            ValueError: if a completion is empty or holds an id that the engine may not sample.
+            InvalidCompletion: if a completion is empty or holds an id that the engine may not sample.
         """
         frames = clean_frames
         if group.ref.perturbation is not None:
@@ -96,7 +101,7 @@ class GroupEncoder:
                 what = (
                     f"holds ids {sorted(barred)}, which the engine may not sample" if barred else "is empty"
                 )
-                raise ValueError(f"completion {number} of video {group.ref.video_id} {what}")
+                raise InvalidCompletion(f"completion {number} of video {group.ref.video_id} {what}")
         made = self._processor.image_processor(images=pictures, return_tensors="pt", **self._image_options)
         images = {name: made[name] for name in ("pixel_values", "image_grid_thw") if name in made}
         tokens = TokenGroup(group.prompt_token_ids, [c.token_ids for c in group.completions])

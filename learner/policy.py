@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from data.errors import PermanentError
 from learner.config import LearnerConfig
 from learner.group_attention import attend_within_groups
 from learner.inputs import MicroBatch
@@ -22,6 +23,10 @@ from learner.records import Layout
 
 # Families whose packed rows can be given their positions: those that count tokens, and those with M-RoPE.
 _PACKABLE_FAMILIES = frozenset({"internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"})
+
+
+class UnsupportedModel(PermanentError, ValueError):
+    """A model that the settings of the learner do not allow; names the setting."""
 
 
 class LogProbHead(nn.Module):
@@ -85,7 +90,7 @@ class Policy(nn.Module):
         super().__init__()
         text = model.config.get_text_config()
         if getattr(text, "final_logit_softcapping", None):
-            raise ValueError(
+            raise UnsupportedModel(
                 f"{type(model).__name__} caps its logits (final_logit_softcapping): not supported"
             )
         model.set_output_embeddings(
@@ -133,7 +138,7 @@ def choose_layout(model: Any, config: LearnerConfig) -> Layout:
     """The cheapest layout that `model` allows and `config.packing` asks for.
 
     Raises:
-        ValueError: if packing is asked for and the model or its attention can not do it.
+        UnsupportedModel: if packing is asked for and the model or its attention can not do it.
     """
     if config.packing == "none":
         return "unpacked"
@@ -141,7 +146,7 @@ def choose_layout(model: Any, config: LearnerConfig) -> Layout:
     if obstacle is None:
         return "packed"
     if config.packing == "group":
-        raise ValueError(f"learner.packing is 'group', but {obstacle}; set it to 'auto'")
+        raise UnsupportedModel(f"learner.packing is 'group', but {obstacle}; set it to 'auto'")
     once = "mm_encoder_outputs" in inspect.signature(model.base_model.forward).parameters
     return "vision_once" if once else "unpacked"
 
@@ -166,7 +171,7 @@ def image_token_id(model_config: Any) -> int:
     for name in ("image_token_id", "image_token_index"):
         if isinstance(getattr(model_config, name, None), int):
             return int(getattr(model_config, name))
-    raise ValueError(f"the configuration of '{model_config.model_type}' names no image_token_id")
+    raise UnsupportedModel(f"the configuration of '{model_config.model_type}' names no image_token_id")
 
 
 def prepare_model(model: Any, config: LearnerConfig) -> None:
@@ -181,7 +186,7 @@ def prepare_model(model: Any, config: LearnerConfig) -> None:
     if not config.train_vision:
         tower = model.get_encoder(modality="image")
         if tower is model:
-            raise ValueError(
+            raise UnsupportedModel(
                 f"learner.train_vision is off, but {type(model).__name__} names no vision tower to freeze"
             )
         tower.requires_grad_(False)
