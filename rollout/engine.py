@@ -288,7 +288,7 @@ def engine_arguments(
         "max_model_len": config.max_model_tokens,
         "max_num_seqs": config.max_concurrent_sequences,
         "max_num_batched_tokens": max(config.max_batched_tokens, config.max_model_tokens),
-        "limit_mm_per_prompt": {"image": settings.frames_per_video, "video": 0},
+        "limit_mm_per_prompt": {"image": _image_limits(settings), "video": 0},
         "mm_processor_kwargs": dict(image_options),
         "seed": settings.seed,
         "generation_config": "vllm",  # a checkpoint's own top_p and the like would change the policy
@@ -337,6 +337,14 @@ def _sampling(request: SamplingRequest, seed: int | None) -> SamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _image_limits(settings: EngineSettings) -> dict[str, int]:
+    """How many images a prompt has at most, and how large: vLLM reserves memory for images of that size, and
+    without it for the largest that the processor lets pass (16,384 tokens with Qwen2.5-VL)."""
+    largest_px = settings.frame_tokens.largest_px
+    size = {} if largest_px is None else {"width": largest_px, "height": largest_px}
+    return {"count": settings.frames_per_video, **size}
 
 
 def _check_length(settings: EngineSettings, text_config: Any) -> None:
