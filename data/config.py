@@ -20,8 +20,6 @@ class DataConfig(FrameTokenSettings):
     """Value of the `split` column to train on."""
     frames_per_video: int = Field(6, ge=1, le=256)
     """Frames the model looks at: the middle frame of each of this many equal segments."""
-    max_frame_px: int = Field(448, ge=28)
-    """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
     """Reads the files: decord, PyAV, or decord for what it reads right and PyAV for all else."""
     decode_timeout_s: float = Field(60.0, gt=0)

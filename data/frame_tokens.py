@@ -14,13 +14,15 @@ class FrameTokensError(ValueError):
 
 
 class FrameTokens(BaseModel):
-    """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each."""
+    """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each. `largest_px` is the longer side
+    of the largest frames that will come, where it is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tiles: int = Field(1, ge=1)
     min_pixels: int | None = Field(None, ge=1)
     max_pixels: int | None = Field(None, ge=1)
+    largest_px: int | None = Field(None, ge=1)
 
     @property
     def most_images(self) -> int:
@@ -76,6 +78,8 @@ class FrameTokenSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+    max_frame_px: int = Field(448, ge=28)
+    """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
     frame_tiles: int = Field(1, ge=1)
     """Tiles that a frame is cut into at most, where the model's family has tiles (InternVL); 1 shows the
     whole frame as one image, above 1 the whole frame is shown beside its tiles."""
@@ -96,7 +100,10 @@ class FrameTokenSettings(BaseModel):
     @property
     def frame_tokens(self) -> FrameTokens:
         return FrameTokens(
-            tiles=self.frame_tiles, min_pixels=self.frame_min_pixels, max_pixels=self.frame_max_pixels
+            tiles=self.frame_tiles,
+            min_pixels=self.frame_min_pixels,
+            max_pixels=self.frame_max_pixels,
+            largest_px=self.max_frame_px,
         )
 
 

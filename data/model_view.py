@@ -22,8 +22,6 @@ class ModelView(FrameTokenSettings):
 
     frames_per_video: int = Field(6, ge=1, le=256)
     """Frames of a video: the middle frame of each of this many equal segments."""
-    max_frame_px: int = Field(448, ge=28)
-    """Frames whose longer side exceeds this are shrunk to it (never enlarged)."""
     max_completion_tokens: int = Field(2048, ge=1)
     """An answer longer than this is cut; it then has no score."""
     max_model_tokens: int = Field(8192, ge=16)

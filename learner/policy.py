@@ -21,8 +21,8 @@ from learner.lora import add_adapters
 from learner.packing import follow_prompt
 from learner.records import Layout
 
-# Families whose packed rows can be given their positions: those that count tokens, and M-RoPE (Qwen-VL).
-_PACKABLE_FAMILIES = frozenset({"internvl", "qwen3_vl"})
+# Families whose packed rows can be given their positions: those that count tokens, and those with M-RoPE.
+_PACKABLE_FAMILIES = frozenset({"internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"})
 
 
 class UnsupportedModel(PermanentError, ValueError):
@@ -142,7 +142,7 @@ def choose_layout(model: Any, config: LearnerConfig) -> Layout:
     """
     if config.packing == "none":
         return "unpacked"
-    obstacle = _obstacle_to_packing(model, config)
+    obstacle = obstacle_to_packing(model, config)
     if obstacle is None:
         return "packed"
     if config.packing == "group":
@@ -151,15 +151,18 @@ def choose_layout(model: Any, config: LearnerConfig) -> Layout:
     return "vision_once" if once else "unpacked"
 
 
-def _obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
+def obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
+    """Why groups of `model` cannot be packed; None if they can."""
+    layers = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
+    if "linear_attention" in layers:
+        return "some text layers have linear attention, whose state would pass from one answer to the next"
+    if layers - {"full_attention"}:
+        return "some text layers attend to a sliding window"
     family = model.config.model_type
     if family not in _PACKABLE_FAMILIES:
         return f"packing has not been shown to be exact for models of type '{family}'"
     if config.attention != "sdpa":
         return f"packed groups attend to one another by SDPA, and learner.attention is '{config.attention}'"
-    layers = getattr(model.config.get_text_config(), "layer_types", None) or []
-    if any(kind != "full_attention" for kind in layers):
-        return "some text layers attend to a sliding window"
     return None
 
 
