@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Setting
-from learner.group_attention import group_attention
+from learner.group_attention import group_attention, select_attention_kernels
 from learner.packing import Span
 
 OPERATOR = "scaled_dot_product_"
@@ -36,6 +36,7 @@ def attention(setting: Setting) -> Iterator[Line]:
         for prompt in size.prompts:
             for answers in size.answers:
                 yield _one(setting, Span(prompt, answers), cudnn)
+    select_attention_kernels()
 
 
 def _one(setting: Setting, span: Span, cudnn: bool) -> Line:

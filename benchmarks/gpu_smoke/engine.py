@@ -54,7 +54,8 @@ def _engine(setting: Setting, kind: Kind) -> Iterator[Line]:
     config = rollout_config(setting)
     # Read when vLLM is imported.
     os.environ.update(engine_environment(config, model_is_local=True))
-    from rollout.engine import EngineSettings, make_engine
+    from rollout.engine import EngineSettings
+    from rollout.engines import make_engine
 
     with asyncio.Runner() as runner:
 

@@ -35,8 +35,6 @@ SETTINGS: dict[str, Any] = {
     "micro_batch_tokens": 16_384,
 }
 
-_PRECISION = zero._precision("cuda")
-
 
 def be_the_only_rank(device: Device) -> None:
     """Join a process group of one, once a process: NCCL on a GPU, gloo on the CPU."""
@@ -68,10 +66,7 @@ def trainer(setting: Setting, model: Path, **settings: Any) -> Iterator[Trainer]
 def gpu_precision() -> Iterator[None]:
     """Models that are built inside have the learner's precision on GPUs, bfloat16 with float32 gradients and
     master weights, on the CPU too: so its code runs there as it does on a GPU."""
-    with (
-        mock.patch.object(zero, "compute_dtype", return_value=torch.bfloat16),
-        mock.patch.object(zero, "_precision", return_value=_PRECISION),
-    ):
+    with mock.patch.object(zero, "compute_dtype", return_value=torch.bfloat16):
         yield
 
 

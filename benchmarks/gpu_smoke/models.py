@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_smoke.sizes import Device, Kind, ModelSize, UpdateSize
-from data.prompt import prompt_text, sampleable_token_ids
+from data.prompt import sampleable_token_ids
 from data.records import Completion, Group, VideoRef
+from learner.inputs import GroupEncoder
 from learner.records import RankShard
 from tests.checkpoints import make_checkpoint
 
@@ -91,13 +92,7 @@ def random_groups(
     words = sampleable_token_ids(processor)
     logprob = -math.log(len(words))
     pixels = [random_frames(frames, size.frame_px, rng) for _ in answers]
-    tiles = hasattr(processor.image_processor, "crop_to_patches")
-    made = processor(
-        text=[prompt_text(processor, frames)],
-        images=[Image.fromarray(frame) for frame in pixels[0]],
-        **({"crop_to_patches": False} if tiles else {}),
-    )
-    prompt = [int(id_) for id_ in made["input_ids"][0]]
+    prompt = GroupEncoder(processor).prompt_ids([Image.fromarray(frame) for frame in pixels[0]])
     groups = [
         Group(
             VideoRef(f"v{number}", f"/v{number}.mp4", frames),

@@ -1,4 +1,9 @@
-"""What an update costs at the widths of an 8B model: tokens a second, use of the GPU, phases."""
+"""What an update costs at the widths of an 8B model: tokens a second, use of the GPU, phases.
+
+Model FLOPs utilisation (MFU) is what the model has to compute in a second over the peak of the data sheet. It
+has to compute a forward pass, a backward pass of two, and the reference's forward pass, of which
+`benchmarks.update_flops` has the formula. What gradient checkpointing computes again is not counted.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_smoke.flops import group_work, peak_tflops, update_flops
+from benchmarks.gpu_smoke.data_sheet import peak_tflops
 from benchmarks.gpu_smoke.learner_side import (
     BUCKET_BYTES,
     forget_peak,
@@ -23,11 +28,15 @@ from benchmarks.gpu_smoke.memory import Fitted, fitting_model, free_gb
 from benchmarks.gpu_smoke.models import random_shard, with_layers
 from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Setting, UpdateSize
+from benchmarks.update_flops import Passes, forward_flop, update_flop
+from benchmarks.update_flops import Sizes as GroupSizes
 from cluster.planning.architecture import read_architecture
 from learner.trainer import Trainer
 from learner.weights import gather_buckets, to_numpy
 
 MATMULS = 10
+MODEL_PASSES = Passes(text=4, vision=4)
+"""Forward, backward of two, and the reference's forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +94,11 @@ def _row(
     model = read_architecture(str(path))
     shard, frames = random_shard(path, fitted.size, update)
     prompt = len(shard.groups[0].prompt_token_ids)
-    packed = made.layout == "packed"
-    answers = [update.answer_tokens] * update.completions
-    work = group_work(model, fitted.size.frame_px, update.frames, prompt, answers, packed)
-    flops = update_flops(model, work, update.videos, reference=True)
-    positions = work.text_positions * update.videos
+    layout = "packed" if made.layout == "packed" else "answer by answer"
+    group = GroupSizes(update.frames, fitted.size.frame_px, prompt, update.completions, update.answer_tokens)
+    flops = update_flop(forward_flop(model, group, layout), MODEL_PASSES, update.videos)
+    prompts = 1 if layout == "packed" else update.completions
+    positions = update.videos * (prompts * prompt + update.completions * update.answer_tokens)
     try:
         cost = _measure(setting, made, shard, frames, flops, positions)
     except torch.OutOfMemoryError as error:

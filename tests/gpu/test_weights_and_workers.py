@@ -20,7 +20,7 @@ from benchmarks.gpu_smoke.models import random_frames, random_model
 from benchmarks.gpu_smoke.sizes import Device, ModelSize, Setting
 from cluster.config import RunConfig
 from cluster.preflight import read_job
-from cluster.workers import Workers
+from cluster.run_actors import Workers
 from data.records import SamplingRequest, VideoRef
 from learner.records import TrainSample
 from tests.gpu.conftest import setting_for

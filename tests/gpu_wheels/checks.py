@@ -19,8 +19,8 @@ from benchmarks.gpu_smoke.report import Line, check, summary
 from setup.environment import ROOT
 from tests.gpu_wheels.calls import imported_calls, method_calls, methods_of, refusal, remote_calls
 
-ROOMS = ("cluster", "data", "learner", "rewards", "rollout")
-"""Packages of the project whose modules an image runs."""
+ROOMS = ("cli", "cluster", "data", "evaluation", "learner", "monitoring", "rewards", "rollout", "runtime")
+"""Packages of the project that a run imports."""
 ASYNC_ENGINE = {"self._engine": "AsyncLLM", "AsyncLLM": "AsyncLLM"}
 WORKER = "vllm.v1.worker.gpu_worker"
 
@@ -179,7 +179,7 @@ def engine_methods() -> Iterator[Line]:
     """Every method that is called on AsyncLLM."""
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    file = ROOT / "rollout" / "async_engine.py"
+    file = ROOT / "rollout" / "engine_async.py"
     calls = method_calls(file.read_text(), ASYNC_ENGINE)
     wrong = []
     for call in calls:
@@ -198,7 +198,7 @@ def worker_methods() -> Iterator[Line]:
     """Every method that is called on vLLM's workers is theirs or our extension's, and no name is both's."""
     from vllm.v1.worker.worker_base import WorkerBase
 
-    from rollout.weights import WeightLoading
+    from rollout.weight_loading import WeightLoading
 
     spec = find_spec(WORKER)
     assert spec is not None

@@ -11,7 +11,7 @@ from torch import nn
 from cluster.config import load_config
 from cluster.weight_sync import NcclSync
 from learner.group import LearnerGroup
-from learner.transfer import WeightLayout, weight_layout
+from learner.weight_transfer import WeightLayout, weight_layout
 from rollout.fleet import RolloutFleet
 
 
