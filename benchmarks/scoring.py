@@ -38,13 +38,17 @@ class BareEngine:
         from vllm import LLM, SamplingParams
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings, engine_arguments
+        from rollout.engine import EngineSettings
         from rollout.engines import make_engine
 
         engine = EngineSettings(
-            settings.checkpoint, settings.frames_per_video, settings.rollout(1, 0), settings.seed
+            settings.checkpoint,
+            settings.frames_per_video,
+            settings.rollout(1, 0),
+            settings.seed,
+            frame_tokens=settings.frame_tokens,
         )
-        self._llm = LLM(**engine_arguments(engine, make_engine(engine).masked_token_ids))
+        self._llm = LLM(**make_engine(engine).arguments)
         text = prompt_text(AutoProcessor.from_pretrained(settings.checkpoint), settings.frames_per_video)
         frames = {
             path: [

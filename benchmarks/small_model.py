@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS
 from data.prompt import FORMAT, QUESTION, TASK, prompt_text, sampleable_token_ids
 from data.records import Completion, Group, VideoRef
 from tests.ranks import Batch
@@ -131,7 +132,7 @@ def make_batch(
     made = processor(
         text=[prompt_text(processor, n_frames)],
         images=[Image.fromarray(frame) for frame in frames[0]],
-        crop_to_patches=False,
+        **DEFAULT_FRAME_TOKENS.image_options(processor),
     )
     prompt = [int(id_) for id_ in made["input_ids"][0]]
     words = sampleable_token_ids(processor)
@@ -191,7 +192,9 @@ def _processor(tokenizer: Any) -> Any:
 
     size = {"height": FRAME_PX, "width": FRAME_PX}
     return InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=False, min_patches=1, max_patches=1),
+        image_processor=GotOcr2ImageProcessor(
+            size=size, crop_to_patches=False, min_patches=1, max_patches=12
+        ),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=size, do_sample_frames=False),
         image_seq_length=TOKENS_PER_FRAME,

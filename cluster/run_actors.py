@@ -49,6 +49,7 @@ class Workers:
             frames_per_video=config.data.frames_per_video,
             seed=config.seed,
             trust_remote_code=config.model.trust_remote_code,
+            frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
             on_join=self._join,
             on_fault=on_fault,
@@ -95,6 +96,7 @@ class Workers:
             total_updates=self._total_updates,
             temperature=config.rollout.temperature,
             trust_remote_code=config.model.trust_remote_code,
+            frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
         )
 

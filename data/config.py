@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
+from data.frame_tokens import FrameTokenSettings
 from runtime.project import moved
 
 
-class DataConfig(BaseModel):
+class DataConfig(FrameTokenSettings):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     manifest: Path = Path("demo/built/manifest.csv")
@@ -19,8 +20,6 @@ class DataConfig(BaseModel):
     """Value of the `split` column to train on."""
     frames_per_video: int = Field(6, ge=1, le=256)
     """Frames the model looks at: the middle frame of each of this many equal segments."""
-    max_frame_px: int = Field(448, ge=28)
-    """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
     """Reads the files: decord, PyAV, or decord for what it reads right and PyAV for all else."""
     decode_timeout_s: float = Field(60.0, gt=0)

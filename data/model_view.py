@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
+
+from data.frame_tokens import FrameTokenSettings
 
 FILE_NAME = "scoring.json"
 
@@ -13,15 +15,13 @@ class ModelViewError(ValueError):
     """A `scoring.json` that cannot be used; names the file, the field and the cure."""
 
 
-class ModelView(BaseModel):
+class ModelView(FrameTokenSettings):
     """What a model was trained on; other frames or sizes change its scores."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
 
     frames_per_video: int = Field(6, ge=1, le=256)
     """Frames of a video: the middle frame of each of this many equal segments."""
-    max_frame_px: int = Field(448, ge=28)
-    """Frames whose longer side exceeds this are shrunk to it (never enlarged)."""
     max_completion_tokens: int = Field(2048, ge=1)
     """An answer longer than this is cut; it then has no score."""
     max_model_tokens: int = Field(8192, ge=16)
@@ -35,6 +35,7 @@ def view_of_run(config: Mapping[str, Any]) -> ModelView:
     dictionary, as in its config.json."""
     data, rollout = config["data"], config["rollout"]
     return ModelView(
+        **{name: data[name] for name in FrameTokenSettings.model_fields if name in data},
         frames_per_video=data["frames_per_video"],
         max_frame_px=data["max_frame_px"],
         max_completion_tokens=config["evaluation"]["max_completion_tokens"]

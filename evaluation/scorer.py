@@ -98,6 +98,7 @@ class Scorer:
             frames_per_video=settings.frames_per_video,
             seed=settings.seed,
             trust_remote_code=settings.trust_remote_code,
+            frame_tokens=settings.frame_tokens,
             placement_timeout_s=settings.cluster.placement_timeout_s,
         )
         started.push_async_callback(self._fleet.close)

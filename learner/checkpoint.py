@@ -25,6 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from data.errors import PermanentError
 from learner.lora import adapter_scale, save_adapter
 from learner.weights import gather_adapter, gather_buckets, hf_name
 
@@ -37,7 +38,7 @@ MASTER = "fp32"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(PermanentError, ValueError):
     """A checkpoint that is not there, not whole, or not of this model; names the file and the cure."""
 
 

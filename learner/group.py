@@ -13,6 +13,8 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from data.errors import PermanentError, permanent_cause
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from learner.batch_planning import spread
 from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank
@@ -31,7 +33,7 @@ _GRACE_S = 2.0
 
 
 class LearnerFailed(RuntimeError):
-    """A rank died, failed or missed a deadline. All ranks have been ended: start a new group to go on."""
+    """A rank died, failed or missed a deadline. All ranks have ended; a new group may succeed."""
 
 
 class LearnerGroup:
@@ -42,7 +44,8 @@ class LearnerGroup:
         version, buckets = await learner.weight_buckets()
         await learner.close()
 
-    Calls made at once take turns. Not restartable: after `close` or `LearnerFailed`, make a new one.
+    Calls made at once take turns. Not restartable: after `close` or `LearnerFailed`, make a new one. After a
+    PermanentError, which every call can raise as it was raised in a rank, a new one would fail again.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class LearnerGroup:
         *,
         temperature: float = 1.0,
         trust_remote_code: bool = False,
+        frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
         placement_timeout_s: float = 300.0,
         shutdown_timeout_s: float = 60.0,
     ) -> None:
@@ -64,6 +68,7 @@ class LearnerGroup:
             temperature=temperature,
             device="cuda" if config.gpus_per_rank else "cpu",
             trust_remote_code=trust_remote_code,
+            frame_tokens=frame_tokens,
         )
         self._placement_timeout_s = placement_timeout_s
         self._shutdown_timeout_s = shutdown_timeout_s
@@ -241,6 +246,8 @@ class LearnerGroup:
         except DeadlineError as error:
             raise LearnerFailed(str(error)) from None
         except ray.exceptions.RayError as error:
+            if permanent := permanent_cause(error):
+                raise permanent from error
             seconds = time.monotonic() - started_s
             raise LearnerFailed(
                 f"learner rank {rank}.{method}: failed after {seconds:.1f} s: {error}"
@@ -297,7 +304,8 @@ class LearnerGroup:
 
 
 def _root_cause(errors: Sequence[BaseException | None]) -> BaseException:
-    """A death explains broken connections, so it is reported before them."""
+    """What explains the others: an error that would repeat, then a death, then a broken connection."""
     known = [e for e in errors if e is not None]
+    permanent = [e for e in known if isinstance(e, PermanentError)]
     deaths = [e for e in known if isinstance(e.__cause__, ACTOR_IS_GONE)]
-    return (deaths or known)[0]
+    return (permanent or deaths or known)[0]

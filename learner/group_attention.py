@@ -23,6 +23,18 @@ from learner.packing import Span
 _NAME = "packed_groups"
 
 
+def select_attention_kernels() -> None:
+    """Allow SDPA the same kernels on every rank: flash, memory-efficient and plain.
+
+    Not cuDNN's: vLLM's CUDA platform switches it off for the whole process as it is imported, and only the
+    rank that sends weights to the engines imports vLLM.
+    """
+    torch.backends.cuda.enable_flash_sdp(True)
+    torch.backends.cuda.enable_mem_efficient_sdp(True)
+    torch.backends.cuda.enable_math_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def attend_within_groups(model: Any) -> None:
     """Give a Hugging Face model's text layers this attention; its forward then takes `group_spans`."""
     from transformers import AttentionInterface

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data.errors import PermanentError
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Group
 from learner.batch_planning import Piece
@@ -18,29 +20,34 @@ from learner.packing import Rows, TokenGroup, pack_groups, unpack_groups
 from learner.records import Layout
 
 
-class PromptMismatch(ValueError):
+class PromptMismatch(PermanentError, ValueError):
     """The engine's prompt is not the one that the learner's processor makes of the same frames."""
+
+
+class InvalidCompletion(PermanentError, ValueError):
+    """A completion that no engine with this model's settings can have sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedGroup:
     """A group ready for the model. `images` is what the image processor made of its frames: tensors whose
-    first dimension runs over frames, or over the patches of all frames."""
+    first dimension runs over images, or over the patches of all images. An image is a frame, or one of its
+    tiles."""
 
     tokens: TokenGroup
     images: dict[str, Tensor]
-    n_frames: int
+    n_images: int
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """One forward pass. `images` holds the frames in the order in which the vision tower sees them;
-    `frame_of_slot` [image slots of all rows], where given, says which of them fills each slot.
+    """One forward pass. `images` holds the images in the order in which the vision tower sees them;
+    `image_of_slot` [image slots of all rows], where given, says which of them fills each slot.
     `owners` are (group, completion) pairs in the order of the rows' targets."""
 
     rows: Rows
     images: dict[str, Tensor]
-    frame_of_slot: Tensor | None
+    image_of_slot: Tensor | None
     owners: list[tuple[int, int]]
     lengths: list[int]
 
@@ -55,11 +62,9 @@ class MicroBatch:
 class GroupEncoder:
     """Encodes groups with a model's processor and checks each prompt against the engine's."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS) -> None:
         self._processor = processor
-        # InternVL's processor cuts large frames into tiles by default; a frame is one tile here.
-        tiles = hasattr(processor.image_processor, "crop_to_patches")
-        self._image_options: dict[str, Any] = {"crop_to_patches": False} if tiles else {}
+        self._image_options = frame_tokens.image_options(processor)
         self._prompts: dict[tuple[int, ...], list[int]] = {}
         self._sampleable = sampleable_token_ids(processor)
         self._sampleable_set = frozenset(self._sampleable)
@@ -79,7 +84,7 @@ class GroupEncoder:
 
         Raises:
             PromptMismatch: if the engine's prompt ids differ from the processor's, image tokens included.
-            ValueError: if a completion is empty or holds an id that the engine may not sample.
+            InvalidCompletion: if a completion is empty or holds an id that the engine may not sample.
         """
         frames = clean_frames
         if group.ref.perturbation is not None:
@@ -87,7 +92,7 @@ class GroupEncoder:
 
             frames = perturb(clean_frames, group.ref.perturbation)
         pictures = [Image.fromarray(np.ascontiguousarray(f)) for f in frames]
-        expected = self._prompt_ids(pictures)
+        expected = self.prompt_ids(pictures)
         if expected != group.prompt_token_ids:
             raise PromptMismatch(_describe_mismatch(group, expected))
         for number, completion in enumerate(group.completions):
@@ -96,13 +101,14 @@ class GroupEncoder:
                 what = (
                     f"holds ids {sorted(barred)}, which the engine may not sample" if barred else "is empty"
                 )
-                raise ValueError(f"completion {number} of video {group.ref.video_id} {what}")
+                raise InvalidCompletion(f"completion {number} of video {group.ref.video_id} {what}")
         made = self._processor.image_processor(images=pictures, return_tensors="pt", **self._image_options)
         images = {name: made[name] for name in ("pixel_values", "image_grid_thw") if name in made}
         tokens = TokenGroup(group.prompt_token_ids, [c.token_ids for c in group.completions])
-        return EncodedGroup(tokens, images, len(pictures))
+        n_images = len(images.get("image_grid_thw", images["pixel_values"]))
+        return EncodedGroup(tokens, images, n_images)
 
-    def _prompt_ids(self, pictures: list[Image.Image]) -> list[int]:
+    def prompt_ids(self, pictures: list[Image.Image]) -> list[int]:
         """The prompt with image placeholders expanded; it depends only on number and size of frames."""
         key = (len(pictures), *(edge for picture in pictures for edge in picture.size))
         if key not in self._prompts:
@@ -132,19 +138,19 @@ def build_micro_batch(
     return MicroBatch(
         rows=pack_groups(tokens) if layout == "packed" else unpack_groups(tokens, pad_id),
         images={name: torch.cat([images[name] for images in shown]) for name in shown[0]},
-        frame_of_slot=_repeated_frames(pieces, groups) if layout == "vision_once" else None,
+        image_of_slot=_repeated_images(pieces, groups) if layout == "vision_once" else None,
         owners=owners,
         lengths=[len(c) for t in tokens for c in t.completions],
     )
 
 
-def _repeated_frames(pieces: Sequence[Piece], groups: Mapping[int, EncodedGroup]) -> Tensor:
+def _repeated_images(pieces: Sequence[Piece], groups: Mapping[int, EncodedGroup]) -> Tensor:
     slots: list[Tensor] = []
     first = 0
     for piece in pieces:
-        n_frames = groups[piece.group].n_frames
-        slots.append(torch.arange(first, first + n_frames).repeat(len(piece.completions)))
-        first += n_frames
+        n_images = groups[piece.group].n_images
+        slots.append(torch.arange(first, first + n_images).repeat(len(piece.completions)))
+        first += n_images
     return torch.cat(slots)
 
 

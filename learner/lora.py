@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from data.errors import PermanentError
 from learner.config import ALL_LINEAR, LearnerConfig, LoraConfig
 
 ADAPTER = "default"
@@ -26,7 +27,7 @@ SEED = 0
 """A is drawn from this seed on every rank, so that a run is the same on any number of ranks."""
 
 
-class LoraTargetError(ValueError):
+class LoraTargetError(PermanentError, ValueError):
     """learner.lora.target_modules names a layer that the model has not; says which ones it has."""
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from data.errors import PermanentError
 from learner.config import LearnerConfig
 from learner.group_attention import attend_within_groups
 from learner.inputs import MicroBatch
@@ -20,8 +21,12 @@ from learner.lora import add_adapters
 from learner.packing import follow_prompt
 from learner.records import Layout
 
-# Families whose packed rows can be given their positions: those that count tokens, and M-RoPE (Qwen-VL).
-_PACKABLE_FAMILIES = frozenset({"internvl", "qwen3_vl"})
+# Families whose packed rows can be given their positions: those that count tokens, and those with M-RoPE.
+_PACKABLE_FAMILIES = frozenset({"internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"})
+
+
+class UnsupportedModel(PermanentError, ValueError):
+    """A model that the settings of the learner do not allow; names the setting."""
 
 
 class LogProbHead(nn.Module):
@@ -85,7 +90,7 @@ class Policy(nn.Module):
         super().__init__()
         text = model.config.get_text_config()
         if getattr(text, "final_logit_softcapping", None):
-            raise ValueError(
+            raise UnsupportedModel(
                 f"{type(model).__name__} caps its logits (final_logit_softcapping): not supported"
             )
         model.set_output_embeddings(
@@ -118,8 +123,8 @@ class Policy(nn.Module):
                     rows.input_ids, inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
                 )
                 inputs["position_ids"] = follow_prompt(inline, rows.positions, rows.spans)
-        if batch.frame_of_slot is not None:
-            slots = batch.frame_of_slot.tolist()
+        if batch.image_of_slot is not None:
+            slots = batch.image_of_slot.tolist()
             features = base.get_image_features(**batch.images, return_dict=True)
             del inputs["pixel_values"]
             inputs["mm_encoder_outputs"] = {"image": _take(features, slots)}
@@ -133,28 +138,31 @@ def choose_layout(model: Any, config: LearnerConfig) -> Layout:
     """The cheapest layout that `model` allows and `config.packing` asks for.
 
     Raises:
-        ValueError: if packing is asked for and the model or its attention can not do it.
+        UnsupportedModel: if packing is asked for and the model or its attention can not do it.
     """
     if config.packing == "none":
         return "unpacked"
-    obstacle = _obstacle_to_packing(model, config)
+    obstacle = obstacle_to_packing(model, config)
     if obstacle is None:
         return "packed"
     if config.packing == "group":
-        raise ValueError(f"learner.packing is 'group', but {obstacle}; set it to 'auto'")
+        raise UnsupportedModel(f"learner.packing is 'group', but {obstacle}; set it to 'auto'")
     once = "mm_encoder_outputs" in inspect.signature(model.base_model.forward).parameters
     return "vision_once" if once else "unpacked"
 
 
-def _obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
+def obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
+    """Why groups of `model` cannot be packed; None if they can."""
+    layers = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
+    if "linear_attention" in layers:
+        return "some text layers have linear attention, whose state would pass from one answer to the next"
+    if layers - {"full_attention"}:
+        return "some text layers attend to a sliding window"
     family = model.config.model_type
     if family not in _PACKABLE_FAMILIES:
         return f"packing has not been shown to be exact for models of type '{family}'"
     if config.attention != "sdpa":
         return f"packed groups attend to one another by SDPA, and learner.attention is '{config.attention}'"
-    layers = getattr(model.config.get_text_config(), "layer_types", None) or []
-    if any(kind != "full_attention" for kind in layers):
-        return "some text layers attend to a sliding window"
     return None
 
 
@@ -163,7 +171,7 @@ def image_token_id(model_config: Any) -> int:
     for name in ("image_token_id", "image_token_index"):
         if isinstance(getattr(model_config, name, None), int):
             return int(getattr(model_config, name))
-    raise ValueError(f"the configuration of '{model_config.model_type}' names no image_token_id")
+    raise UnsupportedModel(f"the configuration of '{model_config.model_type}' names no image_token_id")
 
 
 def prepare_model(model: Any, config: LearnerConfig) -> None:
@@ -178,7 +186,7 @@ def prepare_model(model: Any, config: LearnerConfig) -> None:
     if not config.train_vision:
         tower = model.get_encoder(modality="image")
         if tower is model:
-            raise ValueError(
+            raise UnsupportedModel(
                 f"learner.train_vision is off, but {type(model).__name__} names no vision tower to freeze"
             )
         tower.requires_grad_(False)
@@ -190,12 +198,12 @@ def prepare_model(model: Any, config: LearnerConfig) -> None:
 
 
 def _take(features: Any, slots: list[int]) -> Any:
-    """Image features repeated so that slot i holds those of frame slots[i]."""
-    features.pooler_output = _take_frames(features.pooler_output, slots)
+    """Image features repeated so that slot i holds those of image slots[i]."""
+    features.pooler_output = _take_images(features.pooler_output, slots)
     if getattr(features, "deepstack_features", None) is not None:
-        features.deepstack_features = [_take_frames(level, slots) for level in features.deepstack_features]
+        features.deepstack_features = [_take_images(level, slots) for level in features.deepstack_features]
     return features
 
 
-def _take_frames(frames: Any, slots: list[int]) -> Any:
-    return frames[slots] if isinstance(frames, Tensor) else [frames[i] for i in slots]
+def _take_images(images: Any, slots: list[int]) -> Any:
+    return images[slots] if isinstance(images, Tensor) else [images[i] for i in slots]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from learner.group_attention import select_attention_kernels
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
 from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
@@ -54,6 +55,7 @@ class LearnerRank:
         started_s = time.monotonic()
         if self._spec.device == "cpu":
             torch.set_num_threads(self._threads)
+        select_attention_kernels()
         join_process_group(where, self._spec.device)
         self._trainer = Trainer(self._spec)
         extra = self._trainer.load(checkpoint) if checkpoint is not None else {}

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from learner.batch_planning import Piece, plan_batches
 from learner.batches import Batches
 from learner.checkpoint import load_checkpoint, save_checkpoint
@@ -42,6 +43,7 @@ class LearnerSpec:
     temperature: float
     device: Device
     trust_remote_code: bool = False
+    frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS
 
 
 class Trainer:
@@ -60,7 +62,7 @@ class Trainer:
         self._device = torch.device(spec.device)
         processor = AutoProcessor.from_pretrained(spec.model_path, trust_remote_code=spec.trust_remote_code)
         self.processor = processor
-        self._encoder = GroupEncoder(processor)
+        self._encoder = GroupEncoder(processor, spec.frame_tokens)
         policy = self._build_policy()
         self.layout = policy.layout
         self.engine = train_engine(policy, spec.config, spec.device, make_optimizer)

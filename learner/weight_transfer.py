@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from learner.group_attention import select_attention_kernels
 from learner.weights import full_shape, model_weights
 
 BUFFERS = 2
@@ -50,7 +51,9 @@ class NcclSender:
         would overwrite it without ending it."""
         from vllm.distributed.weight_transfer.nccl_common import trainer_init
 
+        select_attention_kernels()
         self.leave()
+        _stay_on_current_stream()
         self._group = trainer_init({"master_address": host, "master_port": port, "world_size": world_size})
 
     def send(self, tensors: Iterator[tuple[str, Tensor]]) -> None:
@@ -59,6 +62,7 @@ class NcclSender:
 
         if self._group is None:
             raise RuntimeError("no transfer group is open: call join first")
+        _stay_on_current_stream()
         packed_nccl_broadcast_producer(
             iterator=tensors,
             group=self._group,
@@ -72,6 +76,17 @@ class NcclSender:
         if self._group is not None:
             self._group.destroy()
             self._group = None
+
+
+def _stay_on_current_stream() -> None:
+    """Have vLLM's communicator work on the stream that this thread computes on.
+
+    Its `current_stream()` (vllm/utils/torch_utils.py) returns the last stream that was set in this thread
+    through `torch.cuda.set_stream`, which importing it patches. Where none was set it makes a stream and
+    leaves it current: the learner would compute on it from then on, and not reuse the memory that the
+    allocator keeps for the stream before.
+    """
+    torch.cuda.set_stream(torch.cuda.current_stream())
 
 
 def _used_by_current_stream(tensor: Tensor) -> Tensor:

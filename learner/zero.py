@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from learner.config import LearnerConfig
+from learner.policy import UnsupportedModel
+from learner.tying import tie_unless_apart, without_tying
 
 Device = Literal["cpu", "cuda"]
 OptimizerFactory = Callable[[Iterable[nn.Parameter], LearnerConfig], torch.optim.Optimizer]
@@ -103,20 +107,67 @@ def reference_config(device: Device) -> dict[str, Any]:
 
 
 def load_sharded(model_path: str, config: LearnerConfig, device: Device, trust_remote_code: bool) -> Any:
-    """The Hugging Face model, its parameters partitioned over the ranks as they are read."""
-    from transformers import AutoModelForImageTextToText
+    """The Hugging Face model, its parameters partitioned over the ranks as they are read.
+
+    Types and values are those of a plain `from_pretrained`, of the buffers that constructors compute too.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.integrations import HfDeepSpeedConfig
 
+    model_config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+    tied = without_tying(model_config)
     # transformers looks for a live configuration while it loads, and no longer than that.
     alive = HfDeepSpeedConfig(reference_config(device))
-    model = AutoModelForImageTextToText.from_pretrained(
-        model_path,
-        dtype=compute_dtype(device),
-        attn_implementation=config.attention,
-        trust_remote_code=trust_remote_code,
-    )
+    with _constructors_keep_types():
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
+            model_path,
+            config=model_config,
+            output_loading_info=True,
+            dtype=compute_dtype(device),
+            attn_implementation=config.attention,
+            trust_remote_code=trust_remote_code,
+        )
     del alive
+    if tied:
+        tie_unless_apart(model, loaded["missing_keys"])
+    for buffer in model.buffers():
+        # zero.Init places what torch.arange and a few others make, not what torch.linspace makes.
+        buffer.data = buffer.data.to(device)
+    _require_one_type(model, compute_dtype(device))
     return model
+
+
+def _require_one_type(model: Any, dtype: torch.dtype) -> None:
+    """Raises UnsupportedModel if plain loading in `dtype` would keep some parameters in another type: ZeRO-3
+    trains parameters of one type only."""
+    from deepspeed.runtime.keep_in_fp32 import keep_in_fp32_pattern
+
+    kept = keep_in_fp32_pattern(model, "auto", dtype)
+    odd = [n for n, p in model.named_parameters() if p.dtype != dtype or (kept and kept.search(n))]
+    if odd:
+        raise UnsupportedModel(
+            f"model.path: {type(model).__name__} keeps {len(odd)} parameters ({odd[0]}) in another type than "
+            f"{dtype}, and DeepSpeed ZeRO-3 trains parameters of one type; choose a model without them"
+        )
+
+
+@contextmanager
+def _constructors_keep_types() -> Iterator[None]:
+    """Have `zero.Init` place the tensors that a model's constructors make, and leave their types alone.
+
+    By default it also casts them to the type of the parameters. Rotary frequencies are computed from a
+    float32 `torch.arange`: rounded to bfloat16 they are wrong by several turns at positions in the thousands.
+    transformers passes no `tensor_overrides`, and sets the parameters' type itself.
+    """
+    import deepspeed
+    from deepspeed.runtime.zero import DeepSpeedTensorOverride
+
+    original = deepspeed.zero.Init
+    deepspeed.zero.Init = partial(original, tensor_overrides=[DeepSpeedTensorOverride.device])
+    try:
+        yield
+    finally:
+        deepspeed.zero.Init = original
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: LearnerConfig) -> torch.optim.Optimizer:
@@ -155,7 +206,7 @@ def reference_engine(policy: nn.Module, device: Device) -> Any:
 
 
 def _precision(device: Device) -> dict[str, Any]:
-    if device == "cpu":
+    if compute_dtype(device) == torch.float32:
         return {}
     return {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
 

@@ -25,6 +25,7 @@ from vllm.config import WeightTransferConfig
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
@@ -47,6 +48,7 @@ class EngineSettings:
     rollout: RolloutConfig
     seed: int
     trust_remote_code: bool = False
+    frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Engine(ABC):
         allowed = set(sampleable_token_ids(self._processor))
         self.masked_token_ids = [id_ for id_ in range(config.vocab_size) if id_ not in allowed]
         """Ids never sampled, padding rows of the vocabulary among them; the learner masks the same."""
+        self._image_options = settings.frame_tokens.image_options(self._processor)
+        self._linear_attention = "linear_attention" in (getattr(config, "layer_types", None) or [])
         self._gate = DrainGate()
         self._version = 0
         self._death: BaseException | None = None
@@ -93,6 +97,13 @@ class Engine(ABC):
             self._cached_tokens,
             self._completion_tokens,
             self._gate.busy_s,
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of vLLM's engine."""
+        return engine_arguments(
+            self._settings, self.masked_token_ids, self._image_options, self._linear_attention
         )
 
     @abstractmethod
@@ -243,8 +254,18 @@ class Engine(ABC):
         return EngineDead(f"the engine died while {doing}: {type(error).__name__}: {error}")
 
 
-def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> dict[str, Any]:
-    """Arguments of vLLM's engine, the same for both engines."""
+def engine_arguments(
+    settings: EngineSettings,
+    masked_token_ids: list[int],
+    image_options: Mapping[str, Any],
+    linear_attention: bool = False,
+) -> dict[str, Any]:
+    """Arguments of vLLM's engine, the same for both engines.
+
+    Args:
+        image_options: what `FrameTokens.image_options` makes of the model's processor.
+        linear_attention: whether some layers of the text model have linear attention (Qwen3.5).
+    """
     config = settings.rollout
     common: dict[str, Any] = {
         "model": settings.model_path,
@@ -252,7 +273,8 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
         "max_model_len": config.max_model_tokens,
         "max_num_seqs": config.max_concurrent_sequences,
         "max_num_batched_tokens": max(config.max_batched_tokens, config.max_model_tokens),
-        "limit_mm_per_prompt": {"image": settings.frames_per_video, "video": 0},
+        "limit_mm_per_prompt": {"image": _image_limits(settings), "video": 0},
+        "mm_processor_kwargs": dict(image_options),
         "seed": settings.seed,
         "generation_config": "vllm",  # a checkpoint's own top_p and the like would change the policy
         "logprobs_mode": "processed_logprobs",
@@ -275,8 +297,12 @@ def engine_arguments(settings: EngineSettings, masked_token_ids: list[int]) -> d
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "weight_transfer_config": WeightTransferConfig(backend="nccl"),
         }
+    if linear_attention:
+        # vLLM's kernels of linear attention take bfloat16 alone on the CPU, and caching the states of prompts
+        # needs the chunked prefill that is off below.
+        common |= {"enable_prefix_caching": False}
     return common | {
-        "dtype": "float32",
+        "dtype": "bfloat16" if linear_attention else "float32",
         "enforce_eager": True,  # spares a C++ compiler at run time
         "block_size": CPU_KV_BLOCK_TOKENS,
         "kv_cache_memory_bytes": config.kv_cache_mb * 2**20,
@@ -296,6 +322,14 @@ def _sampling(request: SamplingRequest, seed: int | None) -> SamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _image_limits(settings: EngineSettings) -> dict[str, int]:
+    """How many images a prompt has at most, and how large: vLLM reserves memory for images of that size, and
+    without it for the largest that the processor lets pass (16,384 tokens with Qwen2.5-VL)."""
+    largest_px = settings.frame_tokens.largest_px
+    size = {} if largest_px is None else {"width": largest_px, "height": largest_px}
+    return {"count": settings.frames_per_video, **size}
 
 
 def _check_length(settings: EngineSettings, text_config: Any) -> None:

@@ -14,7 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from data.seeds import stable_hash
-from rollout.engine import Engine, EngineSettings, engine_arguments
+from rollout.engine import Engine, EngineSettings
 from rollout.environment import in_flight
 from rollout.weight_loading import pack
 
@@ -34,8 +34,7 @@ class AsyncEngine(Engine):
         return self._llm
 
     async def start(self) -> None:
-        arguments = AsyncEngineArgs(**engine_arguments(self._settings, self.masked_token_ids))
-        self._llm = AsyncLLM.from_engine_args(arguments)
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.arguments))
         await self._engine.update_weight_version(str(self._version))
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from vllm import EngineArgs, SamplingParams
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from rollout.engine import Engine, EngineSettings, engine_arguments
+from rollout.engine import Engine, EngineSettings
 from rollout.errors import EngineDead
 
 
@@ -113,8 +113,7 @@ class InProcessEngine(Engine):
 
     def _run(self) -> None:
         try:
-            arguments = engine_arguments(self._settings, self.masked_token_ids)
-            engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+            engine = LLMEngine.from_engine_args(EngineArgs(**self.arguments))
             running: dict[str, _Batch] = {}
             while True:
                 for command in self._next_commands(wait=not running):

@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from rollout.config import RolloutConfig
 from rollout.draining import watch_drains
 from rollout.errors import EngineDead, FleetExhausted
@@ -105,6 +106,7 @@ class Roster:
         frames_per_video: int,
         seed: int,
         trust_remote_code: bool = False,
+        frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
         placement_timeout_s: float = 300.0,
         on_join: Callable[[str], Awaitable[None]] | None = None,
         on_fault: Callable[[str, str], None] = lambda worker_id, reason: None,
@@ -115,6 +117,7 @@ class Roster:
         self._worker_arguments = (config, model_path, frames_per_video)
         self._seed = seed
         self._trust_remote_code = trust_remote_code
+        self._frame_tokens = frame_tokens
         self._placement_timeout_s = placement_timeout_s
         self._on_join = on_join
         self._on_fault = on_fault
@@ -273,7 +276,7 @@ class Roster:
         seed = (self._seed + number) % 2**31
         remote: Any = ray.remote(self._worker_class)
         return remote.options(**placement.actor_options(self._worker_arguments[1])).remote(
-            worker_id, *self._worker_arguments, seed, self._trust_remote_code
+            worker_id, *self._worker_arguments, seed, self._trust_remote_code, self._frame_tokens
         )
 
     def _give_up(self, member: Member, reason: str) -> None:

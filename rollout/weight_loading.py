@@ -70,6 +70,7 @@ class WeightLoading:
         model = self.model_runner.model
         with set_current_vllm_config(self.vllm_config):
             finalize_layerwise_reload(model, self.model_config)
+            _repack_output_projection(model)
         return sorted({name for name, _ in model.named_parameters()} - self._loaded)
 
     def _load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -77,6 +78,19 @@ class WeightLoading:
 
         with set_current_vllm_config(self.vllm_config):
             self._loaded |= self.model_runner.model.load_weights(tensors)
+
+
+def _repack_output_projection(model: torch.nn.Module) -> None:
+    """Bring the packed copy of the output projection up to date, which vLLM's CPU backend computes with.
+
+    A projection that is tied to the embeddings has no tensor of its own to load, so that the reload leaves
+    its copy as it was. On GPUs there is no copy and this does nothing.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for layer in model.modules():
+        if isinstance(layer, ParallelLMHead):
+            layer.quant_method.process_weights_after_loading(layer)
 
 
 def _tensors(bucket: Mapping[str, np.ndarray]) -> list[tuple[str, torch.Tensor]]:

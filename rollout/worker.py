@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import ray
 
+from data.frame_tokens import FrameTokens
 from data.perturb import perturb
 from data.records import Group, SamplingRequest
 from rollout.config import RolloutConfig
@@ -67,6 +68,7 @@ class RolloutWorker:
         frames_per_video: int,
         seed: int,
         trust_remote_code: bool,
+        frame_tokens: FrameTokens,
     ) -> None:
         self._worker_id = worker_id
         self._config = config
@@ -74,6 +76,7 @@ class RolloutWorker:
         self._frames_per_video = frames_per_video
         self._seed = seed
         self._trust_remote_code = trust_remote_code
+        self._frame_tokens = frame_tokens
         self._engine: Engine | None = None
 
     async def start(self) -> WorkerInfo:
@@ -85,7 +88,12 @@ class RolloutWorker:
 
         engine = make_engine(
             EngineSettings(
-                self._model_path, self._frames_per_video, self._config, self._seed, self._trust_remote_code
+                self._model_path,
+                self._frames_per_video,
+                self._config,
+                self._seed,
+                self._trust_remote_code,
+                self._frame_tokens,
             )
         )
         self._engine = engine  # from here on `close` ends it, however far `start` comes

@@ -132,8 +132,10 @@ def _internvl(tokenizer: Any, tie_word_embeddings: bool) -> tuple[Any, Any]:
     )
     size = {"height": px, "width": px}
     processor = InternVLProcessor(
-        # One tile a frame: cutting a frame into tiles would change the number of its tokens.
-        image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=False, min_patches=1, max_patches=1),
+        # Tiles as published checkpoints have them.
+        image_processor=GotOcr2ImageProcessor(
+            size=size, crop_to_patches=False, min_patches=1, max_patches=12
+        ),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=size, do_sample_frames=False),
         image_seq_length=4,

@@ -16,6 +16,20 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `gpu(n)` is skipped, and says why, where there are fewer CUDA devices."""
+    marker = item.get_closest_marker("gpu")
+    if marker is None:
+        return
+    import torch
+
+    needed = marker.args[0] if marker.args else 1
+    if (there := torch.cuda.device_count()) < needed:
+        pytest.skip(
+            f"needs {needed} CUDA devices: torch {torch.__version__} (CUDA {torch.version.cuda}) sees {there}"
+        )
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A Ray for the whole test session, with more CPUs than the machine has: tests take turns anyway."""

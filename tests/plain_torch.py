@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS
 from data.perturb import draw_perturbation, perturb
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, VideoRef
@@ -36,12 +37,12 @@ def random_groups(
 
     processor = AutoProcessor.from_pretrained(path)
     rng = np.random.default_rng(seed)
-    sampleable = sampleable_token_ids(processor)
+    sampleable, options = sampleable_token_ids(processor), DEFAULT_FRAME_TOKENS.image_options(processor)
     groups, clean = [], []
     for number, lengths in enumerate(completion_lengths):
         frames = moving_frames(N_FRAMES, px, seed=seed + number)
         pictures = [Image.fromarray(f) for f in frames]
-        ids = processor(text=[prompt_text(processor, N_FRAMES)], images=pictures)["input_ids"][0]
+        ids = processor(text=[prompt_text(processor, N_FRAMES)], images=pictures, **options)["input_ids"][0]
         perturbation = draw_perturbation(0, 0, 0, f"v{number}", N_FRAMES) if number % 2 else None
         completions = [
             Completion(
@@ -69,6 +70,7 @@ def completion_logprobs(
         text=[prompt_text(processor, len(frames))],
         images=[Image.fromarray(f) for f in frames],
         return_tensors="pt",
+        **DEFAULT_FRAME_TOKENS.image_options(processor),
     )
     prompt = inputs["input_ids"]
     ids = torch.cat([prompt, torch.tensor([completion.token_ids])], 1)

@@ -71,11 +71,11 @@ class BareEngine:
         from vllm import LLM
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings, engine_arguments
+        from rollout.engine import EngineSettings
         from rollout.engines import make_engine
 
         settings = EngineSettings(str(size.model), size.n_frames, size.config(), seed=0)
-        self._llm = LLM(**engine_arguments(settings, make_engine(settings).masked_token_ids))
+        self._llm = LLM(**make_engine(settings).arguments)
         self._text = prompt_text(AutoProcessor.from_pretrained(size.model), size.n_frames)
 
     def generate(self, requests: Sequence[SamplingRequest], frames: Sequence[np.ndarray]) -> Turn:

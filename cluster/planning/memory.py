@@ -4,6 +4,7 @@ Two kinds of GPU: a learner rank (ZeRO-3 shards in bfloat16 with float32 master 
 (vLLM). Sizes that depend on the answers are taken at the largest that the settings allow. GB are 1e9 bytes.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,7 +143,8 @@ def activations_gb(config: RunConfig, model: Architecture) -> float:
     prompt = _prompt_tokens(config, model)
     tokens = max(learner.micro_batch_tokens, prompt + config.rollout.max_completion_tokens)
     rows = max(1, tokens // prompt)
-    patches = rows * config.data.frames_per_video * vision.patches(config.data.max_frame_px)
+    images = rows * config.data.frames_per_video * config.data.frame_tokens.most_images
+    patches = images * vision.patches(_longest_side_px(config))
     queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
     # Tensors of 2 bytes: two norms (a float32 copy counts twice) and two residuals; queries, keys and values,
     # rotated, and attention's output; gate, its activation, up, and their product; packed, the prompt's keys
@@ -170,8 +172,8 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
     rollout, text, vision = config.rollout, model.text, model.vision
     gpus = rollout.tensor_parallel_size
     step_tokens = max(rollout.max_batched_tokens, rollout.max_model_tokens)
-    frames = step_tokens // vision.tokens(config.data.max_frame_px)
-    patches = frames * vision.patches(config.data.max_frame_px)
+    images = step_tokens // vision.tokens(_longest_side_px(config))
+    patches = images * vision.patches(_longest_side_px(config))
     text_step = 2 * step_tokens * (6 * text.hidden + 3 * text.mlp / gpus)
     vision_step = 2 * patches * (8 * vision.hidden + 2 * vision.mlp / gpus)
     sampling = LOGIT_BYTES * rollout.max_concurrent_sequences * text.vocabulary
@@ -182,7 +184,7 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
             Line(
                 "activations",
                 max(text_step, vision_step, sampling) / 1e9,
-                f"the largest of {step_tokens} tokens, their {frames} frames, and sampling",
+                f"the largest of {step_tokens} tokens, their {images} images, and sampling",
             ),
             Line("context", CONTEXT_GB, "CUDA context, NCCL, library workspaces"),
         ],
@@ -261,5 +263,13 @@ def _adapter_parameters(learner: LearnerConfig, lora: LoraConfig, model: Archite
 
 
 def _prompt_tokens(config: RunConfig, model: Architecture) -> int:
-    each = model.vision.tokens(config.data.max_frame_px) + FRAME_MARKER_TOKENS
+    image = model.vision.tokens(_longest_side_px(config))
+    each = config.data.frame_tokens.most_images * image + FRAME_MARKER_TOKENS
     return config.data.frames_per_video * each + PROMPT_TEXT_TOKENS
+
+
+def _longest_side_px(config: RunConfig) -> int:
+    """Of a square frame, the largest that the vision tower sees, where it takes frames of any size."""
+    area = config.data.max_frame_px**2
+    area = min(area, config.data.frame_max_pixels or area)
+    return math.isqrt(max(area, config.data.frame_min_pixels or area))

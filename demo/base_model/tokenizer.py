@@ -75,14 +75,15 @@ def build_tokenizer(corpus: Iterable[str]) -> Any:
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """The `InternVLProcessor`: one tile a frame, and frames of the model's own size are not resized."""
+    """The `InternVLProcessor`: up to 12 tiles a frame, as published InternVL checkpoints have, and frames of
+    the model's own size are not resized."""
     from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 
     size = {"height": FRAME_PX, "width": FRAME_PX}
     mean_std = {"image_mean": [PIXEL_MEAN] * 3, "image_std": [PIXEL_STD] * 3}
     return InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(
-            size=size, crop_to_patches=False, min_patches=1, max_patches=1, **mean_std
+            size=size, crop_to_patches=False, min_patches=1, max_patches=12, **mean_std
         ),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=size, do_sample_frames=False, **mean_std),

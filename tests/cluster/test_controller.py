@@ -21,6 +21,7 @@ from data.records import Completion, Group, SamplingRequest, Video, VideoRef
 from data.sampler import CohortSampler
 from data.video_file import VideoError
 from learner.group import LearnerFailed
+from learner.inputs import PromptMismatch
 from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rollout.errors import RolloutFailed
@@ -42,6 +43,7 @@ class FakeWorkers:
     saved: dict[int, dict[str, Any]] = field(default_factory=dict)
     fail_at_update: int | None = None
     learner_dies_at: list[int] = field(default_factory=list)
+    mismatch_at: int | None = None
     not_finite: set[int] = field(default_factory=set)
     learner_starts: int = 0
     looks: int = 0
@@ -115,6 +117,8 @@ class FakeWorkers:
         await self._wait()
         if version == self.fail_at_update:
             raise RuntimeError("a rank died")
+        if version == self.mismatch_at:
+            raise PromptMismatch("the engine's prompt has 296 tokens, the learner's 152")
         if version in self.learner_dies_at:
             self.learner_dies_at.remove(version)
             raise LearnerFailed(f"rank 1 died in update {version}")
@@ -259,6 +263,20 @@ def test_a_learner_that_dies_is_started_anew_from_the_last_checkpoint(tmp_path: 
 def test_a_learner_that_keeps_dying_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(LearnerFailed, match="rank 1 died in update 4"):
         run_job(job("--learner.max_restarts=2"), tmp_path / "run", learner_dies_at=[4] * 3)
+
+
+def test_a_failure_that_must_repeat_ends_the_run_at_once(tmp_path: Path) -> None:
+    """After a restart the next attempt would meet the same prompt: no restart is used up for it."""
+    run = RunDirectory(tmp_path / "run")
+    run.create("{}", "")
+    the_job = job()
+    fakes = FakeWorkers(the_job.config, random.Random(0), mismatch_at=1)
+    controller = Controller(the_job, run, False, make_workers=lambda *_: cast(Workers, fakes))
+    with pytest.raises(PromptMismatch, match="296 tokens, the learner's 152"):
+        asyncio.run(asyncio.wait_for(controller.run(), 60))
+    assert fakes.learner_starts == 1
+    assert [version for version, _ in fakes.trained] == [0]
+    assert fakes.closed
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data.records import Group, Perturbation, SamplingRequest, VideoRef
@@ -77,15 +78,17 @@ def texts(group: Group) -> list[str]:
 
 
 def test_one_engine(local_ray: None, internvl: Path) -> None:
-    """Seeds, greedy decoding, the token mask, bad requests, a group's cost and the end of the process, on one
-    engine."""
+    """Seeds, greedy decoding, the token mask, frames that are not square, bad requests, a group's cost and
+    the end of the process, on one engine."""
     import ray
     from transformers import AutoProcessor
 
     from data.prompt import unsampleable_token_ids
+    from learner.inputs import GroupEncoder
     from rollout.engine import CPU_KV_BLOCK_TOKENS
 
-    barred = set(unsampleable_token_ids(AutoProcessor.from_pretrained(internvl)))
+    processor = AutoProcessor.from_pretrained(internvl)
+    barred = set(unsampleable_token_ids(processor))
     assert barred
 
     async def work(fleet: RolloutFleet) -> None:
@@ -107,6 +110,11 @@ def test_one_engine(local_ray: None, internvl: Path) -> None:
 
         (again,) = await ask(request((1, 2, 1)))
         assert texts(again)[:2] == texts(clean)[:2]
+        for shape in ((90, 160), (160, 90)):
+            tall_or_wide = np.zeros((N_FRAMES, *shape, 3), np.uint8)
+            (group,) = await fleet.sample([request((1,))], ray.put(tall_or_wide), cost_tokens=10)
+            GroupEncoder(processor).encode(group, tall_or_wide)  # raises PromptMismatch unless they agree
+
         (greedy,) = await ask(request((None, None), temperature=0.0))
         assert texts(greedy)[0] == texts(greedy)[1]
         (unseeded,) = await ask(request((None,) * 4))

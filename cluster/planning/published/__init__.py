@@ -1,0 +1,10 @@
+"""Files of published checkpoints: sizes and processor options, read where only a hub name is given."""
+
+from pathlib import Path
+
+PUBLISHED_FOLDER = Path(__file__).parent
+
+
+def folder_name(hub_name: str) -> str:
+    """Name of the folder that holds the files of `hub_name` (owner/name)."""
+    return hub_name.replace("/", "--")
