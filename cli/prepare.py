@@ -1,7 +1,6 @@
 """The commands that make manifests: `launch.py prepare`."""
 
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -179,8 +178,8 @@ def prepare_check(
         markup=False,
         soft_wrap=True,
     )
-    _print_reasons("would fail", failing)
-    _print_reasons("would be marked", marked)
+    _print_reasons("would fail", [*failing.items()])
+    _print_reasons("would be marked", [*marked.items()])
     if failing:
         raise typer.Exit(1)
 
@@ -201,21 +200,22 @@ def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: An
         )
     console.print("\n".join(lines), highlight=False, markup=False)
     _print_problems(made.problems, made.problems_file)
-    _print_reasons("would be marked in a run", made.marked)
+    _print_reasons("would be marked in a run", [*made.marked.items()])
 
 
 def _print_problems(problems: Sequence["Problem"], file: Path | None = None) -> None:
     if not problems:
         return
     where = f"left out; all of them in {file}" if file else "left out"
-    _print_reasons(where, {problem.video: problem.reason for problem in problems})
+    _print_reasons(where, [(problem.video, problem.reason) for problem in problems])
 
 
-def _print_reasons(what: str, reasons: Mapping[str, str]) -> None:
+def _print_reasons(what: str, reasons: Sequence[tuple[str, str]]) -> None:
+    """How many (video, reason) there are, and the first few."""
     if not reasons:
         return
     lines = [f"{len(reasons)} {what}"]
-    lines += [f"  {video}: {reason}" for video, reason in islice(reasons.items(), 5)]
+    lines += [f"  {video}: {reason}" for video, reason in reasons[:5]]
     if len(reasons) > 5:
         lines.append(f"  and {len(reasons) - 5} more")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
