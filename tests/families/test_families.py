@@ -1,5 +1,5 @@
-"""Published families in their published configuration: engine and learner read the same prompt and compute the
-same policy, before and after an update, in the layout that each is meant to get."""
+"""Published families in their published configuration: engine and learner read the same prompt and compute
+the same policy, before and after an update, in the layout that each is meant to get."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -88,11 +88,6 @@ def test_engine_and_learner_compute_the_same_policy(
         negative = [255 - frames for frames in clips]
         others = learner.submit(sides.learner_logprobs, groups, negative).result(timeout=120)
         theirs = [np.concatenate([c.logprobs for c in g.completions]) for g in groups]
-        print(
-            name,
-            [np.abs(a - b).mean() for a, b in zip(ours, theirs)],
-            [np.abs(a - b).mean() for a, b in zip(ours, others)],
-        )
         return largest(ours, theirs), largest(ours, others), groups
 
     starting.result(timeout=240)
