@@ -11,16 +11,19 @@ RUN_OVERRIDES = $(if $(SEED),--seed=$(SEED)) $(if $(RUN_DIR),--run_dir=$(RUN_DIR
 # make test PYTEST_ARGS="-k manifest"
 PYTEST_ARGS ?=
 
+# make test-gpu VENV_PYTHON=/opt/venv/bin/python; make test-gpu-wheels GPU_VENV=/large/disk/venv
+GPU_VENV ?= .venv-gpu
+
 # Where `make lock` finds the CPU build of torch.
 TORCH_WHEELS ?= https://download.pytorch.org/whl/cpu/torch/
 UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --upgrade --python-version 3.11 \
 	--python-platform x86_64-manylinux_2_28 pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo-set demo test test-slow check-image lint format lock clean
+.PHONY: help setup demo-set demo test test-slow test-gpu test-gpu-wheels check-image lint format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: ## make the environment .venv: CPU builds of torch and vLLM, and all else at locked versions
 	@$(PYTHON) setup/environment.py
@@ -36,6 +39,13 @@ test: demo-set ## the tests, without those marked slow or gpu
 
 test-slow: demo-set ## the tests marked slow
 	$(VENV_PYTHON) -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+
+test-gpu: ## the tests marked gpu, by a Python with the packages of setup/gpu.lock (VENV_PYTHON=path)
+	$(VENV_PYTHON) -m pip install --quiet --constraint setup/cpu.lock hypothesis pytest pytest-timeout
+	$(VENV_PYTHON) -m pytest -m gpu tests/gpu $(PYTEST_ARGS)
+
+test-gpu-wheels: ## install setup/gpu.lock beside .venv and examine it without a GPU (7 minutes, 10 GB; GPU_VENV=path)
+	@$(PYTHON) -m tests.gpu_wheels --venv $(GPU_VENV)
 
 check-image: ## build the Dockerfile without Docker and try the image (root; half an hour, 40 GB of disk)
 	@setup/check_image.sh
