@@ -163,8 +163,9 @@ class Engine(ABC):
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Join the sender's NCCL group. `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo,
-        with a `rank_offset` that is this engine's alone; an older group is left first."""
-        async with self._gate.drained():
+        with a `rank_offset` that is this engine's alone; an older group is left first. vLLM joins between two
+        of its steps, so running requests stay, and only new ones wait."""
+        async with self._gate.closed():
             self._require_alive()
             with self._fatal("joining the weight-transfer group"):
                 await self._rpc("shutdown_weight_transfer_engine")
