@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from vllm.sampling_params import RequestOutputKind
 
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
+from data.tensor_bytes import Bucket
 from rollout.config import RolloutConfig
 from rollout.environment import executor, uses_async_engine
 from rollout.errors import EngineDead
@@ -138,7 +139,7 @@ class Engine(ABC):
             cached_prompt_tokens=cached,
         )
 
-    async def load_weights(self, version: int, buckets: AsyncIterable[Mapping[str, np.ndarray]]) -> None:
+    async def load_weights(self, version: int, buckets: AsyncIterable[Bucket]) -> None:
         """Replace all weights by those of `buckets` (Hugging Face names) and forget what the old ones made.
 
         Raises EngineDead if anything fails on the way: the engine then holds neither the old weights nor the
@@ -192,7 +193,7 @@ class Engine(ABC):
         """Call a method of every vLLM worker."""
 
     @abstractmethod
-    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+    async def _load_bucket(self, bucket: Bucket) -> None:
         """Hand one bucket to every vLLM worker."""
 
     @abstractmethod
