@@ -96,6 +96,7 @@ class Workers:
             temperature=config.rollout.temperature,
             trust_remote_code=config.model.trust_remote_code,
             placement_timeout_s=config.cluster.placement_timeout_s,
+            shutdown_timeout_s=config.cluster.shutdown_timeout_s,
         )
 
     async def close(self) -> None:
