@@ -1,5 +1,6 @@
 """Everything that can be known to be wrong before an actor starts."""
 
+import importlib.util
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def read_job(config: RunConfig) -> Job:
     except RewardError as error:
         raise ConfigError(f"rewards.custom: {error}") from None
     check_wandb(config.metrics)
+    _check_attention(config)
     videos = read_manifest(config.data.manifest, config.data.root)
     by_split: dict[str, list[Video]] = {}
     for video in videos:
@@ -148,6 +150,15 @@ def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:
     if plan.missing:
         raise ConfigError("\n".join(plan.missing))
     return plan
+
+
+def _check_attention(config: RunConfig) -> None:
+    if config.learner.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise ConfigError(
+            "learner.attention is 'flash_attention_2', but the package flash-attn is not installed: set it to"
+            " 'sdpa', which uses the flash kernels that torch brings and allows packing, or install"
+            " flash-attn on every node of the learner"
+        )
 
 
 def _check_model(config: RunConfig) -> None:

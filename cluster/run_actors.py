@@ -98,6 +98,7 @@ class Workers:
             trust_remote_code=config.model.trust_remote_code,
             frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
+            shutdown_timeout_s=config.cluster.shutdown_timeout_s,
         )
 
     async def close(self) -> None:

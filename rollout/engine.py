@@ -28,6 +28,7 @@ from vllm.sampling_params import RequestOutputKind
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Completion, Group, SamplingRequest
+from data.tensor_bytes import Bucket
 from rollout.config import RolloutConfig
 from rollout.drain_gate import DrainGate
 from rollout.environment import executor, uses_async_engine
@@ -147,7 +148,7 @@ class Engine(ABC):
             cached_prompt_tokens=cached,
         )
 
-    async def load_weights(self, version: int, buckets: AsyncIterable[Mapping[str, np.ndarray]]) -> None:
+    async def load_weights(self, version: int, buckets: AsyncIterable[Bucket]) -> None:
         """Replace all weights by those of `buckets` (Hugging Face names) and forget what the old ones made.
 
         Raises EngineDead if anything fails on the way: the engine then holds neither the old weights nor the
@@ -202,7 +203,7 @@ class Engine(ABC):
         """Call a method of every vLLM worker."""
 
     @abstractmethod
-    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+    async def _load_bucket(self, bucket: Bucket) -> None:
         """Hand one bucket to every vLLM worker."""
 
     @abstractmethod

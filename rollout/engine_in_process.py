@@ -3,16 +3,16 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from vllm import EngineArgs, SamplingParams
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from data.tensor_bytes import Bucket
 from rollout.engine import Engine, EngineSettings
 from rollout.errors import EngineDead
 
@@ -78,7 +78,7 @@ class InProcessEngine(Engine):
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
         return await self._ask(lambda engine: engine.collective_rpc(method, args=args))
 
-    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+    async def _load_bucket(self, bucket: Bucket) -> None:
         await self._rpc("load_weight_bucket", bucket)
 
     def _standstill(self) -> AbstractAsyncContextManager[None]:

@@ -19,8 +19,8 @@ from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Device, Kind, Setting
 from data.prompt import sampleable_token_ids
 from data.records import Group, SamplingRequest, VideoRef
+from data.tensor_bytes import bucket_of
 from learner.inputs import GroupEncoder, PromptMismatch
-from learner.weights import to_numpy
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
 
@@ -171,7 +171,7 @@ async def _buckets(model: Path) -> AsyncIterator[Mapping[str, np.ndarray]]:
 
     loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.bfloat16)
     for name, parameter in loaded.named_parameters():
-        yield to_numpy({name: parameter.detach()})
+        yield bucket_of({name: parameter.detach()})
 
 
 async def _within_deadline(call: Coroutine[Any, Any, T]) -> T:

@@ -142,11 +142,12 @@ def learner_logprobs(groups: Sequence[Group], videos: Sequence[np.ndarray]) -> l
 
 def learner_update(groups: Sequence[Group], videos: Sequence[np.ndarray]) -> Buckets:
     """The weights after an update."""
-    from learner.weights import gather_buckets, to_numpy
+    from data.tensor_bytes import bucket_of
+    from learner.weights import gather_buckets
 
     trainer = _here["trainer"]
     trainer.update(_shard(groups), videos, 0)
-    return [to_numpy(bucket) for bucket in gather_buckets(trainer.engine.module, 2**20)]
+    return [bucket_of(bucket) for bucket in gather_buckets(trainer.engine.module, 2**20)]
 
 
 def _shard(groups: Sequence[Group]) -> Any:
