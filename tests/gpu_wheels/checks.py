@@ -80,6 +80,7 @@ def presets() -> Iterator[Line]:
 
 def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
     import torch
+    from transformers import AutoProcessor
     from vllm import AsyncEngineArgs
 
     from cluster.config import load_config
@@ -97,8 +98,15 @@ def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
         with tempfile.TemporaryDirectory(prefix="gpu-wheels-") as folder:
             model = make_checkpoint(kind, Path(folder))
             _lengthen(model / "config.json", config.rollout.max_model_tokens)
-            settings = EngineSettings(str(model), config.data.frames_per_video, config.rollout, config.seed)
-            arguments = engine_arguments(settings, masked)
+            settings = EngineSettings(
+                str(model),
+                config.data.frames_per_video,
+                config.rollout,
+                config.seed,
+                frame_tokens=config.data.frame_tokens,
+            )
+            options = settings.frame_tokens.image_options(AutoProcessor.from_pretrained(model))
+            arguments = engine_arguments(settings, masked, options)
             made = AsyncEngineArgs(**arguments).create_engine_config()
     finally:
         os.environ.clear()
