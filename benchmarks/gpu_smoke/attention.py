@@ -116,8 +116,7 @@ def _relative_error(found: Tensor, expected: Tensor) -> float:
 
 def _profile(run: Callable[[], Any]) -> tuple[list[str], list[str]]:
     """(SDPA operators, attention kernels on the GPU) that the profiler names in one run."""
-    from torch._C._autograd import DeviceType as ProfiledDevice
-from torch.profiler import ProfilerActivity, profile
+    from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
@@ -127,7 +126,7 @@ from torch.profiler import ProfilerActivity, profile
         if torch.cuda.is_available():
             torch.cuda.synchronize()
     events = profiled.events() or []
-    on_gpu = {e.name for e in events if e.device_type == ProfiledDevice.CUDA}
+    on_gpu = {e.name for e in events if e.device_type.name == "CUDA"}
     operators = {e.name.removeprefix("aten::") for e in events if e.name.startswith("aten::")}
     operators = {o for o in operators if OPERATOR in o or "_efficient_attention" in o}
     kernels = {name[:60] for name in on_gpu if any(word in name.lower() for word in KERNEL_WORDS)}
