@@ -59,7 +59,7 @@ def test_frames_are_those_of_decoding_in_order(file: AwkwardFile, tmp_path: Path
     if file.reader not in ("seeking", ANY_ORDER):
         for decoder in ("auto", "decord"):
             with pytest.raises(VideoError) as caught:
-                look_at(path, 4, decoder=decoder, strict=False)  # type: ignore[arg-type]
+                look_at(path, 4, decoder=decoder, strict=False)
             assert decoder == "decord" or caught.value.kind == file.reader
         return
     reading = read(file, path)
