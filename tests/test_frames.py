@@ -75,7 +75,7 @@ def test_a_name_that_is_not_utf_8_is_read(videos: list[Path], tmp_path: Path) ->
 
 
 def test_what_a_decoder_fails_at_in_its_own_way_costs_one_video(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any, **named: Any) -> None:
         raise TypeError("no such plane")
 
     monkeypatch.setattr("data.decode.look_at", fail)
