@@ -8,7 +8,13 @@ from data.frames import DecoderName, FrameInfo, look_at
 
 
 def look_at_pair(
-    first: str, second: str, n_frames: int, max_px: int | None = None, decoder: DecoderName = "auto"
+    first: str,
+    second: str,
+    n_frames: int,
+    max_px: int | None = None,
+    decoder: DecoderName = "auto",
+    strict: bool = True,
+    square: bool = True,
 ) -> tuple[np.ndarray, FrameInfo]:
     """`look_at` both videos; half of the frames are of each.
 
@@ -22,7 +28,10 @@ def look_at_pair(
     """
     if n_frames % 2:
         raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
-    looks = [look_at(path, n_frames // 2, max_px, decoder) for path in (first, second)]
+    looks = [
+        look_at(path, n_frames // 2, max_px, decoder, strict=strict, square=square)
+        for path in (first, second)
+    ]
     height = max(info.px[0] for _, info in looks)
     width = max(info.px[1] for _, info in looks)
     frames = np.concatenate([_centred(frames, height, width) for frames, _ in looks])

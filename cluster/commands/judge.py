@@ -15,6 +15,7 @@ from cluster.commands.terminal import (
     MaxPx,
     MaxTokens,
     Replicas,
+    Strict,
     TrustRemoteCode,
     console,
     failure,
@@ -49,6 +50,7 @@ def score(
     temperature: Annotated[float | None, typer.Option(help="of samples; default: the model's")] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of samples")] = 0,
     decoder: DecoderName = "auto",
+    strict: Strict = False,
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
@@ -61,7 +63,7 @@ def score(
 
     overrides = {
         "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "temperature": temperature, "seed": seed, "decoder": decoder, "replicas": replicas,
+        "temperature": temperature, "seed": seed, "decoder": decoder, "strict": strict, "replicas": replicas,
         "gpus_per_replica": gpus_per_replica, "exact": exact, "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     notes = Console(stderr=True) if as_json else console
@@ -103,6 +105,7 @@ def evaluate(
     max_px: MaxPx = None,
     max_tokens: MaxTokens = None,
     decoder: DecoderName = "auto",
+    strict: Strict = False,
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
@@ -120,8 +123,8 @@ def evaluate(
         raise ConfigError("--checkpoint and --predictions: give one, and the other as --compare")
     scoring = {
         "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "decoder": decoder, "replicas": replicas, "gpus_per_replica": gpus_per_replica, "exact": exact,
-        "trust_remote_code": trust_remote_code,
+        "decoder": decoder, "strict": strict, "replicas": replicas, "gpus_per_replica": gpus_per_replica,
+        "exact": exact, "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     options = EvaluateOptions(
         manifests=manifests, predictions=predictions, checkpoint=checkpoint, other=compare, out=out,
