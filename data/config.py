@@ -19,8 +19,10 @@ class DataConfig(BaseModel):
     """Frames the model looks at: the middle frame of each of this many equal segments."""
     max_frame_px: int = Field(448, ge=28)
     """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
+    square_pixels: bool = True
+    """Stretch frames whose pixels are not square until they are; false shows them as they are stored."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Reads the files: decord, PyAV, or decord for what it reads right and PyAV for all else."""
+    """Reads the files. PyAV (auto) reads all that FFmpeg reads; decord refuses what it would read wrong."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
     decode_tasks: int = Field(8, ge=1)

@@ -20,6 +20,8 @@ class ModelView(BaseModel):
     """Frames of a video: the middle frame of each of this many equal segments."""
     max_frame_px: int = Field(448, ge=28)
     """Frames whose longer side exceeds this are shrunk to it (never enlarged)."""
+    square_pixels: bool = True
+    """Frames whose pixels are not square are stretched until they are."""
     max_completion_tokens: int = Field(2048, ge=1)
     """An answer longer than this is cut; it then has no score."""
     max_model_tokens: int = Field(8192, ge=16)

@@ -23,6 +23,7 @@ from cluster.planning.virtual_time import run_in_virtual_time
 from cluster.preflight import Job
 from cluster.run_dir import RunDirectory
 from cluster.workers import Workers
+from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, VideoRef
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rollout.environment import in_flight
@@ -150,9 +151,9 @@ class SimulatedWorkers:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def decode(self, ref: VideoRef) -> VideoRef:
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, VideoRef]:
         await asyncio.sleep(self._times.decode_s)
-        return ref
+        return FrameInfo((0,), 1, (1, 1), (1, 1), "none"), ref
 
     async def sample(self, requests: Sequence[SamplingRequest], frames: Any, cost_tokens: int) -> list[Group]:
         for _ in range(self._config.rollout.max_retries + 1):

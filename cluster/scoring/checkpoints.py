@@ -79,6 +79,7 @@ def view_of(config: RunConfig) -> ModelView:
     return ModelView(
         frames_per_video=config.data.frames_per_video,
         max_frame_px=config.data.max_frame_px,
+        square_pixels=config.data.square_pixels,
         max_completion_tokens=config.evaluation.max_completion_tokens or config.rollout.max_completion_tokens,
         max_model_tokens=config.rollout.max_model_tokens,
         temperature=config.rollout.temperature,

@@ -18,6 +18,7 @@ from cluster.scoring.console import (
     ScoreProgress,
     print_failures,
     print_line,
+    print_marks,
     print_origin,
     print_scored,
     print_timeline,
@@ -115,6 +116,7 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
     print_origin(notes, job.checkpoint, job.settings, job.found)
     refs = job.refs()
     failures: list[tuple[str, str]] = []
+    marked: list[dict[str, Any]] = []
     timeline: list[dict[str, Any]] = []
 
     def show(scored: Any, row: dict[str, Any]) -> None:
@@ -124,6 +126,7 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
             (print_scored if len(refs) == 1 else print_line)(console, scored, row)
         if row["failure"]:
             failures.append((row["video_id"], row["failure"]))
+        marked.append({name: row[name] for name in ("truncated", "damaged_frames")})
         if job.timeline_s is not None:
             timeline.append(row)
 
@@ -141,6 +144,7 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
             asyncio.run(_score_all(job, todo, file, progress, show))
     if len(refs) > 1 or job.out is not None:
         print_failures(notes, failures)
+        print_marks(notes, marked)
     if job.timeline_s is not None:
         picture = plot_path(job.out, refs[0].path)
         timeline.sort(key=lambda row: float(row["start_s"]))
