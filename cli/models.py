@@ -17,6 +17,7 @@ from cli.terminal import (
     MaxTokens,
     Replicas,
     Start,
+    Strict,
     TrustRemoteCode,
     console,
     failure,
@@ -59,6 +60,7 @@ def score(
     temperature: Annotated[float | None, typer.Option(help="of samples; default: the model's")] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of samples")] = 0,
     decoder: DecoderName = "auto",
+    strict: Strict = False,
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
@@ -72,7 +74,7 @@ def score(
 
     overrides = {
         "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "temperature": temperature, "seed": seed, "decoder": decoder, "replicas": replicas,
+        "temperature": temperature, "seed": seed, "decoder": decoder, "strict": strict, "replicas": replicas,
         "gpus_per_replica": gpus_per_replica, "exact": exact, "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     notes = Console(stderr=True) if as_json else console
@@ -117,6 +119,7 @@ def evaluate(
     max_px: MaxPx = None,
     max_tokens: MaxTokens = None,
     decoder: DecoderName = "auto",
+    strict: Strict = False,
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
@@ -134,8 +137,8 @@ def evaluate(
         raise ConfigError("--checkpoint and --predictions: give one, and the other as --compare")
     scoring = {
         "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "decoder": decoder, "replicas": replicas, "gpus_per_replica": gpus_per_replica, "exact": exact,
-        "trust_remote_code": trust_remote_code,
+        "decoder": decoder, "strict": strict, "replicas": replicas, "gpus_per_replica": gpus_per_replica,
+        "exact": exact, "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     options = EvaluateOptions(
         manifests=manifests, predictions=predictions, checkpoint=checkpoint, other=compare, out=out,

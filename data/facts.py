@@ -1,7 +1,7 @@
 """What reading a file tells about it beside its pictures, and the kinds of reason for refusing one."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Refusal = Literal[
     "missing",  # no such file, or it may not be opened
@@ -42,5 +42,7 @@ class VideoFacts:
     """Which of the frames looked at were decoded with errors, or may refer to some that were."""
 
     @property
-    def hdr(self) -> bool:
-        return self.transfer in _HDR
+    def marks(self) -> dict[str, Any]:
+        """The facts that a reader of the video's score should know, by their names; of most videos none."""
+        usual = VideoFacts(transfer="" if self.transfer in _HDR else self.transfer)
+        return {name: value for name, value in asdict(self).items() if value != getattr(usual, name)}

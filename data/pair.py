@@ -15,6 +15,8 @@ def look_at_pair(
     max_px: int | None = None,
     decoder: DecoderName = "auto",
     window_s: tuple[float, float] | None = None,
+    strict: bool = True,
+    square: bool = True,
 ) -> tuple[np.ndarray, FrameInfo]:
     """`look_at` both videos; half of the frames are of each.
 
@@ -28,7 +30,9 @@ def look_at_pair(
     """
     if n_frames % 2:
         raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
-    looks = [look_at(path, n_frames // 2, max_px, decoder, window_s) for path in (first, second)]
+    looks = [
+        look_at(path, n_frames // 2, max_px, decoder, window_s, strict, square) for path in (first, second)
+    ]
     height = max(info.px[0] for _, info in looks)
     width = max(info.px[1] for _, info in looks)
     frames = np.concatenate([_centred(frames, height, width) for frames, _ in looks])

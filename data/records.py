@@ -6,8 +6,8 @@ same frames. A `Group` is the G completions that one engine sampled for one Vide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 PerturbationKind = Literal["shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "drop"]
 Copy = Literal["clean", "perturbed"]
@@ -148,10 +148,13 @@ class SamplingRequest:
 
 @dataclass(slots=True)
 class VideoFailure:
-    """Why a row of the epoch was not trained on."""
+    """Why a row of the epoch was not trained on. `kind` is that of a file's refusal; `marks` are the facts
+    that its decoding named."""
 
     video_id: str
     path: str
     stage: str
     reason: str
     epoch: int = 0
+    kind: str = ""
+    marks: dict[str, Any] = field(default_factory=dict)

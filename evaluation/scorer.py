@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
-from data.decode import Decoder
+from data.decode import Decoder, Reading
 from data.frames import FrameInfo
 from data.given_frames import as_arrays, look_at_array
 from data.records import Group, SamplingRequest, VideoRef
@@ -86,11 +86,10 @@ class Scorer:
         settings = self.settings
         gpus_per_replica, self.replicas = _sizes(settings)
         self._decoder = Decoder(
-            max_px=settings.max_frame_px,
+            Reading(settings.max_frame_px, settings.decoder, settings.strict, settings.square_pixels),
             timeout_s=settings.decode_timeout_s,
             tasks=settings.decode_tasks * self.replicas,
             cpus=settings.decode_cpus,
-            decoder=settings.decoder,
         )
         self._fleet = RolloutFleet(
             settings.rollout(self.replicas, gpus_per_replica),

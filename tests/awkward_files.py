@@ -59,6 +59,17 @@ def cut_short(options: str, part: float = 0.6) -> Callable[[Path], Any]:
     return make
 
 
+def with_sound(options: str, video: str = X264) -> Callable[[Path], Any]:
+    """Of another length than the pictures, which is no sign of a cut."""
+
+    def make(path: Path) -> None:
+        pictures = encode(path.with_name(f"silent-{path.name}"), video, N)
+        sound = ["-f", "lavfi", "-i", "sine=duration=2.3"]
+        ffmpeg("-i", str(pictures), *sound, "-c:v", "copy", *options.split(), str(path))
+
+    return make
+
+
 def matrix(
     name: str, out_range: str = "tv", transfer: str = "", pixels: str = "yuv420p"
 ) -> Callable[[Path], Any]:
@@ -198,6 +209,9 @@ FILES = [
     AwkwardFile("h264.mxf", by(X264), ANY_ORDER),
     AwkwardFile("h264-b.avi", by(X264), ANY_ORDER),
     AwkwardFile("elementary.h264", by(X264), ANY_ORDER),
+    AwkwardFile("longer-sound.mkv", with_sound("-c:a flac"), decord=True),
+    AwkwardFile("longer-sound.avi", with_sound("-c:a pcm_s16le", NO_B)),
+    AwkwardFile("longer-sound.mp4", with_sound("-c:a aac"), decord=True),
     AwkwardFile("fragments.mp4", by(f"{X264} -movflags +frag_keyframe+empty_moov")),
     AwkwardFile("hevc.mp4", by(f"{X265}:open-gop=0"), decord=True),
     AwkwardFile("av1.mp4", by("-c:v libsvtav1 -preset 12 -crf 10 -g 12 -pix_fmt yuv420p")),

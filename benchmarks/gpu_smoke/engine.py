@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Device, Kind, Setting
 from data.prompt import sampleable_token_ids
 from data.records import Group, SamplingRequest, VideoRef
-from data.tensor_bytes import bucket_of
+from data.tensor_bytes import Bucket, bucket_of
 from learner.inputs import GroupEncoder, PromptMismatch
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
@@ -164,7 +164,7 @@ def _off(model: Path, group: Group, frames: np.ndarray, device: Device) -> float
     return float(np.abs(found - expected).mean())
 
 
-async def _buckets(model: Path) -> AsyncIterator[Mapping[str, np.ndarray]]:
+async def _buckets(model: Path) -> AsyncIterator[Bucket]:
     """The weights of a model folder as the object store holds them, one bucket a weight."""
     import torch
     from transformers import AutoModelForImageTextToText

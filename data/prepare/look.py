@@ -3,11 +3,19 @@
 from dataclasses import asdict
 from typing import Any
 
-from data.decode import look
+from data.decode import Reading, look
 from data.frames import FrameInfo
 from data.records import VideoRef
 from data.video_file import VideoError
 from runtime.killable import serve
+
+_WORDS = {
+    "sar": "its pixels are {}",
+    "interlaced": "its fields are shown woven together",
+    "transfer": "{} is not tone-mapped",
+    "truncated": "{}",
+    "damaged_frames": "frames {} are damaged",
+}
 
 
 def answer(job: Any) -> dict[str, Any]:
@@ -17,7 +25,7 @@ def answer(job: Any) -> dict[str, Any]:
     The job holds path, n_frames, max_px and decoder.
     """
     ref = VideoRef(job["path"], job["path"], job["n_frames"])
-    info, _ = look(ref, job["max_px"], job["decoder"])
+    info, _ = look(ref, Reading(job["max_px"], job["decoder"]))
     if isinstance(info, VideoError):
         return {"kind": info.kind, "reason": info.reason}
     return asdict(info) | {"marks": marks(info)}
@@ -25,15 +33,13 @@ def answer(job: Any) -> dict[str, Any]:
 
 def marks(info: FrameInfo) -> list[str]:
     """What to know of a video that can be decoded; nothing for most."""
-    facts, n_shown = info.facts, len(info.indices)
-    found = {
-        f"frames {', '.join(map(str, facts.damaged_frames))} are damaged": facts.damaged_frames,
-        facts.truncated: facts.truncated,
-        "its fields are shown woven together": facts.interlaced,
-        f"{facts.transfer} is not tone-mapped": facts.hdr,
-        f"it has {info.n_total} frames, of which {n_shown} are taken": info.n_total < n_shown,
-    }
-    return [text for text, applies in found.items() if applies]
+    found = [
+        _WORDS[name].format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+        for name, value in info.facts.marks.items()
+    ]
+    if info.n_total < len(info.indices):
+        found.append(f"it has {info.n_total} frames, of which {len(info.indices)} are taken")
+    return found
 
 
 if __name__ == "__main__":

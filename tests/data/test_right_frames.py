@@ -14,7 +14,7 @@ import pytest
 from data.facts import VideoFacts
 from data.frames import FrameInfo, look_at
 from data.pyav_video import PyAVInOrder
-from data.video_file import VideoError
+from data.video_file import DecoderName, VideoError
 from tests.awkward_files import ANY_ORDER, DAMAGED, FILES, AwkwardFile
 from tests.numbered_pictures import SIZE, block_means, decode_in_order, number_of
 
@@ -58,7 +58,8 @@ def test_frames_are_those_of_decoding_in_order(file: AwkwardFile, tmp_path: Path
     path = tmp_path / file.name
     file.make(path)
     if file.reader not in ("seeking", ANY_ORDER):
-        for decoder in ("auto", "decord"):
+        decoders: tuple[DecoderName, ...] = ("auto", "decord")
+        for decoder in decoders:
             with pytest.raises(VideoError) as caught:
                 look_at(path, 4, decoder=decoder, strict=False)
             assert decoder == "decord" or caught.value.kind == file.reader

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from data.records import Group, SamplingRequest, VideoRef
+from data.tensor_bytes import Bucket
 from learner.config import LearnerConfig
 from rollout.config import RolloutConfig
 
@@ -25,7 +26,7 @@ TOKENS = 8
 ROLLOUT = RolloutConfig(max_completion_tokens=TOKENS, max_model_tokens=4096)
 LEARNER = LearnerConfig(ranks=1, lr=1e-2, warmup_updates=0, kl_coefficient=0.0)
 
-Buckets = list[dict[str, np.ndarray]]
+Buckets = list[Bucket]
 
 _here: dict[str, Any] = {}
 

@@ -1,15 +1,15 @@
 """What may happen while requests are running, with a fake of vLLM beneath the engine's own code."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from data.records import SamplingRequest, VideoRef
+from data.tensor_bytes import Bucket
 from rollout.config import RolloutConfig
 from tests.conftest import moving_frames
 
@@ -42,7 +42,7 @@ def make_fake(model: Path) -> Any:
             self.calls.append(method)
             return [None]
 
-        async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None: ...
+        async def _load_bucket(self, bucket: Bucket) -> None: ...
 
         def _standstill(self) -> AbstractAsyncContextManager[None]:
             return self._gate.drained()
