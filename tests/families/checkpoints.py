@@ -9,13 +9,11 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cluster.planning.published import PUBLISHED_FOLDER, folder_name
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-Tokens = Literal["qwen", "internvl", "glm", "gemma"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Family:
     special_tokens: list[str]
     tied: bool = False
     """Whether the published weights hold one matrix for embedding and output projection."""
-    plain_tokens: list[str] = field(default_factory=list)
     named_tokens: dict[str, str] = field(default_factory=dict)
     bos_token: str | None = None
     eos_token: str = "<|im_end|>"
@@ -139,9 +136,8 @@ def _tokenizer(family: Family) -> Any:
         **named,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": family.special_tokens})
-    tokenizer.add_tokens(family.plain_tokens)
-    if family.template in ("glm4v", "gemma3"):
-        # Their tokenizers are plain files of the tokenizers library.
+    if family.template == "glm4v":
+        # GLM's tokenizer has no class of its own.
         return PreTrainedTokenizerFast(
             tokenizer_object=tokenizer._tokenizer,
             bos_token=family.bos_token,
