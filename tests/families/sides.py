@@ -92,7 +92,7 @@ def engine_sample(videos: Sequence[np.ndarray], first_seed: int) -> list[Group]:
 
 
 def engine_load(version: int, buckets: Buckets) -> None:
-    async def one_by_one() -> AsyncIterator[dict[str, np.ndarray]]:
+    async def one_by_one() -> AsyncIterator[Bucket]:
         for bucket in buckets:
             yield bucket
 
