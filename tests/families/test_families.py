@@ -28,8 +28,8 @@ SIZES = [(448, 252), (252, 448), (40, 30)]
 class Expected:
     """`frame_tokens` are the placeholders of one frame in each of SIZES, `tolerance` is that of log-probs.
 
-    With an engine in bfloat16, rounding moves log-probs as far as other frames do: then the prompt, the weights
-    and their exchange are tested, and of the numbers only that they are as near as bfloat16 allows.
+    With an engine in bfloat16, rounding moves log-probs as far as other frames do: then the prompt, the
+    weights and their exchange are tested, and of the numbers only that they are as near as bfloat16 allows.
     """
 
     layout: str

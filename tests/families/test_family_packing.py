@@ -8,7 +8,7 @@ from learner.config import LearnerConfig
 from learner.records import Layout
 from tests.families.catalogue import FAMILIES
 from tests.families.checkpoints import make_family
-from tests.test_packing import run
+from tests.learner.test_packing import run
 
 PX = 250
 """Not a multiple of Qwen2.5-VL's windows, so that some of them are cut."""
