@@ -20,7 +20,10 @@ from monitoring.run_dir import RunDirectory
 from rewards.registry import check_custom
 from rewards.reward import RewardError
 from runtime.errors import ConfigError
+from runtime.killable import run_isolated
 from runtime.session import in_submitted_job
+
+MODEL_CHECK_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,22 @@ def read_job(config: RunConfig) -> Job:
         sampler=sampler,
         sizes=derive_sizes(config, len(train), sampler.cohorts_per_epoch),
     )
+
+
+def check_model(config: RunConfig) -> None:
+    """Load the model's processor and configuration in a process that ends with the check.
+
+    Raises ConfigError if they cannot be used as configured.
+    """
+    job = {
+        "model_path": config.model.path,
+        "trust_remote_code": config.model.trust_remote_code,
+        "frame_tokens": config.data.frame_tokens.model_dump(),
+        "max_model_tokens": config.rollout.max_model_tokens,
+    }
+    (outcome,) = run_isolated("data.model_check", [job], processes=1, timeout_s=MODEL_CHECK_TIMEOUT_S)
+    if outcome.failure:
+        raise ConfigError(outcome.failure)
 
 
 def check_run_dir(run: RunDirectory, resume: bool) -> None:

@@ -33,7 +33,8 @@ class AsyncEngine(Engine):
         return self._llm
 
     async def start(self) -> None:
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.arguments))
+        config = self._vllm_config(AsyncEngineArgs)
+        self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         await self._engine.update_weight_version(str(self._version))
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vllm import EngineArgs, SamplingParams
+from vllm.config import VllmConfig
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -54,7 +55,8 @@ class InProcessEngine(Engine):
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        config = await asyncio.to_thread(self._vllm_config, EngineArgs)
+        self._thread = threading.Thread(target=self._run, args=(config,), name="engine", daemon=True)
         self._thread.start()
         await self._ask(lambda engine: None)
 
@@ -111,9 +113,9 @@ class InProcessEngine(Engine):
 
     # Below: the engine's thread.
 
-    def _run(self) -> None:
+    def _run(self, config: VllmConfig) -> None:
         try:
-            engine = LLMEngine.from_engine_args(EngineArgs(**self.arguments))
+            engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
             running: dict[str, _Batch] = {}
             while True:
                 for command in self._next_commands(wait=not running):

@@ -1,7 +1,7 @@
 """What may happen while requests are running, with a fake of vLLM beneath the engine's own code."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from data.records import SamplingRequest, VideoRef
 from data.tensor_bytes import Bucket
 from rollout.config import RolloutConfig
+from rollout.errors import EngineDead, WeightsRefused
 from tests.conftest import moving_frames
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -26,10 +27,11 @@ def make_fake(model: Path) -> Any:
     class FakeEngine(Engine):
         release: asyncio.Event
         calls: list[str]
+        answers: dict[str, list[Any]]
         running = 0
 
         async def start(self) -> None:
-            self.release, self.calls = asyncio.Event(), []
+            self.release, self.calls, self.answers = asyncio.Event(), [], {}
 
         async def close(self) -> None: ...
 
@@ -40,7 +42,7 @@ def make_fake(model: Path) -> Any:
 
         async def _rpc(self, method: str, *args: Any) -> list[Any]:
             self.calls.append(method)
-            return [None]
+            return self.answers.get(method, [None])
 
         async def _load_bucket(self, bucket: Bucket) -> None: ...
 
@@ -53,6 +55,26 @@ def make_fake(model: Path) -> Any:
             return []
 
     return FakeEngine(EngineSettings(str(model), 1, RolloutConfig(max_model_tokens=512), seed=0))
+
+
+def test_weights_that_are_not_all_there_are_not_asked_for_again(internvl: Path) -> None:
+    """A replacement would miss the same ones, so the error is no death of an engine."""
+
+    async def run() -> None:
+        engine = make_fake(internvl)
+        await engine.start()
+        engine.answers["finish_weight_load"] = [["lm_head.weight"]]
+
+        async def nothing() -> AsyncIterator[Mapping[str, np.ndarray]]:
+            for bucket in ():
+                yield bucket
+
+        with pytest.raises(WeightsRefused, match="no bucket held lm_head.weight"):
+            await engine.load_weights(1, nothing())
+        with pytest.raises(EngineDead):
+            await engine.load_weights(1, nothing())
+
+    asyncio.run(run())
 
 
 def test_joining_the_transfer_group_does_not_wait_for_running_answers(internvl: Path) -> None:
