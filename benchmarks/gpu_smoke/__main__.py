@@ -3,9 +3,9 @@
     python -m benchmarks.gpu_smoke --json smoke.json
     python -m benchmarks.gpu_smoke --device cpu --tiny      executes every step; its figures mean nothing
 
-Needs torch, torchvision, transformers, DeepSpeed, peft, accelerate and pydantic-settings; the engine's step
-needs vLLM, and is skipped without it. Models are random and made here: nothing is downloaded. A failure does
-not end the run, and the exit status is 1 if there was one.
+Needs torch, torchvision, transformers, DeepSpeed, peft, accelerate, pydantic-settings and scipy; the engine's
+steps need vLLM, and are skipped without it. Models are random and made here: nothing is downloaded. A failure
+does not end the run, and the exit status is 1 if there was one.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ NEEDED = (
     "pillow",
     "pydantic-settings",
     "safetensors",
+    "scipy",
     "transformers",
 )
 ALWAYS = ("deepspeed", "peft", "transformers")

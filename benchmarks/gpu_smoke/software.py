@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Setting
 
-NEEDED = ("torch", "torchvision", "transformers", "deepspeed", "peft", "accelerate", "pydantic_settings")
+NEEDED = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "deepspeed",
+    "peft",
+    "accelerate",
+    "pydantic_settings",
+    "scipy",
+)
 
 
 def versions(setting: Setting) -> Iterator[Line]:
