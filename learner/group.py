@@ -301,7 +301,8 @@ class LearnerGroup:
         if node not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
             return
         there = NodeAffinitySchedulingStrategy(node, soft=False)
-        look: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(processes_left)
+        task: Any = ray.remote(processes_left)
+        look = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         timeout_s = self._shutdown_timeout_s
         try:
             left = await within(look.remote(pids, timeout_s), 2 * timeout_s, "looking for learner processes")
