@@ -304,8 +304,8 @@ class LearnerGroup:
         if node not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
             return
         there = NodeAffinitySchedulingStrategy(node, soft=False)
-        remote: Any = ray.remote(processes_left)
-        look = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        task: Any = ray.remote(processes_left)
+        look = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         timeout_s = self._shutdown_timeout_s
         try:
             left = await within(look.remote(pids, timeout_s), 2 * timeout_s, "looking for learner processes")

@@ -65,7 +65,7 @@ def test_weights_that_are_not_all_there_are_not_asked_for_again(internvl: Path) 
         await engine.start()
         engine.answers["finish_weight_load"] = [["lm_head.weight"]]
 
-        async def nothing() -> AsyncIterator[Mapping[str, np.ndarray]]:
+        async def nothing() -> AsyncIterator[Bucket]:
             for bucket in ():
                 yield bucket
 
