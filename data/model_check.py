@@ -21,8 +21,8 @@ class ModelRefused(PermanentError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CheckedModel:
-    """`image_options` are what `FrameTokens` asks of `processor`. `masked_token_ids` are never sampled, padding
-    rows of the vocabulary included. `linear_attention`: some text layers are of that kind."""
+    """`image_options` are what `FrameTokens` asks of `processor`. `masked_token_ids` are never sampled; rows
+    that pad the vocabulary are among them. `linear_attention`: some text layers are of that kind."""
 
     processor: Any
     image_options: dict[str, Any]

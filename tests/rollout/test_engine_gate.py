@@ -66,7 +66,7 @@ def test_weights_that_are_not_all_there_are_not_asked_for_again(internvl: Path) 
         engine.answers["finish_weight_load"] = [["lm_head.weight"]]
 
         async def nothing() -> AsyncIterator[Bucket]:
-            for bucket in ():
+            for bucket in list[Bucket]():
                 yield bucket
 
         with pytest.raises(WeightsRefused, match="no bucket held lm_head.weight"):
