@@ -1,6 +1,6 @@
 """Tries the GPU image from inside, on a machine without a GPU:
 
-    docker run --rm --network none -v ./setup/check_container.py:/check.py:ro vqathinker-ray \\
+    docker run --rm --network none -v "$PWD/setup/check_container.py:/check.py:ro" vqathinker-ray \\
         python /check.py ray status
 
 The arguments are the image's health check. `make check-image` calls this in an image that it builds itself.

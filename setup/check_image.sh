@@ -4,7 +4,7 @@
 # buildah executes the Dockerfile itself. Its base is a Debian 12 made by debootstrap, with Debian's Python 3.11 in the
 # place of the python image. The image is then checked by setup/check_container.py in network and process
 # namespaces of its own, so that it meets no other Ray of this machine. Needs root, buildah and debootstrap
-# (Debian's packages of these names), the network, 40 GB of disk, and about half an hour.
+# (Debian's packages of these names), the network, 40 GB of disk, and half an hour or more.
 #
 #   CHECK_IMAGE_DIR   a folder to work in (/var/tmp); what is put there is removed at the end
 #   CA_BUNDLE         certificates that pip trusts inside, for a network with a certificate authority of its own
