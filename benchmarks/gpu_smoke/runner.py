@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -52,17 +52,19 @@ def run_steps(steps: Sequence[Step], setting: Setting, deadline_s: float) -> Ite
                 yield step, skip(step.name, f"no time was left of the {deadline_s:.0f} s for all steps")
                 continue
             if worker is not None and step.fresh:
-                worker = worker.end()
+                worker.end()
+                worker = None
             worker = worker or Worker(setting)
             healthy = yield from _one(step, worker, min(step.deadline_s, left_s))
             if not healthy:
-                worker = worker.end()
+                worker.end()
+                worker = None
     finally:
         if worker is not None:
             worker.end()
 
 
-def _one(step: Step, worker: Worker, deadline_s: float) -> Iterator[tuple[Step, Line]]:
+def _one(step: Step, worker: Worker, deadline_s: float) -> Generator[tuple[Step, Line], None, bool]:
     """Lines of one step; returns whether the worker may run another."""
     ends_s = time.monotonic() + deadline_s
     worker.pipe.send(step.work)

@@ -126,7 +126,8 @@ def _row(
 
 def _measure(setting: Setting, made: Trainer, shard: Any, frames: Any, flops: float, positions: int) -> Cost:
     """Medians over the timed updates, after one that warms up."""
-    seconds, steps = [], []
+    seconds: list[float] = []
+    steps: list[float] = []
     step, made.engine.step = made.engine.step, _timed(setting, made.engine.step, steps)
     try:
         made.update(shard, frames, 0)
