@@ -1,16 +1,21 @@
-"""The shape of a vision-language model, read from its config.json, and its number of parameters. Pure.
+"""The shape of a vision-language model and its number of parameters, without its weights.
 
-Counts are exact for the families listed in `FAMILIES`, layer by layer as transformers builds them, so that a
-memory plan needs neither the weights nor torch nor a network.
+transformers builds the model from its config.json on torch's meta device, where parameters have a shape and
+no memory; what is counted is then what the learner trains, whatever the family. This takes under a second,
+and importing the libraries some seconds more, so only `read_architecture` imports them.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.planning.published import PUBLISHED_FOLDER, folder_name, published_names
 from runtime.errors import ConfigError
+
+OUTPUT_PROJECTION = "lm_head.weight"
 
 
 class UnknownArchitectureError(ConfigError):
@@ -29,42 +34,31 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """A decoder with grouped-query attention and a gated MLP."""
+    """A decoder with grouped-query attention and a gated MLP. `cached_layers` are those with a KV cache:
+    layers of linear attention have none. `linears` are all but the output projection."""
 
     parameters: int
     layers: int
+    cached_layers: int
     hidden: int
     mlp: int
     heads: int
     kv_heads: int
     head_dim: int
     vocabulary: int
-
-    @property
-    def linears(self) -> list[Linear]:
-        """All but the output projection."""
-        hidden, queries, keys = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return [
-            Linear("q_proj", hidden, queries, self.layers),
-            Linear("k_proj", hidden, keys, self.layers),
-            Linear("v_proj", hidden, keys, self.layers),
-            Linear("o_proj", queries, hidden, self.layers),
-            Linear("gate_proj", hidden, self.mlp, self.layers),
-            Linear("up_proj", hidden, self.mlp, self.layers),
-            Linear("down_proj", self.mlp, hidden, self.layers),
-        ]
+    linears: list[Linear]
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of all layers in bfloat16."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * 2
+        return 2 * self.cached_layers * self.kv_heads * self.head_dim * 2
 
 
 @dataclass(frozen=True, slots=True)
 class VisionTower:
-    """An image encoder; `projector_parameters` are those between it and the text model. For one frame, it
-    sees `patches` and hands on `tokens`. `linears` are those of the module that transformers calls the
-    tower, `projector_linears` those between that module and the text model."""
+    """An image encoder; `projector_parameters` are those between it and the text model. Of one square frame,
+    by its pixels a side, it sees `patches` and hands on `tokens`. `linears` are those of the module that
+    transformers calls the tower, `projector_linears` those between that module and the text model."""
 
     parameters: int
     projector_parameters: int
@@ -87,201 +81,146 @@ class Architecture:
         return self.text.parameters + self.vision.parameters + self.vision.projector_parameters
 
 
-# What counts in the config.json files of these models; https://huggingface.co/NAME/blob/main/config.json.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "OpenGVLab/InternVL3-8B-hf": {
-        "model_type": "internvl",
-        "image_seq_length": 256,
-        "downsample_ratio": 0.5,
-        "tie_word_embeddings": False,
-        "text_config": {
-            "model_type": "qwen2",
-            "num_hidden_layers": 28,
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 151674,
-        },
-        "vision_config": {
-            "num_hidden_layers": 24,
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "image_size": [448, 448],
-            "patch_size": [14, 14],
-            "attention_bias": True,
-            "use_mean_pooling": True,
-        },
-    },
-    "OpenGVLab/InternVL3-2B-hf": {
-        "model_type": "internvl",
-        "image_seq_length": 256,
-        "downsample_ratio": 0.5,
-        "tie_word_embeddings": False,
-        "text_config": {
-            "model_type": "qwen2",
-            "num_hidden_layers": 28,
-            "hidden_size": 1536,
-            "intermediate_size": 8960,
-            "num_attention_heads": 12,
-            "num_key_value_heads": 2,
-            "vocab_size": 151674,
-        },
-        "vision_config": {
-            "num_hidden_layers": 24,
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "image_size": [448, 448],
-            "patch_size": [14, 14],
-            "attention_bias": True,
-            "use_mean_pooling": True,
-        },
-    },
-    "Qwen/Qwen3-VL-8B-Instruct": {
-        "model_type": "qwen3_vl",
-        "tie_word_embeddings": False,
-        "text_config": {
-            "model_type": "qwen3_vl_text",
-            "num_hidden_layers": 36,
-            "hidden_size": 4096,
-            "intermediate_size": 12288,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "vocab_size": 151936,
-        },
-        "vision_config": {
-            "depth": 27,
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "patch_size": 16,
-            "temporal_patch_size": 2,
-            "spatial_merge_size": 2,
-            "out_hidden_size": 4096,
-            "num_position_embeddings": 2304,
-            "deepstack_visual_indexes": [8, 16, 24],
-        },
-    },
-}
-
-
 def read_architecture(model_path: str) -> Architecture:
-    """The architecture of a checkpoint folder, or of a hub name in `PUBLISHED`.
+    """The architecture of a checkpoint folder, or of one of the hub names of which the sizes are kept here.
 
-    Raises UnknownArchitectureError for a name or a family that is not known here.
+    Raises UnknownArchitectureError for a name or a family that is not known.
     """
-    file = Path(model_path).expanduser() / "config.json"
-    if file.is_file():
-        config = json.loads(file.read_text())
-    elif model_path in PUBLISHED:
-        config = PUBLISHED[model_path]
-    else:
-        raise UnknownArchitectureError(
-            f"model.path: the size of '{model_path}' is not known here: give a folder with its config.json, "
-            f"or one of {', '.join(PUBLISHED)}"
-        )
-    family = config.get("model_type", "none")
-    if family not in FAMILIES:
-        raise UnknownArchitectureError(
-            f"model.path: parameters of the family '{family}' cannot be counted; {', '.join(FAMILIES)} can"
-        )
-    return FAMILIES[family](config)
+    folder = Path(model_path).expanduser()
+    if not (folder / "config.json").is_file():
+        if model_path not in published_names():
+            raise UnknownArchitectureError(
+                f"model.path: the size of '{model_path}' is not known here: give a folder with its "
+                f"config.json, or one of {', '.join(published_names())}"
+            )
+        folder = PUBLISHED_FOLDER / folder_name(model_path)
+    return _architecture(_build(folder))
 
 
-def _text_model(whole: Mapping[str, Any], tied_by_default: bool) -> TextModel:
-    config = whole["text_config"]
-    tied = whole.get("tie_word_embeddings", tied_by_default)
-    hidden, mlp, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
-    kv_heads, layers = config["num_key_value_heads"], config["num_hidden_layers"]
-    head_dim = config.get("head_dim") or hidden // heads
-    queries, keys = heads * head_dim, kv_heads * head_dim
-    attention = 2 * hidden * queries + 2 * hidden * keys
-    # Qwen2 has biases on queries, keys and values, Qwen3 norms on queries and keys instead.
-    extra = queries + 2 * keys if config["model_type"] == "qwen2" else 2 * head_dim
-    layer = attention + extra + 3 * hidden * mlp + 2 * hidden
-    embeddings = config["vocab_size"] * hidden * (1 if tied else 2)
-    return TextModel(
-        parameters=layers * layer + embeddings + hidden,
-        layers=layers,
-        hidden=hidden,
-        mlp=mlp,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocabulary=config["vocab_size"],
+def _build(folder: Path) -> Any:
+    """The model of `folder` on the meta device."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        config.tie_word_embeddings = _is_tied(folder, config)
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(config)
+    except (KeyError, ValueError) as error:
+        family = json.loads((folder / "config.json").read_text()).get("model_type", "none")
+        raise UnknownArchitectureError(
+            f"model.path: parameters of the family '{family}' cannot be counted: transformers builds no such "
+            f"model of images and text"
+        ) from error
+
+
+def _is_tied(folder: Path, config: Any) -> bool:
+    """Whether embedding and output projection are one matrix, by the weights where the folder holds them."""
+    names = _weight_names(folder)
+    if names:
+        return not any(name.endswith(OUTPUT_PROJECTION) for name in names)
+    written = json.loads((folder / "config.json").read_text())
+    if config.model_type == "internvl" and "tie_word_embeddings" not in written:
+        # The converter left it out, and all published weights hold a projection of their own.
+        return bool(written["text_config"].get("tie_word_embeddings", False))
+    return bool(config.tie_word_embeddings)
+
+
+def _weight_names(folder: Path) -> Iterable[str]:
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        names: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        return names
+    if single.is_file():
+        from safetensors import safe_open
+
+        with safe_open(single, "pt") as file:
+            return list(file.keys())
+    return []
+
+
+def _architecture(model: Any) -> Architecture:
+    tower, decoder, head = (
+        model.get_encoder(modality="image"),
+        model.get_decoder(),
+        model.get_output_embeddings(),
     )
-
-
-def _internvl(config: Mapping[str, Any]) -> Architecture:
-    vision, text = config["vision_config"], _text_model(config, tied_by_default=True)
-    hidden, mlp, patch_px = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"][0]
-    patches = (vision["image_size"][0] // patch_px) ** 2 + 1
-    bias = 3 * hidden if vision["attention_bias"] else 0
-    norms_and_scales = 2 * 2 * hidden + 2 * hidden
-    layer = 4 * hidden**2 + hidden + bias + 2 * hidden * mlp + mlp + hidden + norms_and_scales
-    embeddings = 3 * patch_px**2 * hidden + hidden + hidden + patches * hidden
-    last_norm = 0 if vision["use_mean_pooling"] else 2 * hidden
-    merged = hidden * round(1 / config["downsample_ratio"]) ** 2
-    projector = 2 * merged + merged * text.hidden + text.hidden + text.hidden**2 + text.hidden
+    total = _parameters(model)
+    text = _parameters(decoder)
+    if head.weight is not model.get_input_embeddings().weight:
+        text += _parameters(head)
+    in_tower, in_decoder = set(tower.modules()), set(decoder.modules())
+    between = [m for m in _linears(model) if m[1] not in in_tower | in_decoder and m[1] is not head]
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    of_tower = _grouped(_linears(tower))
+    # Every tower has one of these in each layer.
+    attention = next(linear for linear in of_tower if linear.name in ("qkv", "q_proj"))
+    patches, tokens = _frame_sizes(model.config)
     return Architecture(
-        text,
+        TextModel(
+            parameters=text,
+            layers=config.num_hidden_layers,
+            cached_layers=len(kinds) - kinds.count("linear_attention"),
+            hidden=config.hidden_size,
+            mlp=config.intermediate_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            vocabulary=config.vocab_size,
+            linears=_grouped(_linears(decoder)),
+        ),
         VisionTower(
-            parameters=vision["num_hidden_layers"] * layer + embeddings + last_norm,
-            projector_parameters=projector,
-            layers=vision["num_hidden_layers"],
-            hidden=hidden,
-            mlp=mlp,
-            patches=lambda frame_px: patches,  # every frame is brought to the tower's own size
-            tokens=lambda frame_px: config["image_seq_length"],
-            linears=[
-                Linear(name, hidden, hidden, vision["num_hidden_layers"])
-                for name in ("q_proj", "k_proj", "v_proj", "projection_layer")
-            ]
-            + [
-                Linear("fc1", hidden, mlp, vision["num_hidden_layers"]),
-                Linear("fc2", mlp, hidden, vision["num_hidden_layers"]),
-            ],
-            projector_linears=[
-                Linear("linear_1", merged, text.hidden, 1),
-                Linear("linear_2", text.hidden, text.hidden, 1),
-            ],
+            parameters=_parameters(tower),
+            projector_parameters=total - text - _parameters(tower),
+            layers=attention.count,
+            hidden=attention.inputs,
+            mlp=max(
+                linear.outputs
+                for linear in of_tower
+                if linear.inputs == attention.inputs
+                and linear.count >= attention.count
+                and linear.name != "qkv"
+            ),
+            patches=patches,
+            tokens=tokens,
+            linears=of_tower,
+            projector_linears=_grouped(between),
         ),
     )
 
 
-def _qwen3_vl(config: Mapping[str, Any]) -> Architecture:
-    vision, text = config["vision_config"], _text_model(config, tied_by_default=False)
-    hidden, mlp, patch_px = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
-    merge = vision["spatial_merge_size"]
-    layer = 4 * hidden**2 + 4 * hidden + 2 * hidden * mlp + mlp + hidden + 2 * 2 * hidden
-    patch_embedding = 3 * vision["temporal_patch_size"] * patch_px**2 * hidden + hidden
-    merged, out = hidden * merge**2, vision["out_hidden_size"]
-    linear = merged**2 + merged + merged * out + out
-    deepstack = len(vision["deepstack_visual_indexes"])
-    return Architecture(
-        text,
-        VisionTower(
-            parameters=vision["depth"] * layer + patch_embedding + vision["num_position_embeddings"] * hidden,
-            projector_parameters=2 * hidden + linear + deepstack * (2 * merged + linear),
-            layers=vision["depth"],
-            hidden=hidden,
-            mlp=mlp,
-            patches=lambda frame_px: (frame_px // patch_px) ** 2,
-            tokens=lambda frame_px: (frame_px // (patch_px * merge)) ** 2,
-            linears=[
-                Linear("qkv", hidden, 3 * hidden, vision["depth"]),
-                Linear("proj", hidden, hidden, vision["depth"]),
-                Linear("linear_fc1", hidden, mlp, vision["depth"]),
-                Linear("linear_fc2", mlp, hidden, vision["depth"]),
-                Linear("linear_fc1", merged, merged, 1 + deepstack),
-                Linear("linear_fc2", merged, out, 1 + deepstack),
-            ],
-            projector_linears=[],  # transformers has its mergers in the tower
-        ),
+def _frame_sizes(config: Any) -> tuple[Callable[[int], int], Callable[[int], int]]:
+    """Patches and tokens of a square frame, by its pixels a side."""
+    vision = config.vision_config
+    patch_px = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
+    if merge := getattr(vision, "spatial_merge_size", None):
+        # The processor rounds the frame to a whole number of tokens.
+        def tokens(frame_px: int) -> int:
+            return max(1, round(frame_px / (patch_px * merge))) ** 2
+
+        return lambda frame_px: tokens(frame_px) * merge**2, tokens
+    if config.model_type == "internvl":  # which brings every frame to the tower's own size
+        patches = (vision.image_size[0] // patch_px) ** 2 + 1
+        return lambda frame_px: patches, lambda frame_px: config.image_seq_length
+    raise UnknownArchitectureError(
+        f"model.path: the tokens of a frame are not known for the family '{config.model_type}'"
     )
 
 
-FAMILIES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {
-    "internvl": _internvl,
-    "qwen3_vl": _qwen3_vl,
-}
+def _parameters(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _linears(module: Any) -> list[tuple[str, Any]]:
+    from torch import nn
+
+    return [(name.rsplit(".", 1)[-1], m) for name, m in module.named_modules() if isinstance(m, nn.Linear)]
+
+
+def _grouped(linears: Iterable[tuple[str, Any]]) -> list[Linear]:
+    counts = Counter((name, m.in_features, m.out_features) for name, m in linears)
+    return [Linear(*kind, count) for kind, count in counts.items()]

@@ -1,4 +1,4 @@
-"""A published model made small: its own files, the sizes that a `Family` lists replaced, random weights.
+"""A published model made small: its own files, the sizes that a `Family` lists replaced, and random weights.
 
 Everything else is as published: rope type and theta, tiles, pixel limits, tying, processor options, chat
 template. So a family is tested with the settings that people load, and not with those that a library
@@ -20,8 +20,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 class Family:
     """A published checkpoint and how to shrink it.
 
-    `sizes` maps dotted names in config.json to the tiny value; nothing else of the file changes but the ids
-    in `token_ids`, which name tokens of the tiny vocabulary.
+    `sizes` maps dotted names in config.json to the tiny value. Besides them only the size of the vocabulary
+    changes, and the ids in `token_ids`, which name tokens of the tiny vocabulary.
     """
 
     hub_name: str

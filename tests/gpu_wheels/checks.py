@@ -84,13 +84,14 @@ def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
     from vllm import AsyncEngineArgs
 
     from cluster.config import load_config
-    from cluster.planning.architecture import PUBLISHED
+    from cluster.planning.published import PUBLISHED_FOLDER, folder_name
     from rollout.engine import EngineSettings, engine_arguments
     from rollout.environment import engine_environment, executor
     from tests.checkpoints import make_checkpoint
 
     config = load_config(preset, overrides)
-    kind = PUBLISHED[config.model.path]["model_type"]
+    published = PUBLISHED_FOLDER / folder_name(config.model.path) / "config.json"
+    kind = json.loads(published.read_text())["model_type"]
     masked = [1, 2, 3]
     before = dict(os.environ)
     try:
