@@ -96,7 +96,7 @@ def test_adapters_are_those_that_peft_makes(name: str, settings: dict[str, Any])
 
     from learner.policy import prepare_model
 
-    folder = ROOT / name if name.startswith("models/") else PUBLISHED_FOLDER / folder_name(name)
+    folder = ROOT / name if name.startswith("demo/") else PUBLISHED_FOLDER / folder_name(name)
     learner = LearnerConfig.model_validate(settings)
     with torch.device("meta"):
         built = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
