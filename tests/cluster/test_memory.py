@@ -20,7 +20,7 @@ from cluster.planning.published import PUBLISHED_FOLDER, folder_name, published_
 from learner.config import LearnerConfig
 from runtime.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))
 PAPER = ROOT / "configs" / "internvl3-8b.toml"
 INTERNVL = read_architecture("OpenGVLab/InternVL3-8B-hf")
