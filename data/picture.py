@@ -22,16 +22,29 @@ class Picture:
     damaged: bool = False
 
 
-def to_picture(frame: Any, reformatter: VideoReformatter, sar: Fraction, damaged: bool = False) -> Picture:
-    """A frame as PyAV decodes it; `sar` is that of its pixels as they are stored."""
-    pixels = (
-        _over_black(frame, reformatter) if _may_be_transparent(frame) else _rgb(frame, reformatter, "rgb24")
-    )
-    transposed, flip_rows, flip_columns = orientation(frame)
-    if transposed:
-        pixels, sar = pixels.swapaxes(0, 1), 1 / sar
-    pixels = pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-    return Picture(pixels, sar, frame.interlaced_frame, damaged)
+class PictureMaker:
+    """Makes pictures of the frames of one file, whose stored pixels have the shape `sar`."""
+
+    def __init__(self, sar: Fraction) -> None:
+        self._sar = sar
+        self._reformatter = VideoReformatter()
+        self._orientations: dict[int, tuple[bool, bool, bool]] = {}
+
+    def picture(self, frame: Any, damaged: bool = False) -> Picture:
+        """A frame as PyAV decodes it."""
+        sar = self._sar
+        transparent = _may_be_transparent(frame)
+        pixels = (
+            _over_black(frame, self._reformatter) if transparent else _rgb(frame, self._reformatter, "rgb24")
+        )
+        # A frame that is asked for its side data refers to itself, and is kept until Python collects garbage.
+        if frame.rotation not in self._orientations:
+            self._orientations[frame.rotation] = orientation(frame)
+        transposed, flip_rows, flip_columns = self._orientations[frame.rotation]
+        if transposed:
+            pixels, sar = pixels.swapaxes(0, 1), 1 / sar
+        pixels = pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+        return Picture(pixels, sar, frame.interlaced_frame, damaged)
 
 
 def orientation(frame: Any) -> tuple[bool, bool, bool]:

@@ -14,13 +14,12 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from data.containers import open_container, video_stream
 from data.damage import SentPacket, ShownPicture, damaged_pictures
 from data.facts import VideoFacts
 from data.packets import ascend, index_packets
-from data.picture import Picture, to_picture
+from data.picture import Picture, PictureMaker
 from data.video_file import Unreadable
 
 _Step = tuple[Any, list[Any], bool]
@@ -43,8 +42,7 @@ class _OpenFile:
         except Unreadable:
             self.close()
             raise
-        self._sar = Fraction(self.facts.sar.replace(":", "/"))
-        self._reformatter = VideoReformatter()
+        self._maker = PictureMaker(Fraction(self.facts.sar.replace(":", "/")))
 
     @property
     def facts(self) -> VideoFacts:
@@ -106,7 +104,7 @@ class PyAVVideo(_OpenFile):
                 frame, at = next(run, None), at + 1
                 if frame is None or frame.pts != times[at]:
                     raise Unreadable("seeking does not lead to the pictures that its packets promise")
-            yield to_picture(frame, self._reformatter, self._sar)
+            yield self._maker.picture(frame)
 
     def _prepare(self) -> None:
         index = self._index
@@ -180,7 +178,7 @@ class PyAVInOrder(_OpenFile):
                 frame, at = next(shown, None), at + 1
             if frame is None:
                 raise Unreadable("its pictures are not the same when it is decoded twice")
-            yield to_picture(frame, self._reformatter, self._sar, at in self._damaged)
+            yield self._maker.picture(frame, at in self._damaged)
 
     def _prepare(self) -> None:
         # Some demuxers hand out a palette or a header once: with the first packet that is ever read.

@@ -55,7 +55,7 @@ def test_an_index_that_calls_every_picture_a_key_frame(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
-    """Each count in a process of its own; 24 frames of this size are 63 MiB."""
+    """Each count in a process of its own; 20 frames more are 53 MiB as RGB, 26 MiB as decoded."""
     path = tmp_path / "clip.mp4"
     make_clip(path, 1, 720, 1280, 24)
     program = f"from benchmarks.decode_memory import peak; print(peak({str(path)!r}, %d, 224, %r)['%s'])"
@@ -66,7 +66,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
         return int(done.stdout)
 
     for decoder in ("pyav", "decord"):
-        assert peak_mib(24, decoder) < peak_mib(4, decoder) + 24
+        assert peak_mib(24, decoder) < peak_mib(4, decoder) + 12
 
 
 def test_a_cut_file_is_shown_with_a_mark_unless_one_is_strict(tmp_path: Path) -> None:
