@@ -2,14 +2,36 @@
 
 import logging
 import sys
+from pathlib import Path
 
-import typer
 
-from cli import demo, prepare, runs
-from cli import models as judge
-from cli.terminal import print_error
-from data.tables import TableError
-from runtime.errors import ConfigError, RunDirectoryError
+def no_environment(error: ModuleNotFoundError) -> str:
+    """What to do about a package that is missing. Raises `error` if it is a module of this project."""
+    package = str(error.name).partition(".")[0]
+    folder = Path(__file__).resolve().parent
+    if (folder / package).is_dir() or (folder / f"{package}.py").is_file():
+        raise error
+    return (
+        f"error: {sys.executable} has no package '{package}': run `make setup` in {folder} (for GPUs see its "
+        f"README.md), then start this program with {folder / '.venv/bin/python'}"
+    )
+
+
+if sys.version_info < (3, 11):  # noqa: UP036  an older Python would stop at the syntax of some module
+    sys.exit(
+        f"error: {sys.executable} is older than Python 3.11: run `make setup`, then use .venv/bin/python"
+    )
+
+try:
+    import typer
+
+    from cli import demo, prepare, runs
+    from cli import models as judge
+    from cli.terminal import print_error
+    from data.tables import TableError
+    from runtime.errors import ConfigError, RunDirectoryError
+except ModuleNotFoundError as missing:
+    sys.exit(no_environment(missing))
 
 app = typer.Typer(
     help=__doc__,
@@ -43,6 +65,8 @@ def main() -> None:
     except (ConfigError, RunDirectoryError, TableError) as error:
         print_error(str(error))
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        sys.exit(no_environment(error))
 
 
 if __name__ == "__main__":

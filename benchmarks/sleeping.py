@@ -17,6 +17,7 @@ from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.preflight import Job
 from cluster.run_actors import Workers
 from cluster.weight_sync import ObjectStoreSync
+from data.frames import FrameInfo
 from data.records import Video, VideoRef
 from data.sampler import CohortSampler
 from learner.group import LearnerGroup
@@ -63,8 +64,8 @@ class _NoDecoder:
     def __init__(self) -> None:
         self._frames = ray.put(np.zeros((1, 8, 8, 3), np.uint8))
 
-    async def decode(self, ref: VideoRef) -> ray.ObjectRef:
-        return self._frames
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
+        return FrameInfo((0,), 1, (8, 8), (8, 8), "none"), self._frames
 
 
 class SleepingWorkers:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data.frames import FrameInfo
+from data.duration import duration_s
+from data.frames import FrameInfo, clip_window
+from data.video_file import VideoError
 from evaluation.models import Checkpoint, resolve_checkpoint, scoring_settings
 from evaluation.quiz.asking import Asked, ask, reference
 from evaluation.quiz.item import open_prompt
@@ -26,12 +28,16 @@ def ask_once(
     checkpoint: str | None,
     temperature: float,
     as_json: bool,
+    window_s: tuple[float, float] | None = None,
     **overrides: Any,
 ) -> None:
     """Print what the model says.
 
+    Args:
+        window_s: look at this part of each video; the end may be infinite.
     Raises:
-        ConfigError: for a file that is not there, a checkpoint or a setting that cannot be used.
+        ConfigError: for a file that is not there or has no such part, or a checkpoint or a setting that
+            cannot be used.
         ScoringFailed: if no engine can be started.
         VideoError, RolloutFailed: if there is no answer.
     """
@@ -42,7 +48,9 @@ def ask_once(
         raise ConfigError("the question is empty: ask something")
     model = resolve_checkpoint(checkpoint)
     settings = scoring_settings(model, **overrides)
-    asked = asyncio.run(_ask(settings, videos, question, temperature))
+    if window_s is not None:
+        _check_window(videos, window_s, settings)
+    asked = asyncio.run(_ask(settings, videos, question, temperature, window_s))
     if as_json:
         record = {
             "videos": [str(path) for path in videos],
@@ -56,11 +64,27 @@ def ask_once(
         _print(console, asked, videos, model)
 
 
-async def _ask(settings: ScoringSettings, videos: Sequence[Path], question: str, temperature: float) -> Asked:
+def _check_window(videos: Sequence[Path], window_s: tuple[float, float], settings: ScoringSettings) -> None:
+    for path in videos:
+        try:
+            clip_window(window_s, duration_s(str(path), settings.decoder, settings.decode_timeout_s))
+        except VideoError as error:
+            raise ConfigError(str(error)) from None
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+
+async def _ask(
+    settings: ScoringSettings,
+    videos: Sequence[Path],
+    question: str,
+    temperature: float,
+    window_s: tuple[float, float] | None,
+) -> Asked:
     from evaluation.scorer import Scorer
 
     paths = tuple(str(path.absolute()) for path in videos)
-    ref = reference(question, paths, settings.frames_per_video)
+    ref = replace(reference(question, paths, settings.frames_per_video), window_s=window_s)
     async with Scorer(settings) as scorer:
         return await ask(scorer, ref, open_prompt(question), temperature)
 
@@ -84,4 +108,5 @@ def _print(console: Console, asked: Asked, videos: Sequence[Path], model: Checkp
 
 def _indices(frames: FrameInfo) -> str:
     shown = ", ".join(map(str, frames.indices))
-    return f"{shown} of {frames.n_total} (counted from 0), {frames.px[1]}x{frames.px[0]} px,"
+    window = "" if frames.window_s is None else f", {frames.window_s[0]:g} s to {frames.window_s[1]:g} s"
+    return f"{shown} of {frames.n_total} (counted from 0){window}, {frames.px[1]}x{frames.px[0]} px,"

@@ -9,12 +9,15 @@ from rich.console import Console
 from cli.terminal import (
     Checkpoint,
     DecoderName,
+    End,
     Exact,
     Frames,
     GpusPerReplica,
     MaxPx,
     MaxTokens,
     Replicas,
+    Start,
+    Strict,
     TrustRemoteCode,
     console,
     failure,
@@ -43,12 +46,21 @@ def score(
     timeline: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="score one video in windows of this length")
     ] = None,
+    start: Start = None,
+    end: End = None,
+    as_video: Annotated[
+        bool, typer.Option("--as-video", help="a folder of numbered pictures is one video")
+    ] = False,
+    frame_rate: Annotated[
+        float | None, typer.Option(help="pictures a second, with --as-video", show_default="25")
+    ] = None,
     frames: Frames = None,
     max_px: MaxPx = None,
     max_tokens: MaxTokens = None,
     temperature: Annotated[float | None, typer.Option(help="of samples; default: the model's")] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of samples")] = 0,
     decoder: DecoderName = "auto",
+    strict: Strict = False,
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
@@ -56,17 +68,21 @@ def score(
 ) -> None:
     """Score videos from 1 (very poor) to 5 (excellent), with reasons. docs/scoring.md explains."""
     from cli.score import score as run
+    from evaluation.inputs import frame_rate_of, window_of
     from evaluation.score_job import read_score_job
     from evaluation.settings import ScoringFailed
 
     overrides = {
         "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "temperature": temperature, "seed": seed, "decoder": decoder, "replicas": replicas,
+        "temperature": temperature, "seed": seed, "decoder": decoder, "strict": strict, "replicas": replicas,
         "gpus_per_replica": gpus_per_replica, "exact": exact, "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     notes = Console(stderr=True) if as_json else console
     try:
-        job = read_score_job(videos, checkpoint, samples, out, as_json, timeline, root, **overrides)
+        job = read_score_job(
+            videos, checkpoint, samples, out, as_json, timeline, root,
+            window_of(start, end), frame_rate_of(as_video, frame_rate), **overrides,
+        )  # fmt: skip
         complete = run(job, console, notes)
     except ScoringFailed as error:
         raise failure(str(error)) from None
@@ -103,6 +119,7 @@ def evaluate(
     max_px: MaxPx = None,
     max_tokens: MaxTokens = None,
     decoder: DecoderName = "auto",
+    strict: Strict = False,
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
@@ -120,8 +137,8 @@ def evaluate(
         raise ConfigError("--checkpoint and --predictions: give one, and the other as --compare")
     scoring = {
         "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "decoder": decoder, "replicas": replicas, "gpus_per_replica": gpus_per_replica, "exact": exact,
-        "trust_remote_code": trust_remote_code,
+        "decoder": decoder, "strict": strict, "replicas": replicas, "gpus_per_replica": gpus_per_replica,
+        "exact": exact, "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     options = EvaluateOptions(
         manifests=manifests, predictions=predictions, checkpoint=checkpoint, other=compare, out=out,
@@ -143,6 +160,8 @@ def ask(
     checkpoint: Checkpoint = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     frames: Annotated[int | None, typer.Option(min=1, help="frames to look at; default: the model's")] = None,
+    start: Start = None,
+    end: End = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="of the answer; default: the model's")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="0 gives the most likely words")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="seed of the answer, above temperature 0")] = 0,
@@ -154,13 +173,14 @@ def ask(
     """Ask a model about a video. docs/understanding.md explains."""
     from cli.ask import ask_once
     from data.video_file import VideoError
+    from evaluation.inputs import window_of
     from evaluation.settings import ScoringFailed
     from rollout.errors import RolloutFailed
 
     videos = [video] if beside is None else [video, beside]
     try:
         ask_once(
-            console, videos, question, checkpoint, temperature, as_json,
+            console, videos, question, checkpoint, temperature, as_json, window_of(start, end),
             frames_per_video=frames, max_completion_tokens=max_tokens, seed=seed, gpus_per_replica=gpus,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip

@@ -9,6 +9,7 @@ import typer
 from cli.terminal import console, progress
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
+from data.config import DataConfig
 
 if TYPE_CHECKING:
     from data.prepare.labelled import Problem
@@ -24,10 +25,12 @@ ScaleEnds = Annotated[
     tuple[float, float] | None, typer.Option(help="labels of the worst and of the best possible video")
 ]
 Check = Annotated[
-    Literal["open", "exists"], typer.Option(help="open every file, or only see that it is there")
+    Literal["open", "exists", "decode"],
+    typer.Option(help="open every file, only see that it is there, or decode what a run would look at"),
 ]
 Workers = Annotated[int, typer.Option(help="processes", min=1)]
-OpenTimeout = Annotated[float, typer.Option(help="deadline of opening one file")]
+OpenTimeout = Annotated[float, typer.Option(help="deadline of one file")]
+_DATA = DataConfig()
 
 
 def _add_benchmark(benchmark: Benchmark) -> None:
@@ -143,6 +146,44 @@ def prepare_merge(
     console.print(f"{len(rows)} videos in {sets} label sets: {out}", highlight=False, markup=False)
 
 
+@prepare.command("check")
+def prepare_check(
+    manifest: Annotated[Path, typer.Argument(help="manifest of a run, or any table of videos and labels")],
+    root: Annotated[Path | None, typer.Option(help="folder of the videos; default: the manifest's")] = None,
+    frames: Annotated[int, typer.Option(help="data.frames_per_video", min=1)] = _DATA.frames_per_video,
+    max_px: Annotated[int, typer.Option(help="data.max_frame_px", min=28)] = _DATA.max_frame_px,
+    decoder: Annotated[Literal["auto", "decord", "pyav"], typer.Option(help="data.decoder")] = _DATA.decoder,
+    timeout_s: Annotated[
+        float, typer.Option(help="data.decode_timeout_s, the deadline of one video")
+    ] = _DATA.decode_timeout_s,
+    workers: Workers = 2,
+    out: Annotated[
+        Path | None, typer.Option(help="table of what was found; default: MANIFEST.check.csv")
+    ] = None,
+) -> None:
+    """Decode all videos of a manifest as a run would: which fail, and which are marked.
+
+    Exits with 1 if any would fail.
+    """
+    from data.prepare.checked import View, check_manifest
+
+    view = View(frames, max_px, decoder, timeout_s)
+    with progress("decoding videos") as show:
+        checked = check_manifest(manifest, view, root=root, out=out, processes=workers, progress=show)
+    failing, marked = checked.of("fails"), checked.of("marked")
+    console.print(
+        f"{len(checked.findings)} videos: {len(failing)} would fail, {len(marked)} would be marked; all are "
+        f"in {checked.table}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    _print_reasons("would fail", [*failing.items()])
+    _print_reasons("would be marked", [*marked.items()])
+    if failing:
+        raise typer.Exit(1)
+
+
 def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: Any) -> None:
     from data.prepare.labelled import prepare as make_manifest
 
@@ -159,13 +200,22 @@ def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: An
         )
     console.print("\n".join(lines), highlight=False, markup=False)
     _print_problems(made.problems, made.problems_file)
+    _print_reasons("would be marked in a run", [*made.marked.items()])
 
 
 def _print_problems(problems: Sequence["Problem"], file: Path | None = None) -> None:
     if not problems:
         return
-    lines = [f"{len(problems)} left out" + (f"; all of them in {file}" if file else "")]
-    lines += [f"  {problem.video}: {problem.reason}" for problem in problems[:5]]
-    if len(problems) > 5:
-        lines.append(f"  and {len(problems) - 5} more")
-    console.print("\n".join(lines), highlight=False, markup=False)
+    where = f"left out; all of them in {file}" if file else "left out"
+    _print_reasons(where, [(problem.video, problem.reason) for problem in problems])
+
+
+def _print_reasons(what: str, reasons: Sequence[tuple[str, str]]) -> None:
+    """How many (video, reason) there are, and the first few."""
+    if not reasons:
+        return
+    lines = [f"{len(reasons)} {what}"]
+    lines += [f"  {video}: {reason}" for video, reason in reasons[:5]]
+    if len(reasons) > 5:
+        lines.append(f"  and {len(reasons) - 5} more")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -36,7 +36,7 @@ def train(
     """
     from cli.run_display import RunDisplay
     from cli.run_tables import print_placement, print_plan, print_summary
-    from cluster.preflight import check_resources, check_run_dir, read_job, resolve_paths
+    from cluster.preflight import check_model, check_resources, check_run_dir, read_job, resolve_paths
 
     config = _training_config(arguments or [], resume)
     config = resolve_paths(config, Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -58,6 +58,7 @@ def train(
     with ray_session(config.cluster, job.sizes.cpus):
         print_placement(console, check_resources(job.sizes, config))
         require_free_name(config.name)
+        check_model(config)
         if not resume:
             run.create(
                 dump_config(config), manifest_hash(config.data.manifest), describe_rewards(config.rewards)

@@ -13,6 +13,7 @@ from cli.score_display import (
     ScoreProgress,
     print_failures,
     print_line,
+    print_marks,
     print_origin,
     print_scored,
     print_timeline,
@@ -32,6 +33,7 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
     print_origin(notes, job.checkpoint, job.settings, job.found)
     refs = job.refs()
     failures: list[tuple[str, str]] = []
+    marked: list[dict[str, Any]] = []
     timeline: list[dict[str, Any]] = []
 
     def show(scored: Any, row: dict[str, Any]) -> None:
@@ -41,6 +43,7 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
             (print_scored if len(refs) == 1 else print_line)(console, scored, row)
         if row["failure"]:
             failures.append((row["video_id"], row["failure"]))
+        marked.append({name: row[name] for name in ("truncated", "damaged_frames")})
         if job.timeline_s is not None:
             timeline.append(row)
 
@@ -58,6 +61,7 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
             asyncio.run(_score_all(job, todo, file, progress, show))
     if len(refs) > 1 or job.out is not None:
         print_failures(notes, failures)
+        print_marks(notes, marked)
     if job.timeline_s is not None:
         picture = plot_path(job.out, refs[0].path)
         timeline.sort(key=lambda row: float(row["start_s"]))

@@ -98,12 +98,16 @@ def print_scored(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -
         )
     if scored.samples:
         table.add_row("samples", _samples(scored))
+    if row["start_s"] is not None:
+        table.add_row("window", _window(row))
     if scored.frames is not None:
         indices = ", ".join(map(str, scored.frames.indices))
         table.add_row("trace", escape(scored.trace))
         table.add_row("frames", f"{indices} of {scored.frames.n_total} (counted from 0)")
         table.add_row("size", f"{row['frame_size']} px, of {row['source_size']} px")
         table.add_row("decoder", scored.frames.decoder)
+        if scored.frames.facts.marks:
+            table.add_row("marks", escape(marks_text(scored.frames.facts.marks)))
     table.add_row("model", escape(row["checkpoint"]))
     table.add_row("seconds", f"{scored.seconds:.2f}")
     console.print(table, highlight=False)
@@ -113,9 +117,27 @@ def print_line(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> 
     """The score and the name of one video of many."""
     score = "  – " if scored.score is None else f"{scored.score:.2f}"
     spread = f" ± {scored.sample_spread:.2f}" if scored.sample_spread is not None else ""
-    window = f" {row['start_s']:g} to {row['end_s']:g} s" if scored.window_s else ""
+    window = f" {_window(row)}" if scored.window_s else ""
+    marks = (
+        f"  ({marks_text(scored.frames.facts.marks)})" if scored.frames and scored.frames.facts.marks else ""
+    )
     console.print(
-        f"{score}{spread}  {row['video_id']}{window}", highlight=False, markup=False, soft_wrap=True
+        f"{score}{spread}  {row['video_id']}{window}{marks}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def marks_text(marks: Mapping[str, Any]) -> str:
+    """What a file told of itself that most do not, in words."""
+    words = {
+        "sar": "pixels of {}",
+        "interlaced": "interlaced",
+        "transfer": "HDR ({})",
+        "truncated": "cut short: {}",
+        "damaged_frames": "damaged frames: {}",
+    }
+    return "; ".join(
+        words[name].format(", ".join(map(str, value)) if name == "damaged_frames" else value)
+        for name, value in marks.items()
     )
 
 
@@ -142,6 +164,20 @@ def print_failures(console: Console, failures: Sequence[tuple[str, str]]) -> Non
         console.print(f"  {video_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
     if len(failures) > _LISTED_FAILURES:
         console.print(f"  and {len(failures) - _LISTED_FAILURES} more", highlight=False)
+
+
+def print_marks(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """How many of the rows of scored videos are of files that are damaged or cut short."""
+    for name, text in (("truncated", "cut short"), ("damaged_frames", "with damaged frames")):
+        count = sum(row[name] not in ("", "[]", []) for row in rows)
+        if count:
+            console.print(
+                f"[yellow]{count} scored {text}[/]; the column `{name}` says which", highlight=False
+            )
+
+
+def _window(row: Mapping[str, Any]) -> str:
+    return f"{row['start_s']:g} s to " + ("its end" if row["end_s"] is None else f"{row['end_s']:g} s")
 
 
 def _samples(scored: "ScoredVideo") -> str:

@@ -24,6 +24,11 @@ Frames = Annotated[int | None, typer.Option(min=1, help="frames of a video; defa
 MaxPx = Annotated[int | None, typer.Option(min=28, help="longer side of one; default: the model's")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="of an answer; default: the model's")]
 DecoderName = Annotated[str, typer.Option(help="auto, decord or pyav")]
+Start = Annotated[float | None, typer.Option(metavar="SECONDS", help="look at the video from here on")]
+End = Annotated[float | None, typer.Option(metavar="SECONDS", help="look at the video up to here")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="refuse files that are cut short; default: score what is there")
+]
 Replicas = Annotated[
     int | None, typer.Option(min=1, help="engines; default: 1, and on a cluster one a free GPU")
 ]

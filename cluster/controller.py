@@ -21,7 +21,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ class Controller:
 
     async def _decode(self, ref: VideoRef) -> Any:
         with self._trace.span("decoding", ref.video_id):
-            return await self._workers.decoder.decode(ref)
+            return await self._workers.decoder.look(ref)
 
     async def _learn_loop(self) -> None:
         while self._buffer.version < self._plan.total_updates and not self._stopping.is_set():
@@ -264,17 +264,20 @@ class Controller:
         requests = [self._request(cohort, member, "clean"), self._request(cohort, member, "perturbed")]
         wanted = [r for r in requests if r is not None]
         cost_tokens = sum(len(r.seeds) * r.max_tokens for r in wanted)
+        marks: dict[str, Any] = {}
         try:
-            frames = await decode
+            info, frames = await decode
+            marks = info.facts.marks
             groups = await self._workers.fleet.sample(wanted, frames, cost_tokens)
         except VideoError as error:
-            return VideoFailure(video.video_id, video.path, "decode", str(error), cohort.epoch)
+            return VideoFailure(video.video_id, video.path, "decode", str(error), cohort.epoch, error.kind)
         except RolloutFailed as error:
-            return VideoFailure(video.video_id, video.path, "rollout", str(error), cohort.epoch)
+            failure = VideoFailure(video.video_id, video.path, "rollout", str(error), cohort.epoch)
+            return replace(failure, marks=marks)
         finally:
             self._decodes.discard(decode)
         self._trace.add(groups[0].worker_id, video.video_id, max(group.sampled_s for group in groups))
-        return SampledVideo(video, groups[0], groups[1] if len(groups) > 1 else None, frames)
+        return SampledVideo(video, groups[0], groups[1] if len(groups) > 1 else None, frames, marks)
 
     def _request(self, cohort: Cohort, member: CohortMember, copy: Copy) -> SamplingRequest | None:
         ref = member.clean if copy == "clean" else member.perturbed

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -87,10 +87,11 @@ class Journal:
         self._emit("note", text=f"{successor} in the place of {actor}, after {seconds:.0f} s")
 
     def update(self, update: int, batch: TrainingBatch, metrics: Mapping[str, float]) -> None:
-        """Record one update: its metrics, its groups, and the rows that failed."""
+        """Record one update: its metrics, its groups, the rows that failed, and the files with marks."""
         header = {"attempt": self._attempt, "update": update}
         self._run.append("groups", *(header | record for record in batch.group_records))
         self._run.append("failures", *(header | asdict(failure) for failure in batch.failures))
+        self._run.append("marks", *(header | marked for marked in _marked(batch.group_records)))
         self._metrics.update(update, metrics, batch.group_records)
         for failure in batch.failures:
             named = failure.reason.startswith(failure.path)
@@ -226,3 +227,14 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 def _finite_or_missing(record: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in record.items() if not isinstance(v, float) or math.isfinite(v)}
+
+
+def _marked(groups: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for group in groups:
+        if group["marks"]:
+            yield {
+                "epoch": group["epoch"],
+                "video_id": group["video_id"],
+                "path": group["clean"]["ref"]["path"],
+                "marks": group["marks"],
+            }

@@ -1,5 +1,6 @@
 """Everything that can be known to be wrong before an actor starts."""
 
+import importlib.util
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from monitoring.run_dir import RunDirectory
 from rewards.registry import check_custom
 from rewards.reward import RewardError
 from runtime.errors import ConfigError
+from runtime.killable import run_isolated
 from runtime.session import in_submitted_job
+
+MODEL_CHECK_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ def read_job(config: RunConfig) -> Job:
     except RewardError as error:
         raise ConfigError(f"rewards.custom: {error}") from None
     check_wandb(config.metrics)
+    _check_attention(config)
     videos = read_manifest(config.data.manifest, config.data.root)
     by_split: dict[str, list[Video]] = {}
     for video in videos:
@@ -106,6 +111,22 @@ def read_job(config: RunConfig) -> Job:
         sampler=sampler,
         sizes=derive_sizes(config, len(train), sampler.cohorts_per_epoch),
     )
+
+
+def check_model(config: RunConfig) -> None:
+    """Load the model's processor and configuration in a process that ends with the check.
+
+    Raises ConfigError if they cannot be used as configured.
+    """
+    job = {
+        "model_path": config.model.path,
+        "trust_remote_code": config.model.trust_remote_code,
+        "frame_tokens": config.data.frame_tokens.model_dump(),
+        "max_model_tokens": config.rollout.max_model_tokens,
+    }
+    (outcome,) = run_isolated("data.model_check", [job], processes=1, timeout_s=MODEL_CHECK_TIMEOUT_S)
+    if outcome.failure:
+        raise ConfigError(outcome.failure)
 
 
 def check_run_dir(run: RunDirectory, resume: bool) -> None:
@@ -148,6 +169,15 @@ def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:
     if plan.missing:
         raise ConfigError("\n".join(plan.missing))
     return plan
+
+
+def _check_attention(config: RunConfig) -> None:
+    if config.learner.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise ConfigError(
+            "learner.attention is 'flash_attention_2', but the package flash-attn is not installed: set it to"
+            " 'sdpa', which uses the flash kernels that torch brings and allows packing, or install"
+            " flash-attn on every node of the learner"
+        )
 
 
 def _check_model(config: RunConfig) -> None:

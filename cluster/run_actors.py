@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.preflight import Job
 from cluster.weight_sync import WeightSync, make_weight_sync
-from data.decode import Decoder
+from data.decode import Decoder, Reading
 from learner.group import LearnerGroup
 from rewards.pool import RewardPool
 from rollout.fleet import RolloutFleet
@@ -33,11 +33,10 @@ class Workers:
         config = job.config
         self._config = config
         self.decoder = Decoder(
-            max_px=config.data.max_frame_px,
+            Reading(config.data.max_frame_px, config.data.decoder, square=config.data.square_pixels),
             timeout_s=config.data.decode_timeout_s,
             tasks=config.data.decode_tasks,
             cpus=config.data.decode_cpus,
-            decoder=config.data.decoder,
         )
         self.rewards = RewardPool(config.rewards, on_fault, on_recovery)
         self._on_recovery = on_recovery
@@ -98,6 +97,7 @@ class Workers:
             trust_remote_code=config.model.trust_remote_code,
             frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
+            shutdown_timeout_s=config.cluster.shutdown_timeout_s,
         )
 
     async def close(self) -> None:

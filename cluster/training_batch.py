@@ -20,12 +20,14 @@ _TELLING = ("learner/loss", "learner/lr", "policy/")
 
 @dataclass(frozen=True, slots=True)
 class SampledVideo:
-    """One video of a cohort with its groups; `frames` refers to the decoded clean frames."""
+    """One video of a cohort with its groups; `frames` refers to the decoded clean frames, and `marks` are the
+    facts that their decoding named."""
 
     video: Video
     clean: Group
     perturbed: Group | None
     frames: ray.ObjectRef
+    marks: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def _group_record(
         "status": "trained" if trained else "skipped",
         "reason": "" if trained else "zero variance",
         "worker": sampled.clean.worker_id,
+        "marks": sampled.marks,
         "clean": _copy_record(sampled.clean, table.scores[k])
         | {name: _rounded(groups[k]) for name, groups in table.columns.items()}
         | {"advantages": _rounded(advantages)},

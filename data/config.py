@@ -20,8 +20,10 @@ class DataConfig(FrameTokenSettings):
     """Value of the `split` column to train on."""
     frames_per_video: int = Field(6, ge=1, le=256)
     """Frames the model looks at: the middle frame of each of this many equal segments."""
+    square_pixels: bool = True
+    """Stretch frames whose pixels are not square until they are; false shows them as they are stored."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Reads the files: decord, PyAV, or decord for what it reads right and PyAV for all else."""
+    """Reads the files. PyAV (auto) reads all that FFmpeg reads; decord refuses what it would read wrong."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
     decode_tasks: int = Field(8, ge=1)

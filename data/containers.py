@@ -1,18 +1,29 @@
 """Opening a file with PyAV, for the decoders and for whoever only looks at the packets."""
 
+from pathlib import Path
 from typing import Any
 
 import av
 
 from data.video_file import Unreadable
 
+_STATES_ITS_END = ("mov", "matroska", "flv", "mxf", "ivf", "rm")
+"""Containers whose header states how long they are. FFmpeg finds the length of others at their end."""
 
-def open_container(path: str, **options: str) -> Any:
-    """A file's container, with FFmpeg's `options` of one. Raises Unreadable."""
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER_BYTES = 2**16
+
+
+def open_container(path: str) -> Any:
+    """A file's container. Raises Unreadable."""
     try:
         # Old files carry titles in any encoding: no reason not to show their frames.
-        return av.open(path, metadata_errors="replace", container_options=options)
+        return av.open(path, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
+        if isinstance(error, av.InvalidDataError) and _lacks_its_index(path):
+            raise Unreadable(
+                "its index (the box moov) is missing: the file is cut short", "truncated"
+            ) from None
         raise Unreadable(reason_of(error)) from None
 
 
@@ -20,11 +31,59 @@ def video_stream(container: Any) -> Any:
     """The stream that a player shows, which the picture of a cover is not. Raises Unreadable."""
     stream = container.streams.best("video")
     if stream is None:
-        raise Unreadable("it has no video stream")
+        raise Unreadable("it has no video stream", "no_video")
     if stream.codec_context is None:
         raise Unreadable("nothing decodes its video stream")
     return stream
 
 
+def family_of(container: Any) -> str:
+    """FFmpeg's first name of the container stands for its family (mov: MP4, 3GP, ...)."""
+    return container.format.name.split(",")[0]
+
+
+def stated_end_s(container: Any, stream: Any, path: str) -> float | None:
+    """When the container says that it ends, in seconds from the start of its clock; None if it does not."""
+    family = family_of(container)
+    if family == "avi":
+        return float(stream.frames / stream.average_rate) if stream.average_rate else None
+    if family == "asf":
+        return _asf_end_s(path)
+    if family not in _STATES_ITS_END or container.duration is None:
+        return None
+    return container.duration / av.time_base
+
+
 def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _asf_end_s(path: str) -> float | None:
+    """Of the file's properties object: FFmpeg leaves it out for a file of another size than it states."""
+    with Path(path).open("rb") as file:
+        header = file.read(_ASF_HEADER_BYTES)
+    start = header.find(_ASF_FILE_PROPERTIES)
+    if start < 0 or len(header) < start + 92:
+        return None
+    fields = header[start : start + 92]
+    play, preroll = (int.from_bytes(fields[at : at + 8], "little") for at in (64, 80))
+    is_broadcast = fields[88] & 1
+    return None if is_broadcast else play / 1e7 - preroll / 1e3
+
+
+def _lacks_its_index(path: str) -> bool:
+    """Whether an MP4 or MOV has no box moov, which recorders and encoders write last."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, 2)
+        at, boxes = 0, []
+        while at + 8 <= size:
+            file.seek(at)
+            header = file.read(16)
+            length, name = int.from_bytes(header[:4], "big"), header[4:8]
+            boxes.append(name)
+            if length == 1:
+                length = int.from_bytes(header[8:], "big")
+            if length < 8:
+                break
+            at += length
+    return b"ftyp" in boxes[:1] and b"moov" not in boxes

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import ray
 
-from data.frames import FrameInfo, look_at, look_at_pair
+from data.frames import FrameInfo, look_at
+from data.pair import look_at_pair
 from data.records import VideoRef
 from data.video_file import DecoderName, VideoError
 from runtime.calls import DeadlineError, within
@@ -32,18 +33,34 @@ class Looks:
     seconds: float
 
 
-def _look(
-    ref: VideoRef, max_px: int, decoder: DecoderName
-) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are read: see `look_at`."""
+
+    max_px: int
+    decoder: DecoderName = "auto"
+    strict: bool = True
+    square: bool = True
+
+
+def look(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
     """What was looked at apart from its pixels: it tells that they are there without moving one.
 
     A bad file is an answer, too: Ray would log an error as unhandled for the pixels that nobody asks for.
     """
     try:
         if ref.beside is not None:
-            frames, info = look_at_pair(ref.path, ref.beside, ref.n_frames, max_px, decoder)
+            frames, info = look_at_pair(
+                ref.path, ref.beside, ref.n_frames, window_s=ref.window_s, **asdict(reading)
+            )
         else:
-            frames, info = look_at(ref.path, ref.n_frames, max_px, decoder, ref.window_s)
+            frames, info = look_at(
+                ref.path,
+                ref.n_frames,
+                window_s=ref.window_s,
+                frame_rate=ref.frame_rate,
+                **asdict(reading),
+            )
     except VideoError as error:
         return error, None
     except Exception as error:
@@ -52,43 +69,35 @@ def _look(
     return info, frames
 
 
-_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(_look)
+_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(look)
 
 
 @ray.remote(num_returns=2, max_retries=0)
-def _decode_all(
-    refs: Sequence[VideoRef], max_px: int, decoder: DecoderName
-) -> tuple[Looks, list[np.ndarray | None]]:
+def _decode_all(refs: Sequence[VideoRef], reading: Reading) -> tuple[Looks, list[np.ndarray | None]]:
     started = time.perf_counter()
-    infos, frames = zip(*(_look(ref, max_px, decoder) for ref in refs), strict=True)
+    infos, frames = zip(*(look(ref, reading) for ref in refs), strict=True)
     return Looks(list(infos), time.perf_counter() - started), list(frames)
 
 
 class Decoder:
     """Turns refs into frames in the object store. Only references pass through whoever calls it."""
 
-    def __init__(
-        self, max_px: int, timeout_s: float, tasks: int, cpus: float, decoder: DecoderName = "auto"
-    ) -> None:
+    def __init__(self, reading: Reading, timeout_s: float, tasks: int, cpus: float) -> None:
         """`timeout_s` is the deadline of one video, `tasks` how many are decoded at once (so that the
         deadline does not count waiting in line), `cpus` what Ray reserves for each."""
-        self._max_px = max_px
-        self._decoder: DecoderName = decoder
+        self._reading = reading
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(tasks)
         self._one = _decode_one.options(num_cpus=cpus)
         self._all: Any = _decode_all.options(num_cpus=cpus)
 
-    async def decode(self, ref: VideoRef) -> ray.ObjectRef:
-        """A reference to the clean frames of `ref`, uint8 [T, H, W, 3], once they are there.
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
+        """What was looked at, and a reference to the clean frames of `ref`, uint8 [T, H, W, 3], once they are
+        there.
 
         Raises VideoError if the file is bad, or the decoder crashed, passed its deadline or died with its
         machine.
         """
-        return (await self.look(ref))[1]
-
-    async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
-        """Like `decode`, with what was looked at."""
         found, frames = await self._run(self._one, ref, ref.path)
         if isinstance(found, VideoError):
             raise found
@@ -106,15 +115,15 @@ class Decoder:
     async def _run(self, task: Any, argument: Any, path: str) -> tuple[Any, ray.ObjectRef]:
         """The first result of a task, once it is there, and a reference to the second."""
         async with self._slots:
-            found, frames = task.remote(argument, self._max_px, self._decoder)
+            found, frames = task.remote(argument, self._reading)
             try:
                 return await within(found, self._timeout_s, f"decoding {path}"), frames
             except tuple(_CRASHES) as error:
                 reason = next(text for kind, text in _CRASHES.items() if isinstance(error, kind))
-                raise VideoError(path, reason) from None
+                raise VideoError(path, reason, "not_decoded") from None
             except DeadlineError:
                 ray.cancel(found, force=True)
-                raise VideoError(path, f"not decoded within {self._timeout_s:g} s") from None
+                raise VideoError(path, f"not decoded within {self._timeout_s:g} s", "not_decoded") from None
             except asyncio.CancelledError:
                 ray.cancel(found, force=True)
                 raise

@@ -1,10 +1,12 @@
 """decord behind the seam of data/frames.py. It turns frames upright by itself.
 
-decord hands out wrong frames, without a word, of many containers and codecs, and of streams whose key frames
-are no clean start. So it reads only what it was shown to read right, frame by frame; a look at the packets,
-which decodes nothing, tells.
+decord hands out wrong frames, without a word, of many containers and codecs, of streams whose key frames are
+no clean start, and wherever packets are not pictures, one to one, with times of their own. So it reads only
+what it was shown to read right, frame by frame; a look at the packets tells.
 """
 
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from importlib import metadata
 from typing import Any
 
@@ -12,7 +14,9 @@ import av
 import decord
 import numpy as np
 
-from data.containers import open_container, reason_of, video_stream
+from data.containers import family_of, open_container, reason_of, video_stream
+from data.packets import PacketIndex, index_packets
+from data.picture import Picture, orientation
 from data.video_file import Unreadable
 
 _REFUSALS = (decord.DECORDError, RuntimeError, OSError, UnicodeEncodeError)
@@ -21,82 +25,74 @@ _RIGHT = {
     "mov": {"h264", "hevc", "vp9", "mjpeg"},
     "matroska": {"h264", "hevc", "vp8", "vp9"},
 }
-"""Codecs by container; FFmpeg's first name of the container stands for its family (mov: MP4, 3GP, ...)."""
-
-_NAL_LENGTH_AT = {"h264": 4, "hevc": 21}
-"""Where the decoder's configuration record says how many bytes the length of a NAL unit has."""
+"""Codecs by container."""
 
 
 class DecordVideo:
     decoder = f"decord {metadata.version('decord')}"
 
     def __init__(self, path: str) -> None:
-        n_packets = trusted_packets(path)
+        self._index, turned = trusted_packets(path)
+        self.facts = self._index.facts
+        sar = Fraction(self.facts.sar.replace(":", "/"))
+        self._sar = 1 / sar if turned else sar
         decord.logging.set_level(decord.logging.QUIET)
         try:
             self._reader = decord.VideoReader(path, num_threads=1)
         except _REFUSALS as error:
             raise Unreadable(_reason(error)) from None
         self.n_frames = len(self._reader)
-        if self.n_frames != n_packets:
-            raise _wrong(f"where it counts {self.n_frames} frames in {n_packets} packets")
+        if self.n_frames != len(self._index.times):
+            raise _wrong(f"where it counts {self.n_frames} frames in {len(self._index.times)} packets")
 
     def times_s(self) -> np.ndarray:
         spans = np.asarray(self._reader.get_frame_timestamp(range(self.n_frames)), dtype=np.float64)
         return np.append(spans[:, 0], spans[-1, 1]) - spans[0, 0]
 
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        try:
-            return self._reader.get_batch(indices).asnumpy()
-        except _REFUSALS as error:
-            raise Unreadable(_reason(error)) from None
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        for number in numbers:
+            try:
+                yield Picture(self._reader[number].asnumpy(), self._sar)
+            except _REFUSALS as error:
+                raise Unreadable(_reason(error)) from None
 
     def close(self) -> None:
         del self._reader
 
 
-def trusted_packets(path: str) -> int:
-    """How many packets the video has. Raises Unreadable if decord cannot be trusted with it."""
-    # No decoder is opened: FFmpeg would decode the first frames.
-    with open_container(path, codec_whitelist="none") as container:
+def trusted_packets(path: str) -> tuple[PacketIndex, bool]:
+    """What a look at the packets tells, and whether frames are shown turned by a quarter. Raises Unreadable
+    if decord cannot be trusted with the file."""
+    with open_container(path) as container:
         stream = video_stream(container)
-        family, codec = container.format.name.split(",")[0], stream.codec_context.codec.canonical_name
+        family, codec = family_of(container), stream.codec_context.codec.canonical_name
         if codec not in _RIGHT.get(family, ()):
             raise _wrong(f"out of {codec} in {family}")
-        count = 0
-        try:
-            for packet in container.demux(stream):
-                if not packet.size:
-                    continue
-                count += 1
-                if packet.is_discard:
-                    raise _wrong("out of a video that was cut without encoding it anew")
-                if packet.is_keyframe and not _is_clean_start(packet, codec):
-                    raise _wrong("where key frames depend on frames before them")
-        except av.FFmpegError as error:
-            raise Unreadable(reason_of(error)) from None
-    return count
+        index = index_packets(container, stream, path)
+        if index.uncounted:
+            raise _wrong(f"of a file that it cannot count the frames of: {index.uncounted}")
+        if index.facts.truncated:
+            raise _wrong(f"of a file that is cut short: {index.facts.truncated}")
+        if index.edited:
+            raise _wrong("out of a video that was cut without encoding it anew")
+        if not index.clean_keys:
+            raise _wrong("where key frames depend on frames before them")
+        transposed, flip_rows, flip_columns = orientation(_first_frame(container, stream))
+        if transposed == (flip_rows == flip_columns):
+            raise _wrong("that are to be shown mirrored")
+    return index, transposed
 
 
-def _is_clean_start(packet: Any, codec: str) -> bool:
-    """Whether nothing behind a key frame needs what is before it.
-
-    decord seeks to a key frame and counts from there; pictures that cannot be decoded then are not counted.
-    In H.264 and HEVC only an IDR picture is sure to have none (open GOPs and intra refresh have no other).
-    """
-    if codec not in _NAL_LENGTH_AT:
-        return True
-    record = packet.stream.codec_context.extradata or b""
-    at = _NAL_LENGTH_AT[codec]
-    if len(record) <= at or record[0] != 1:
-        return False
-    width, content, start = (record[at] & 3) + 1, bytes(packet), 0
-    while start + width < len(content):
-        header = content[start + width]
-        if (header & 31) == 5 if codec == "h264" else (header >> 1 & 63) in (19, 20):
-            return True
-        start += width + int.from_bytes(content[start : start + width], "big")
-    return False
+def _first_frame(container: Any, stream: Any) -> Any:
+    stream.codec_context.thread_count = 1
+    try:
+        container.seek(0)
+        frame = next(container.decode(stream), None)
+    except av.FFmpegError as error:
+        raise Unreadable(reason_of(error)) from None
+    if frame is None:
+        raise Unreadable("it has no frames", "empty")
+    return frame
 
 
 def _wrong(where: str) -> Unreadable:

@@ -8,14 +8,16 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from data.errors import PermanentError
 
-class FrameTokensError(ValueError):
+
+class FrameTokensError(PermanentError, ValueError):
     """A processor that cannot do what is asked for; names the setting and the fix."""
 
 
 class FrameTokens(BaseModel):
-    """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each. `largest_px` is the longer side
-    of the largest frames that will come, where it is known."""
+    """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each. `largest_px` is the longer
+    side of the largest frames that will come, where it is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,39 +1,54 @@
 """Which frames of a file the model looks at, and their pixels. The one seam to the decoders.
 
-decord reads first, the containers and codecs that it reads right; PyAV reads all others. Decoders may crash
-or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
+PyAV reads first by seeking, and where that is not sure to lead to the right pictures, in order. Decoders may
+crash or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
+from data.facts import Refusal, VideoFacts
 from data.video_file import DecoderName, OpenVideo, Unreadable, VideoError
-from runtime.killable import run_isolated, serve
+
+if TYPE_CHECKING:
+    pass
 
 T = TypeVar("T")
 
-_ORDER: dict[DecoderName, tuple[DecoderName, ...]] = {
-    "auto": ("decord", "pyav"),
+_Reader = Literal["decord", "seeking", "in order"]
+_ORDER: dict[DecoderName, tuple[_Reader, ...]] = {
+    "auto": ("seeking", "in order"),
+    "pyav": ("seeking", "in order"),
     "decord": ("decord",),
-    "pyav": ("pyav",),
 }
+_TRY_NEXT: frozenset[Refusal] = frozenset({"unreadable", "empty"})
+
+_SLACK_S = 0.05
+"""How far beyond the end a window may reach: people round, and containers do, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
     """What was looked at: `indices` of `n_total` frames, decoded at `source_px` (height, width) and handed on
-    at `px`; `beside` is the same of the second video of a pair."""
+    at `px`; `window_s` is what it was looked at from and to, if not all of it; `facts` is what else the file
+    told; `beside` is the same of the second video of a pair."""
 
     indices: tuple[int, ...]
     n_total: int
     source_px: tuple[int, int]
     px: tuple[int, int]
     decoder: str
-    beside: "FrameInfo | None" = None
+    facts: VideoFacts = field(default_factory=VideoFacts)
+    window_s: tuple[float, float] | None = None
+    beside: FrameInfo | None = None
 
 
 def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
@@ -57,150 +72,166 @@ def look_at(
     max_px: int | None = None,
     decoder: DecoderName = "auto",
     window_s: tuple[float, float] | None = None,
+    strict: bool = True,
+    square: bool = True,
+    frame_rate: float | None = None,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """Decode the frames of `frame_indices`.
+    """Decode the frames of `frame_indices`. No more than one is held at the size that it is stored at.
 
     Args:
         max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
-        decoder: `auto` takes decord for what it reads right, and PyAV for all else.
-        window_s: (start, end), seconds: only frames shown in between count.
+        decoder: `auto` takes PyAV, which reads whatever FFmpeg reads; decord refuses what it reads wrong.
+        window_s: (start, end), seconds: only frames shown in between count. The end may be infinite.
+        strict: refuse a file that ends before its stated end.
+        square: stretch pixels that are not square until they are.
+        frame_rate: pictures a second, if the path is a folder of numbered pictures.
     Returns:
         uint8 [n_frames, height, width, 3], RGB, and what they are.
     Raises:
-        VideoError: if the file is missing, empty, truncated or no video, or has no frame in the window.
+        VideoError: if the file is missing, empty, encrypted or no video, or has no frame in the window.
     """
-
-    def look(video: OpenVideo) -> tuple[np.ndarray, FrameInfo]:
-        first, last = _span(video, window_s)
-        indices = first + frame_indices(last - first, n_frames)
-        frames = video.frames(indices)
-        small = frames if max_px is None else _shrink(frames, max_px)
-        info = FrameInfo(
-            indices=tuple(int(i) for i in indices),
-            n_total=video.n_frames,
-            source_px=(frames.shape[1], frames.shape[2]),
-            px=(small.shape[1], small.shape[2]),
-            decoder=video.decoder,
-        )
-        return np.ascontiguousarray(small), info
-
-    return _with_decoder(path, decoder, look)
+    return _with_decoder(
+        path, decoder, frame_rate, lambda video: look_into(video, n_frames, max_px, window_s, strict, square)
+    )
 
 
-def video_duration_s(path: str | Path, decoder: DecoderName = "auto") -> float:
+def look_into(
+    video: OpenVideo,
+    n_frames: int,
+    max_px: int | None = None,
+    window_s: tuple[float, float] | None = None,
+    strict: bool = True,
+    square: bool = True,
+) -> tuple[np.ndarray, FrameInfo]:
+    """`look_at` a video that is open. Raises Unreadable."""
+    from data.picture import fit
+
+    facts = video.facts
+    if strict and facts.truncated:
+        raise Unreadable(facts.truncated, "truncated")
+    first, last, window = _span(video, window_s)
+    indices = first + frame_indices(last - first, n_frames)
+    numbers = np.unique(indices).tolist()
+    frames, source, damaged, interlaced = np.empty((0, 0, 0, 3), np.uint8), (0, 0), [], facts.interlaced
+    for number, picture in zip(numbers, video.pictures(numbers), strict=True):
+        small = fit(picture, max_px, square)
+        size = (picture.pixels.shape[0], picture.pixels.shape[1])
+        if number == numbers[0]:
+            source, frames = size, np.empty((n_frames, *small.shape), np.uint8)
+        elif size != source:
+            raise _of_several_sizes(source, size)
+        frames[indices == number] = small
+        interlaced |= picture.interlaced
+        damaged += [number] if picture.damaged else []
+    info = FrameInfo(
+        indices=tuple(int(i) for i in indices),
+        n_total=video.n_frames,
+        source_px=source,
+        px=(frames.shape[1], frames.shape[2]),
+        decoder=video.decoder,
+        facts=replace(facts, interlaced=interlaced, damaged_frames=tuple(damaged)),
+        window_s=window,
+    )
+    return frames, info
+
+
+def video_duration_s(
+    path: str | Path, decoder: DecoderName = "auto", frame_rate: float | None = None
+) -> float:
     """How long a video is, in seconds. Raises VideoError like `look_at`."""
-    return _with_decoder(path, decoder, lambda video: float(_times_s(video)[-1]))
+    return _with_decoder(path, decoder, frame_rate, lambda video: float(_times_s(video)[-1]))
 
 
-def _with_decoder(path: str | Path, decoder: DecoderName, use: Callable[[OpenVideo], T]) -> T:
-    """What `use` makes of the file, with the first decoder that can read it."""
-    name, reason = str(path), ""
+def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float, float]:
+    """The window, its end no later than that of the video. Raises ValueError if it begins or ends beyond."""
+    start_s, end_s = window_s
+    beyond = start_s if start_s >= duration_s else end_s if end_s > duration_s + _SLACK_S else None
+    if beyond is not None and math.isfinite(beyond):
+        raise ValueError(f"it lasts {duration_s:.6g} s, and nothing of it is shown at {beyond:g} s")
+    return start_s, min(end_s, duration_s)
+
+
+def _with_decoder(
+    path: str | Path, decoder: DecoderName, frame_rate: float | None, use: Callable[[OpenVideo], T]
+) -> T:
+    """What `use` makes of the file, with the first reader that can."""
+    name = str(path)
     try:
         size = Path(path).stat().st_size
     except OSError as error:
-        raise VideoError(name, error.strerror or str(error)) from None
+        raise VideoError(name, error.strerror or str(error), "missing") from None
     if size == 0:
-        raise VideoError(name, "the file is empty")
-    for choice in _ORDER[decoder]:
+        raise VideoError(name, "the file is empty", "empty")
+    refusal = Unreadable("")
+    for open_it in _readers(name, decoder, frame_rate):
         try:
-            video = _open(name, choice)
+            video = open_it()
             try:
                 if video.n_frames == 0:
-                    raise Unreadable("it has no frames")
+                    raise Unreadable("it has no frames", "empty")
                 return use(video)
             finally:
                 video.close()
         except Unreadable as error:
-            reason = str(error)
-    raise VideoError(name, f"not a readable video ({reason})")
+            refusal = error
+            if error.kind not in _TRY_NEXT:
+                break
+    reason = str(refusal) if refusal.kind == "no_times" else f"not a readable video ({refusal})"
+    raise VideoError(name, reason, refusal.kind)
 
 
-def _open(path: str, decoder: DecoderName) -> OpenVideo:
-    if decoder == "decord":
+def _readers(path: str, decoder: DecoderName, frame_rate: float | None) -> Sequence[Callable[[], OpenVideo]]:
+    """What may open the path, in the order of trying."""
+    if Path(path).is_dir():
+        if frame_rate is None:
+            raise VideoError(
+                path, "is a folder: `score --as-video` takes one of numbered pictures for a video"
+            )
+        from data.picture_folder import PictureFolder
+
+        return [partial(PictureFolder, path, frame_rate)]
+    from data.webp_video import WebPVideo, is_webp
+
+    if decoder == "auto" and is_webp(path):
+        return [partial(WebPVideo, path)]
+    return [partial(_open, path, reader) for reader in _ORDER[decoder]]
+
+
+def _open(path: str, reader: _Reader) -> OpenVideo:
+    if reader == "decord":
         from data.decord_video import DecordVideo
 
         return DecordVideo(path)
-    from data.pyav_video import PyAVVideo
+    from data.pyav_video import PyAVInOrder, PyAVVideo
 
-    return PyAVVideo(path)
+    return PyAVVideo(path) if reader == "seeking" else PyAVInOrder(path)
 
 
-def _span(video: OpenVideo, window_s: tuple[float, float] | None) -> tuple[int, int]:
-    """First frame of the window, and the one after its last."""
+def _span(
+    video: OpenVideo, window_s: tuple[float, float] | None
+) -> tuple[int, int, tuple[float, float] | None]:
+    """First frame of the window, the one after its last, and the window without what is beyond the end."""
     if window_s is None:
-        return 0, video.n_frames
-    starts = _times_s(video)[:-1]
-    first, last = np.searchsorted(starts, window_s)
+        return 0, video.n_frames, None
+    times = _times_s(video)
+    try:
+        window_s = clip_window(window_s, float(times[-1]))
+    except ValueError as error:
+        raise Unreadable(str(error), "no_times") from None
+    first, last = np.searchsorted(times[:-1], window_s)
     if last <= first:
-        raise Unreadable(f"no frame is shown from {window_s[0]:g} to {window_s[1]:g} s")
-    return int(first), int(last)
+        raise Unreadable(f"no frame is shown from {window_s[0]:g} to {window_s[1]:g} s", "no_times")
+    return int(first), int(last), window_s
 
 
 def _times_s(video: OpenVideo) -> np.ndarray:
     """Its times, float64 [n_frames + 1]. Raises Unreadable if they are none."""
     times = video.times_s()
     if not (np.isfinite(times).all() and (np.diff(times) >= 0).all() and times[-1] > 0):
-        raise Unreadable(f"{video.decoder} finds times in it that do not ascend")
+        raise Unreadable(f"{video.decoder} finds times in it that do not ascend", "no_times")
     return times
 
 
-def _shrink(frames: np.ndarray, max_px: int) -> np.ndarray:
-    from PIL import Image
-
-    height, width = frames.shape[1:3]
-    longest = max(height, width)
-    if longest <= max_px:
-        return frames
-    size = (max(1, round(width * max_px / longest)), max(1, round(height * max_px / longest)))
-    resample = Image.Resampling.LANCZOS
-    return np.stack([np.asarray(Image.fromarray(frame).resize(size, resample)) for frame in frames])
-
-
-def look_at_pair(
-    first: str, second: str, n_frames: int, max_px: int | None = None, decoder: DecoderName = "auto"
-) -> tuple[np.ndarray, FrameInfo]:
-    """`look_at` both videos; half of the frames are of each.
-
-    Where their sizes differ, frames are centred on black: to scale one of the two would change its quality.
-
-    Returns:
-        uint8 [n_frames, height, width, 3], those of `first` before those of `second`, and what they are.
-    Raises:
-        VideoError: as `look_at`.
-        ValueError: if `n_frames` is odd.
-    """
-    if n_frames % 2:
-        raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
-    looks = [look_at(path, n_frames // 2, max_px, decoder) for path in (first, second)]
-    height = max(info.px[0] for _, info in looks)
-    width = max(info.px[1] for _, info in looks)
-    frames = np.concatenate([_centred(frames, height, width) for frames, _ in looks])
-    return frames, replace(looks[0][1], beside=looks[1][1])
-
-
-def _centred(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[T, h, w, 3] on a black [T, height, width, 3]."""
-    top, left = (height - frames.shape[1]) // 2, (width - frames.shape[2]) // 2
-    canvas = np.zeros((len(frames), height, width, 3), dtype=np.uint8)
-    canvas[:, top : top + frames.shape[1], left : left + frames.shape[2]] = frames
-    return canvas
-
-
-def duration_s(path: str, decoder: DecoderName, timeout_s: float) -> float:
-    """In seconds. Raises VideoError if the file cannot be read, or not within `timeout_s`."""
-    (outcome,) = run_isolated("data.frames", [[path, decoder]], 1, timeout_s)
-    if outcome.failure:
-        raise VideoError(path, outcome.failure)
-    return float(outcome.result)
-
-
-def _duration_s(job: Any) -> float:
-    path, decoder = job
-    try:
-        return video_duration_s(path, decoder)
-    except VideoError as error:
-        raise ValueError(error.reason) from None
-
-
-if __name__ == "__main__":
-    serve(_duration_s)
+def _of_several_sizes(*sizes: tuple[int, int]) -> Unreadable:
+    shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes, key=lambda s: s[::-1]))
+    return Unreadable(f"its frames are of several sizes, {shown}: encode it anew at one", "several_sizes")

@@ -22,6 +22,8 @@ class ModelView(FrameTokenSettings):
 
     frames_per_video: int = Field(6, ge=1, le=256)
     """Frames of a video: the middle frame of each of this many equal segments."""
+    square_pixels: bool = True
+    """Frames whose pixels are not square are stretched until they are."""
     max_completion_tokens: int = Field(2048, ge=1)
     """An answer longer than this is cut; it then has no score."""
     max_model_tokens: int = Field(8192, ge=16)
@@ -37,7 +39,7 @@ def view_of_run(config: Mapping[str, Any]) -> ModelView:
     return ModelView(
         **{name: data[name] for name in FrameTokenSettings.model_fields if name in data},
         frames_per_video=data["frames_per_video"],
-        max_frame_px=data["max_frame_px"],
+        square_pixels=data.get("square_pixels", True),
         max_completion_tokens=config["evaluation"]["max_completion_tokens"]
         or rollout["max_completion_tokens"],
         max_model_tokens=rollout["max_model_tokens"],

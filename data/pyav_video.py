@@ -1,79 +1,61 @@
-"""PyAV behind the seam of data/frames.py.
+"""PyAV behind the seam of data/frames.py, in two ways.
 
-The packets are read once without decoding, which tells every frame's time; a wanted frame is then decoded
-from the key frame before it. Where times or seeking cannot be relied on, all is decoded from the start and
-the frames are counted as they come.
+`PyAVVideo` decodes a picture from the key frame before it, as the packets tell. It refuses a file in which
+anything is not as they told, or the decoder finds an error. `PyAVInOrder` decodes everything from the start
+and counts: its pictures are those of any player that starts there.
 """
 
-from bisect import bisect_right
+import logging
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, pairwise
+from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-from data.containers import open_container, reason_of, video_stream
+from data.containers import open_container, video_stream
+from data.damage import SentPacket, ShownPicture, damaged_pictures
+from data.facts import VideoFacts
+from data.packets import ascend, index_packets
+from data.picture import Picture, to_picture
 from data.video_file import Unreadable
 
-_GUESSED_TIMES = "asf"
-"""The container that stores one time a packet: where frames are not shown in the order of their packets,
-FFmpeg guesses, and guesses otherwise behind a seek."""
+_Step = tuple[Any, list[Any], bool]
+"""A packet, the frames that come out behind it, and whether it failed."""
+
+_LOGGER = logging.getLogger("libav")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
 
 
-class _Lost(Exception):
-    """Seeking does not lead to a frame that the packets promise."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    """Of a frame that is shown. Times are in units of the stream."""
-
-    pts: Any  # an integer or None, as dts
-    dts: Any
-    is_key: bool
-    duration: int
-
-
-class PyAVVideo:
-    decoder = f"PyAV {av.__version__}"
+class _OpenFile:
+    """A file whose packets were looked at, decoded on one thread."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._open()
         try:
-            self._find_frames()
-        except (av.FFmpegError, Unreadable) as error:
+            self._index = index_packets(self._container, self._stream, path)
+            self._prepare()
+        except Unreadable:
             self.close()
-            raise Unreadable(reason_of(error)) from None
-        self.n_frames = len(self._times)
+            raise
+        self._sar = Fraction(self.facts.sar.replace(":", "/"))
+        self._reformatter = VideoReformatter()
 
-    def times_s(self) -> np.ndarray:
-        rate = float(self._stream.average_rate or 25)
-        unit = float(self._stream.time_base or 0)
-        if None in self._times or not unit:
-            return np.arange(self.n_frames + 1) / rate
-        usual = max(1, round(1 / rate / unit))
-        steps = np.diff(np.array(self._times, dtype=np.int64))
-        # Times that start anew go on from where they were.
-        steps[steps <= 0] = usual
-        return np.concatenate([[0], np.cumsum([*steps, self._last_duration or usual])]) * unit
-
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        wanted = sorted({int(i) for i in indices})
-        try:
-            found = self._by_seeking(wanted) or self._in_order(wanted)
-        except av.FFmpegError as error:
-            raise Unreadable(reason_of(error)) from None
-        sizes = sorted({(frame.shape[1], frame.shape[0]) for frame in found.values()})
-        if len(sizes) > 1:
-            shown = " and ".join(f"{width}x{height}" for width, height in sizes)
-            raise Unreadable(f"its frames are of several sizes, {shown}: encode it anew at one")
-        return np.stack([found[int(i)] for i in indices])
+    @property
+    def facts(self) -> VideoFacts:
+        return self._index.facts
 
     def close(self) -> None:
         self._container.close()
+
+    def _prepare(self) -> None:
+        """Find the pictures. Raises Unreadable."""
+        raise NotImplementedError
 
     def _open(self) -> None:
         self._container = open_container(self._path)
@@ -88,118 +70,158 @@ class PyAVVideo:
         self.close()
         self._open()
 
-    def _find_frames(self) -> None:
-        """When each frame is shown, and from where it can be decoded. Raises Unreadable."""
-        count = 0
-        packets = []
-        for packet in self._container.demux(self._stream):
-            count += packet.size > 0
-            if packet.size and not packet.is_discard:
-                # Times alone: a long video's packets would fill the memory.
-                packets.append(_Packet(packet.pts, packet.dts, packet.is_keyframe, packet.duration or 0))
-        family = self._container.format.name
-        # MPEG-4 in AVI may hold two frames in a packet, and the header counts the place of the second.
-        if self._stream.frames > count + (family == "avi"):
-            raise Unreadable(f"it holds {count} of its {self._stream.frames} frames")
-        self._seekable = family != _GUESSED_TIMES and _in_one_order(packets)
-        self._times: list[Any]
-        if not self._seekable:
-            self._reopen()
-            decoded = [frame.pts for frame in self._container.decode(self._stream)]
-            clock = [p.dts for p in packets]
-            # One frame a packet: whichever they are, they are shown at the pace of the packets.
-            paced = len(clock) == len(decoded) and _ascend(clock) and not _ascend(decoded)
-            self._times = clock if paced else decoded
-            self._last_duration = 0
+    def _decoded(self) -> Iterator[_Step]:
+        """From where the file is. What cannot be read is its end, as it is to FFmpeg's own program."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                return
+            if packet is None:
+                return
+            frames, failed = _decode(packet)
+            yield packet, frames, failed or packet.is_corrupt
+
+
+class PyAVVideo(_OpenFile):
+    decoder = f"PyAV {av.__version__}"
+
+    @property
+    def n_frames(self) -> int:
+        return len(self._index.times)
+
+    def times_s(self) -> np.ndarray:
+        return _times_s(self._stream, self._index.times, self._index.last_duration)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        times, keys = self._index.times, self._key_times
+        run: Iterator[Any] = iter(())
+        at: int | None = None
+        for number in numbers:
+            key = keys[bisect_right(keys, times[number]) - 1]
+            if at is None or key > times[at]:
+                run, at = self._run(key), bisect_left(times, key) - 1
+            while at < number:
+                frame, at = next(run, None), at + 1
+                if frame is None or frame.pts != times[at]:
+                    raise Unreadable("seeking does not lead to the pictures that its packets promise")
+            yield to_picture(frame, self._reformatter, self._sar)
+
+    def _prepare(self) -> None:
+        index = self._index
+        if index.uncounted:
+            raise Unreadable(index.uncounted)
+        if not index.times:
             return
-        self._times = sorted(p.pts for p in packets)
-        self._key_times = sorted(p.pts for p in packets if p.is_key) or self._times[:1]
-        self._last_duration = max(packets, key=lambda p: p.pts or 0).duration if packets else 0
-        if self._times and self._times[0] < self._key_times[0]:
-            self._leave_out_what_has_no_start()
+        if not index.seek_to:
+            raise Unreadable("it has no key frame")
+        self._key_times = sorted(index.seek_to)
+        if index.times[0] < self._key_times[0]:
+            self._leave_out_what_has_no_start(self._key_times[0])
 
-    def _leave_out_what_has_no_start(self) -> None:
-        """A stream that was cut out of another begins with pictures that refer to what is not there; decoders
-        show none of them."""
-        first, shown = self._key_times[0], set()
+    def _leave_out_what_has_no_start(self, first_key: Any) -> None:
+        """A stream that was cut out of another begins with pictures that refer to what is not there. Decoders
+        show none of them, which is made sure of."""
         self._reopen()
-        for frame in self._container.decode(self._stream):
-            if frame.pts is None or frame.pts >= first:
-                break
-            shown.add(frame.pts)
-        self._times = [time for time in self._times if time >= first or time in shown]
+        first = next((frame for _, frames, _ in self._decoded() for frame in frames), None)
+        if first is None or first.pts != first_key:
+            raise Unreadable("it shows pictures before its first key frame")
+        del self._index.times[: self._index.times.index(first_key)]
 
-    def _by_seeking(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-        """The frames, or nothing if seeking does not find them."""
-        if not self._seekable:
-            return {}
-        try:
-            return dict(zip(wanted, self._decode([self._times[i] for i in wanted]), strict=True))
-        except (_Lost, av.FFmpegError):
-            return {}
+    def _run(self, start: Any) -> Iterator[Any]:
+        """The frames from the key frame of a time on. Raises Unreadable."""
+        frames = self._from(self._landed(start), start)
+        first = next(frames, None)
+        if first is None or (first.pts == start and not first.key_frame):
+            raise Unreadable("what its packets call a key frame is none")
+        yield first
+        yield from frames
 
-    def _in_order(self, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-        """The frames, counted from the start. Raises Unreadable if there are not as many as there should be:
-        nobody knows then which are missing."""
+    def _landed(self, start: Any) -> Iterator[_Step]:
+        self._container.seek(self._index.seek_to[start], stream=self._stream)
+        steps = self._decoded()
+        first = next(steps, None)
+        if first is not None and first[0].pts is not None and first[0].pts <= start:
+            return chain([first], steps)
+        # A stream without an index is searched by its bytes, and the search may land too late.
         self._reopen()
-        found = {}
-        count = 0
-        for number, frame in enumerate(self._container.decode(self._stream)):
-            if number in wanted:
-                found[number] = _upright(frame)
-            count = number + 1
-        if count != self.n_frames:
-            raise Unreadable(f"{count} of its {self.n_frames} frames can be decoded")
-        return found
+        return self._decoded()
 
-    def _decode(self, wanted: list[int]) -> Iterator[np.ndarray]:
-        """The frames shown at the times `wanted`, which ascend. Raises _Lost."""
-        decoded: Iterator[tuple[int, Any]] = iter(())
-        position: int | None = None
-        for time in wanted:
-            key = self._key_times[max(0, bisect_right(self._key_times, time) - 1)]
-            if position is None or key > position:
-                decoded = self._decoded_from(key)
-            shown = next((item for item in decoded if item[0] >= time), None)
-            if shown is None:
-                raise _Lost
-            position, frame = shown
-            if position != time:
-                raise _Lost
-            yield _upright(frame)
-
-    def _decoded_from(self, key_time: int) -> Iterator[tuple[int, Any]]:
-        """(time, frame) from the key frame on, or from earlier."""
-        self._container.seek(key_time, stream=self._stream)
-        decoded = self._decoded()
-        first = next(decoded, None)
-        if first is None or first[0] > key_time:
-            # A stream without an index is searched by its bytes, and the search may land too late.
-            self._reopen()
-            return self._decoded()
-        return chain([first], decoded)
-
-    def _decoded(self) -> Iterator[tuple[int, Any]]:
-        for frame in self._container.decode(self._stream):
-            if frame.pts is None:
-                raise _Lost
-            yield frame.pts, frame
+    def _from(self, steps: Iterator[_Step], start: Any) -> Iterator[Any]:
+        """The frames shown from `start` on. Those before it may lack what they refer to."""
+        for packet, frames, failed in steps:
+            if failed and (packet.pts is None or packet.pts >= start):
+                raise Unreadable("the decoder finds errors in it")
+            for frame in frames:
+                if frame.pts is None or frame.pts < start:
+                    continue
+                if frame.is_corrupt:
+                    raise Unreadable("the decoder finds errors in it")
+                yield frame
 
 
-def _ascend(times: Sequence[Any]) -> bool:
-    return None not in times and all(before < after for before, after in pairwise(times))
+class PyAVInOrder(_OpenFile):
+    decoder = f"PyAV {av.__version__} in order"
+
+    @property
+    def n_frames(self) -> int:
+        return len(self._times)
+
+    def times_s(self) -> np.ndarray:
+        return _times_s(self._stream, self._times, 0)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        self._reopen()
+        shown = (frame for _, frames, _ in self._decoded() for frame in frames)
+        at = -1
+        for number in numbers:
+            while at < number:
+                frame, at = next(shown, None), at + 1
+            if frame is None:
+                raise Unreadable("its pictures are not the same when it is decoded twice")
+            yield to_picture(frame, self._reformatter, self._sar, at in self._damaged)
+
+    def _prepare(self) -> None:
+        # Some demuxers hand out a palette or a header once: with the first packet that is ever read.
+        self._reopen()
+        packets: list[SentPacket] = []
+        pictures: list[ShownPicture] = []
+        for packet, frames, failed in self._decoded():
+            packets.append(SentPacket(packet.pts, packet.is_keyframe, failed))
+            pictures += [ShownPicture(frame.pts, frame.is_corrupt) for frame in frames]
+        if not pictures and packets:
+            raise Unreadable("none of its pictures can be decoded")
+        self._damaged = damaged_pictures(packets, pictures)
+        self._times = [picture.pts for picture in pictures]
+        clock = self._index.clock
+        # One picture a packet: whichever they are, they are shown at the pace of the packets.
+        if len(clock) == len(self._times) and ascend(clock) and not ascend(self._times):
+            self._times = clock
 
 
-def _in_one_order(packets: Sequence[_Packet]) -> bool:
-    """Whether every frame has a time of its own, on one clock that never falls (as it does where files were
-    joined end to end)."""
-    times = [p.pts for p in packets]
-    if None in times or len(set(times)) < len(times):
-        return False
-    clock = [p.dts for p in packets if p.dts is not None]
-    return all(before <= after for before, after in pairwise(clock))
+def _decode(packet: Any) -> tuple[list[Any], bool]:
+    """The frames that come out behind a packet, and whether the decoder found an error in it.
+
+    Most decoders only log what they find and conceal it: what they log as an error is one.
+    """
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as errors:
+            return packet.decode(), bool(errors)
+    except av.FFmpegError:
+        return [], True
+    finally:
+        av.logging.set_level(None)
 
 
-def _upright(frame: Any) -> np.ndarray:
-    pixels = frame.to_ndarray(format="rgb24")
-    return np.rot90(pixels, k=round(frame.rotation / 90)) if frame.rotation else pixels
+def _times_s(stream: Any, times: Sequence[Any], last_duration: int) -> np.ndarray:
+    rate = float(stream.average_rate or 25)
+    unit = float(stream.time_base or 0)
+    if None in times or not unit:
+        return np.arange(len(times) + 1) / rate
+    usual = max(1, round(1 / rate / unit))
+    steps = np.diff(np.array(times, dtype=np.int64))
+    # Times that start anew go on from where they were.
+    steps[steps <= 0] = usual
+    return np.concatenate([[0], np.cumsum([*steps, last_duration or usual])]) * unit

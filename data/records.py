@@ -6,8 +6,8 @@ same frames. A `Group` is the G completions that one engine sampled for one Vide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 PerturbationKind = Literal["shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "drop"]
 Copy = Literal["clean", "perturbed"]
@@ -24,9 +24,11 @@ class Perturbation:
 @dataclass(frozen=True, slots=True)
 class VideoRef:
     """Which pixels: the middle frame of each of `n_frames` equal segments of the file at `path`, or of what
-    it shows between the two seconds of `window_s`; then the perturbation, if any. `path` is absolute.
+    it shows between the two seconds of `window_s` (the second may be infinite: up to its end); then the
+    perturbation, if any. `path` is absolute.
 
-    With `beside`, the path of a second video, half of the frames are of `path` and the rest of `beside`.
+    With `beside`, the path of a second video, half of the frames are of `path` and the rest of `beside`. With
+    `frame_rate`, `path` may be a folder of numbered pictures, as many of which were taken a second.
     """
 
     video_id: str
@@ -35,6 +37,7 @@ class VideoRef:
     perturbation: Perturbation | None = None
     window_s: tuple[float, float] | None = None
     beside: str | None = None
+    frame_rate: float | None = None
 
     @property
     def n_videos(self) -> int:
@@ -145,10 +148,13 @@ class SamplingRequest:
 
 @dataclass(slots=True)
 class VideoFailure:
-    """Why a row of the epoch was not trained on."""
+    """Why a row of the epoch was not trained on. `kind` is that of a file's refusal; `marks` are the facts
+    that its decoding named."""
 
     video_id: str
     path: str
     stage: str
     reason: str
     epoch: int = 0
+    kind: str = ""
+    marks: dict[str, Any] = field(default_factory=dict)

@@ -1,8 +1,16 @@
 """A video file as the decoders see it, and how they refuse one."""
 
-from typing import Literal, Protocol
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+
+from data.facts import Refusal, VideoFacts
+
+if TYPE_CHECKING:
+    from data.picture import Picture
 
 DecoderName = Literal["auto", "decord", "pyav"]
 
@@ -10,10 +18,11 @@ DecoderName = Literal["auto", "decord", "pyav"]
 class VideoError(Exception):
     """A video cannot be read; says which and why. Travels between processes."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: str, reason: str, kind: Refusal = "unreadable") -> None:
+        super().__init__(path, reason, kind)
         self.path = path
         self.reason = reason
+        self.kind: Refusal = kind
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
@@ -22,6 +31,10 @@ class VideoError(Exception):
 class Unreadable(Exception):
     """A decoder's reason for refusing a file."""
 
+    def __init__(self, reason: str, kind: Refusal = "unreadable") -> None:
+        super().__init__(reason)
+        self.kind: Refusal = kind
+
 
 class OpenVideo(Protocol):
     """A file as a decoder sees it. Frames are counted from 0 in the order of presentation; the calls raise
@@ -29,14 +42,21 @@ class OpenVideo(Protocol):
 
     decoder: str
     """Name and version, for the record."""
-    n_frames: int
+
+    @property
+    def n_frames(self) -> int: ...
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What is known before a picture is decoded."""
+        ...
 
     def times_s(self) -> np.ndarray:
         """When each frame is shown, from 0 on, and when the last one ends: float64 [n_frames + 1]."""
         ...
 
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 [n, height, width, 3], RGB, upright."""
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        """Those of the numbers, which ascend, one after the other."""
         ...
 
     def close(self) -> None: ...

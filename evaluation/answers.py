@@ -87,7 +87,7 @@ def scored_video(ref: VideoRef, info: FrameInfo, groups: Sequence[Group], second
     return ScoredVideo(
         video_id=ref.video_id,
         path=ref.path,
-        window_s=ref.window_s,
+        window_s=info.window_s or ref.window_s,
         score=score_of(greedy),
         trace=trace_of(greedy.text),
         text=greedy.text,

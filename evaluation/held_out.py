@@ -61,7 +61,7 @@ async def predict(
         requests = score_requests(ref, samples, seed, view.temperature, max_tokens)
         async with limit:
             try:
-                frames = await decoder.decode(ref)
+                _, frames = await decoder.look(ref)
                 groups = await fleet.sample(requests, frames, (1 + samples) * max_tokens)
             except (VideoError, RolloutFailed) as error:
                 return _prediction(video, None, [], str(error))

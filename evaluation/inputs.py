@@ -1,5 +1,6 @@
 """Which videos a command means: files, folders and tables of paths."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,37 +8,61 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.paths import FilesBelow
+from data.paths import VIDEO_SUFFIXES, FilesBelow, is_picture, is_video
 from data.records import VideoRef
 from data.tables import SUFFIXES as TABLE_SUFFIXES
 from data.tables import TableError, read_table
 from runtime.errors import ConfigError
 
-VIDEO_SUFFIXES = (
-    ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-)  # fmt: skip
+FRAME_RATE = 25.0
 
 
 class InputError(ConfigError):
     """An argument that names no video; says which and what to give instead."""
 
 
+def window_of(start_s: float | None, end_s: float | None) -> tuple[float, float] | None:
+    """What --start and --end ask for; None is the whole video. Raises InputError for none that can be."""
+    if start_s is None and end_s is None:
+        return None
+    start, end = start_s or 0.0, math.inf if end_s is None else end_s
+    if not (0 <= start < end and math.isfinite(start)):
+        raise InputError(
+            f"--start {start:g} and --end {end:g}: give seconds from 0 on, the end after the start"
+        )
+    return start, end
+
+
+def frame_rate_of(as_video: bool, frame_rate: float | None) -> float | None:
+    """Pictures a second of a folder of pictures; None if such a folder is no video. Raises InputError."""
+    if frame_rate is not None and not as_video:
+        raise InputError("--frame-rate is of folders of pictures: give --as-video, too")
+    if frame_rate is not None and not 0 < frame_rate < math.inf:
+        raise InputError(f"--frame-rate {frame_rate:g}: give the pictures a second")
+    return (frame_rate or FRAME_RATE) if as_video else None
+
+
 @dataclass(frozen=True, slots=True)
 class FoundVideos:
     """`videos` are (video_id, absolute path), each pair once; `ignored` counts the files of folders whose
-    suffix is no video's, `repeated` what was named before."""
+    suffix is no video's, `repeated` what was named before; `frame_rate` is that of folders of pictures."""
 
     videos: list[tuple[str, str]]
     ignored: int = 0
     repeated: int = 0
+    frame_rate: float | None = None
 
-    def refs(self, n_frames: int) -> Iterator[VideoRef]:
-        """Refs to the whole videos."""
-        return (VideoRef(video_id, path, n_frames) for video_id, path in self.videos)
+    def refs(self, n_frames: int, window_s: tuple[float, float] | None = None) -> Iterator[VideoRef]:
+        """Refs to the videos, or to what each shows in the window."""
+        return (
+            VideoRef(video_id, path, n_frames, window_s=window_s, frame_rate=self.frame_rate)
+            for video_id, path in self.videos
+        )
 
 
-def find_videos(arguments: Sequence[str], root: Path | None = None) -> FoundVideos:
+def find_videos(
+    arguments: Sequence[str], root: Path | None = None, frame_rate: float | None = None
+) -> FoundVideos:
     """The videos behind the arguments of a command, in their order.
 
     A folder is searched with its sub-folders, by suffix and sorted; a .csv, .jsonl or .parquet file is a
@@ -46,6 +71,7 @@ def find_videos(arguments: Sequence[str], root: Path | None = None) -> FoundVide
 
     Args:
         root: folder that the paths of tables start from and that none may leave; default: the table's.
+        frame_rate: if given, a folder that holds pictures is one video, as many of them a second.
     Raises:
         InputError: for an argument that does not exist, a folder without videos, an unreadable table, or a
             row whose path leaves the root.
@@ -57,7 +83,7 @@ def find_videos(arguments: Sequence[str], root: Path | None = None) -> FoundVide
     for argument in arguments:
         path = Path(argument).expanduser()
         if path.is_dir():
-            videos, others = _in_folder(path)
+            videos, others = _in_folder(path, as_video=frame_rate is not None)
             ignored += others
         elif not path.exists():
             raise InputError(f"{argument}: no such file or folder; give a video, a folder or a manifest")
@@ -67,25 +93,33 @@ def find_videos(arguments: Sequence[str], root: Path | None = None) -> FoundVide
             videos = [(os.path.normpath(path), str(path.absolute()))]
         named += len(videos)
         found |= dict.fromkeys(videos)
-    return FoundVideos(list(found), ignored, named - len(found))
+    return FoundVideos(list(found), ignored, named - len(found), frame_rate)
 
 
-def _in_folder(folder: Path) -> tuple[list[tuple[str, str]], int]:
+def _in_folder(folder: Path, as_video: bool) -> tuple[list[tuple[str, str]], int]:
     """(videos, number of other files)."""
     videos: list[tuple[str, str]] = []
-    others = 0
+    others = pictures = 0
     for parent, folders, names in os.walk(folder):
         folders.sort()
+        found = [name for name in names if is_picture(name)]
+        pictures += len(found)
+        if as_video and found:
+            videos.append((os.path.normpath(parent), os.path.abspath(parent)))
+            names = [name for name in names if not is_picture(name)]
         for name in sorted(names):
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES:
+            if is_video(name):
                 path = os.path.join(parent, name)
                 videos.append((os.path.normpath(path), os.path.abspath(path)))
             else:
                 others += 1
     if not videos:
+        hint = (
+            f"; --as-video takes a folder of numbered pictures ({pictures} here) for one" if pictures else ""
+        )
         raise InputError(
             f"{folder}: none of its {others} files has the suffix of a video "
-            f"({', '.join(VIDEO_SUFFIXES)}); give another folder, or name the files one by one"
+            f"({', '.join(sorted(VIDEO_SUFFIXES))}); give another folder, or name the files one by one{hint}"
         )
     return videos, others
 

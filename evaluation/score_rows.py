@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,11 @@ _TYPES = {
     "frame_size": "text",
     "source_size": "text",
     "decoder": "text",
+    "sar": "text",
+    "interlaced": "flag",
+    "transfer": "text",
+    "damaged_frames": "counts",
+    "truncated": "text",
     "checkpoint": "text",
     "seconds": "number",
     "failure": "text",
@@ -46,9 +52,12 @@ Key = tuple[str, str, float | None]
 
 def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
     """All of COLUMNS, as JSON values. Sizes are width x height in pixels; `frames` are the indices looked at,
-    out of `frames_in_all`."""
+    out of `frames_in_all`, and `damaged_frames` those of them that are damaged."""
     frames = scored.frames
+    facts = frames.facts if frames else None
     start_s, end_s = scored.window_s or (None, None)
+    if end_s == math.inf:  # of a video that failed: nobody knows how long it is
+        end_s = None
     return {
         "video_id": _printable(scored.video_id),
         "path": _printable(scored.path),
@@ -67,6 +76,11 @@ def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
         "frame_size": _size(frames.px) if frames else "",
         "source_size": _size(frames.source_px) if frames else "",
         "decoder": frames.decoder if frames else "",
+        "sar": facts.sar if facts else "",
+        "interlaced": facts.interlaced if facts else None,
+        "transfer": facts.transfer if facts else "",
+        "damaged_frames": list(facts.damaged_frames) if facts else [],
+        "truncated": _printable(facts.truncated) if facts else "",
         "checkpoint": checkpoint,
         "seconds": _rounded(scored.seconds),
         "failure": _printable(scored.failure),
@@ -90,6 +104,7 @@ def parquet_schema() -> pa.Schema:
         "text": pa.string(),
         "number": pa.float64(),
         "count": pa.int64(),
+        "flag": pa.bool_(),
         "numbers": pa.list_(pa.float64()),
         "texts": pa.list_(pa.string()),
         "counts": pa.list_(pa.int64()),

@@ -1,8 +1,9 @@
 """Scores of videos, from any checkpoint.
 
-    from evaluation.scorer import score_videos
+    from evaluation.scorer import score_frames, score_videos
     for video in score_videos(["a.mp4", "b.mp4"]):
         print(video.path, video.score, video.trace)
+    print(score_frames(array).score)  # uint8 [T, H, W, 3]
 
 A video is decoded in a task and asked about on one engine of the fleet; short ones share these calls. Nothing
 that a score depends on comes from another video, from their order, or from the number of engines.
@@ -11,16 +12,26 @@ that a score depends on comes from another video, from their order, or from the 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import ray
 
-from data.decode import Decoder
+from data.decode import Decoder, Reading
 from data.frames import FrameInfo
+from data.given_frames import as_arrays, look_at_array
 from data.records import Group, SamplingRequest, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import ScoredVideo, failed_video, score_requests, scored_video
@@ -32,8 +43,13 @@ from runtime.calls import together
 from runtime.concurrently import concurrently
 from runtime.session import cluster_address, ray_session
 
-__all__ = ["ScoredVideo", "Scorer", "ScoringFailed", "ScoringSettings", "score_videos"]
+__all__ = [
+    "ScoredVideo", "Scorer", "ScoringFailed", "ScoringSettings", "score_arrays", "score_frames",
+    "score_videos",
+]  # fmt: skip
 
+T = TypeVar("T")
+_END = object()
 _LARGEST_BATCH, _BATCH_S = 16, 0.25  # videos, and seconds of decoding, in one remote call
 
 
@@ -70,11 +86,10 @@ class Scorer:
         settings = self.settings
         gpus_per_replica, self.replicas = _sizes(settings)
         self._decoder = Decoder(
-            max_px=settings.max_frame_px,
+            Reading(settings.max_frame_px, settings.decoder, settings.strict, settings.square_pixels),
             timeout_s=settings.decode_timeout_s,
             tasks=settings.decode_tasks * self.replicas,
             cpus=settings.decode_cpus,
-            decoder=settings.decoder,
         )
         self._fleet = RolloutFleet(
             settings.rollout(self.replicas, gpus_per_replica),
@@ -125,6 +140,57 @@ class Scorer:
                 for scored in batch:
                     yield scored
 
+    async def score_arrays(
+        self, videos: Iterable[Any] | AsyncIterable[Any], samples: int = 0
+    ) -> AsyncGenerator[ScoredVideo, None]:
+        """Score videos whose frames are in memory, as many at once as the engines take; yields each when it
+        is done, with its number (counted from 0) as `video_id`.
+
+        Args:
+            videos: each uint8 [T, H, W, 3], numpy or torch, or [B, T, H, W, 3] of B videos: an iterable, a
+                generator or a dataloader. It is drawn from in another thread, as there is room, so that any
+                number may come; frames are chosen and shrunk as those of a file are.
+        Raises:
+            ValueError: for another type or shape.
+        """
+        limit = self.settings.videos_in_flight * self.replicas
+        calls = concurrently(self._looked_at(videos), lambda look: self._score_look(look, samples), limit)
+        async with contextlib.aclosing(calls) as done:
+            async for scored in done:
+                yield scored
+
+    async def _looked_at(
+        self, videos: Iterable[Any] | AsyncIterable[Any]
+    ) -> AsyncIterator[tuple[VideoRef, FrameInfo, np.ndarray]]:
+        """What the model is shown of each video; of the videos themselves one is held at a time."""
+        settings = self.settings
+        number = 0
+        async for item in _drawn(videos):
+            for frames in await asyncio.to_thread(as_arrays, item):
+                ref = VideoRef(str(number), f"video {number}", settings.frames_per_video)
+                shown, info = await asyncio.to_thread(
+                    look_at_array, frames, ref.n_frames, settings.max_frame_px
+                )
+                yield ref, info, shown
+                number += 1
+
+    async def _score_look(self, look: tuple[VideoRef, FrameInfo, np.ndarray], samples: int) -> ScoredVideo:
+        (ref, info, shown), started = look, time.perf_counter()
+        requests = self._requests(ref, samples)
+        cost_tokens = (1 + samples) * self.settings.max_completion_tokens
+        try:
+            with _engines_needed():
+                (groups,) = await self._fleet.sample_all([requests], ray.put([shown]), cost_tokens)
+        except RolloutFailed as error:
+            return failed_video(ref, str(error), seconds=0.0)
+        return _as_scored(ref, info, groups, time.perf_counter() - started)
+
+    def _requests(self, ref: VideoRef, samples: int) -> list[SamplingRequest]:
+        settings = self.settings
+        return score_requests(
+            ref, samples, settings.seed, settings.temperature, settings.max_completion_tokens
+        )
+
     async def _batches(
         self, refs: Iterable[VideoRef] | AsyncIterable[VideoRef]
     ) -> AsyncIterator[list[VideoRef]]:
@@ -155,11 +221,7 @@ class Scorer:
         looks, frames = await self._decoder.look_all(refs)
         self._batch_size = max(1, min(_LARGEST_BATCH, int(_BATCH_S * len(refs) / looks.seconds)))
         requests = [
-            []
-            if isinstance(info, VideoError)
-            else score_requests(
-                ref, samples, settings.seed, settings.temperature, settings.max_completion_tokens
-            )
+            [] if isinstance(info, VideoError) else self._requests(ref, samples)
             for ref, info in zip(refs, looks.infos, strict=True)
         ]
         answers: list[list[Group] | ValueError] = [[] for _ in refs]
@@ -211,9 +273,57 @@ def score_videos(
             found = {scored.video_id: scored async for scored in scorer.score(refs, samples)}
             return [found[name] for name in names]
 
-    # A thread of its own: a notebook's has an event loop that is running already.
+    return _run(score())
+
+
+def score_frames(
+    frames: Any, checkpoint: str | None = None, samples: int = 0, **settings: Any
+) -> ScoredVideo:
+    """Score one video whose frames are in memory: uint8 [T, H, W, 3], numpy or torch.
+
+    As `score_arrays`, which see for several videos: the engine is ended with the call.
+    """
+    (scored,) = score_arrays([frames], checkpoint, samples, **settings)
+    return scored
+
+
+def score_arrays(
+    videos: Iterable[Any], checkpoint: str | None = None, samples: int = 0, **settings: Any
+) -> list[ScoredVideo]:
+    """Score videos whose frames are in memory; returns them in their order.
+
+    Args:
+        videos: as in `Scorer.score_arrays`.
+        checkpoint, samples, settings: as in `score_videos`.
+    Raises:
+        ValueError: for frames that are not uint8 [T, H, W, 3] or [B, T, H, W, 3].
+        ConfigError, ScoringFailed: as `score_videos`.
+    """
+    chosen = scoring_settings(resolve_checkpoint(checkpoint), **settings)
+
+    async def score() -> list[ScoredVideo]:
+        async with Scorer(chosen) as scorer:
+            found = [scored async for scored in scorer.score_arrays(videos, samples)]
+            return sorted(found, key=lambda scored: int(scored.video_id))
+
+    return _run(score())
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """In a thread of its own: a notebook's has an event loop that is running already."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, score()).result()
+        return thread.submit(asyncio.run, work).result()
+
+
+async def _drawn(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """The items; one that takes its time to be drawn holds up nothing but itself."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+        return
+    iterator = iter(items)
+    while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
+        yield item
 
 
 def _sizes(settings: ScoringSettings) -> tuple[int, int]:

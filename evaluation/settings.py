@@ -34,7 +34,10 @@ class ScoringSettings(ModelView):
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Reads the files: decord, PyAV, or decord for what it reads right and PyAV for all else."""
+    """Reads the files. PyAV (auto) reads all that FFmpeg reads; decord refuses what it would read wrong."""
+    strict: bool = False
+    """Refuse a file that ends before its stated end, as training does; else what is there is scored, and the
+    row says what is missing."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the video counts as failed."""
     decode_tasks: int = Field(default_factory=_decode_tasks, ge=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from data.errors import PermanentError, permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
@@ -22,11 +23,13 @@ from learner.records import LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
 from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
-from runtime.actor_death import ACTOR_IS_GONE
+from runtime.actor_death import ACTOR_IS_GONE, processes_left
 from runtime.calls import DeadlineError, within
 from runtime.node_labels import on_nodes
 
 logger = logging.getLogger(__name__)
+
+ALLOCATOR = "PYTORCH_ALLOC_CONF"
 
 _GRACE_S = 2.0
 """After a first failure, how long to wait for a better explanation from another rank."""
@@ -74,6 +77,8 @@ class LearnerGroup:
         self._shutdown_timeout_s = shutdown_timeout_s
         self._placement: PlacementGroup | None = None
         self._ranks: list[Any] = []
+        self._processes: list[tuple[str, int]] = []
+        """Node and process id of every rank that was started and may still hold memory."""
         self._turn = asyncio.Lock()
 
     async def start(self, checkpoint: Path | None = None) -> LearnerInfo:
@@ -84,6 +89,7 @@ class LearnerGroup:
         """
         try:
             await self._place()
+            self._processes = await self._call_all("process", self._config.start_timeout_s)
             host, port = await self._call_one(0, "address", self._config.start_timeout_s)
             timeout_s = self._config.collective_timeout_s
             where = [Rendezvous(host, port, r, len(self._ranks), timeout_s) for r in range(len(self._ranks))]
@@ -127,7 +133,7 @@ class LearnerGroup:
         return [found[i] for i in range(len(samples))]
 
     async def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
-        """The current policy in the object store: one dict of HF name to numpy array for each bucket.
+        """The current policy in the object store: a reference to each `Bucket`.
 
         Waits for an update in progress, so the version that the last update led to comes with them: 0 if
         there was none since the start, from a checkpoint or not. The objects live as long as rank 0 and the
@@ -170,15 +176,22 @@ class LearnerGroup:
         self._kill()
 
     async def close(self) -> None:
-        """End all ranks and give their resources back; never raises for a rank that is already gone."""
+        """End all ranks and give their resources back; never raises for a rank that is already gone.
+
+        Returns when the processes of all ranks have ended, those killed after a failure too: until then they
+        hold their memory.
+        """
         if self._ranks:
             try:
                 await self._call_all("leave", self._shutdown_timeout_s)
             except LearnerFailed as error:
                 logger.warning("learner ranks did not end in order and were killed: %s", error)
-        ranks = self._ranks
         self._kill()
-        await asyncio.gather(*(self._gone(rank) for rank in ranks))
+        processes, self._processes = self._processes, []
+        pids_of: dict[str, list[int]] = {}
+        for node, pid in processes:
+            pids_of.setdefault(node, []).append(pid)
+        await asyncio.gather(*(self._ended(node, pids) for node, pids in pids_of.items()))
 
     async def _place(self) -> None:
         config = self._config
@@ -208,6 +221,7 @@ class LearnerGroup:
                 max_restarts=0,
                 num_cpus=config.cpus_per_rank,
                 num_gpus=config.gpus_per_rank,
+                runtime_env={"env_vars": rank_environment(config)},
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     placement_group=self._placement, placement_group_bundle_index=rank
                 ),
@@ -285,14 +299,21 @@ class LearnerGroup:
             for task in tasks:
                 task.cancel()
 
-    async def _gone(self, rank: Any) -> None:
-        """Wait until Ray says that an actor is dead."""
-        try:
-            while True:
-                await within(rank.ping.remote(), self._shutdown_timeout_s, "learner rank.ping")
-                await asyncio.sleep(0.05)
-        except ACTOR_IS_GONE:
+    async def _ended(self, node: str, pids: list[int]) -> None:
+        """Wait until ranks' processes on one node have ended; on a node that is gone they have."""
+        if node not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
             return
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        task: Any = ray.remote(processes_left)
+        look = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        timeout_s = self._shutdown_timeout_s
+        try:
+            left = await within(look.remote(pids, timeout_s), 2 * timeout_s, "looking for learner processes")
+        except (DeadlineError, ray.exceptions.RayError) as error:
+            logger.warning("cannot tell whether the learner's processes %s have ended: %s", pids, error)
+            return
+        if left:
+            logger.warning("learner processes %s still run %g s after they were killed", left, timeout_s)
 
     def _kill(self) -> None:
         for rank in self._ranks:
@@ -301,6 +322,17 @@ class LearnerGroup:
         if self._placement is not None:
             remove_placement_group(self._placement)
             self._placement = None
+
+
+def rank_environment(config: LearnerConfig) -> dict[str, str]:
+    """Environment variables of a rank's process, read by torch as it is imported.
+
+    Micro-batches differ in length, and segments that grow in place leave no gaps between them. What this
+    process was started with wins.
+    """
+    if not config.gpus_per_rank:
+        return {}
+    return {ALLOCATOR: os.environ.get(ALLOCATOR, "expandable_segments:True")}
 
 
 def _root_cause(errors: Sequence[BaseException | None]) -> BaseException:

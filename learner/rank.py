@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 import ray
 
+from data.tensor_bytes import bucket_of
 from learner.group_attention import select_attention_kernels
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
 from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
-from learner.weights import gather_buckets, send_behind, to_numpy
+from learner.weights import gather_buckets, send_behind
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
 CONCURRENCY = {"work": 1, "control": 2}
 
 
 class LearnerRank:
-    """One rank of the learner; all methods but `ping` and `address` are collectives among the ranks."""
+    """One rank of the learner; all methods but those of the control group are collectives among the ranks."""
 
     def __init__(self, rank: int, spec: LearnerSpec, threads: int) -> None:
         self._rank = rank
@@ -39,6 +40,11 @@ class LearnerRank:
     def ping(self) -> int:
         """The actor's process id."""
         return os.getpid()
+
+    @ray.method(concurrency_group="control")
+    def process(self) -> tuple[str, int]:
+        """Ray's id of this node, and this process's."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
 
     @ray.method(concurrency_group="control")
     def address(self) -> tuple[str, int]:
@@ -77,9 +83,9 @@ class LearnerRank:
     @ray.method(concurrency_group="work")
     def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
         """The version that the last update here led to (0 before any), and the policy in the object store: a
-        dict of HF name to numpy array for each bucket; rank 0 has it."""
+        reference to each `Bucket`, in the types of the parameters; rank 0 has them."""
         buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
-        return self._version, send_behind(filter(None, buckets), lambda bucket: ray.put(to_numpy(bucket)))
+        return self._version, send_behind(filter(None, buckets), lambda bucket: ray.put(bucket_of(bucket)))
 
     @ray.method(concurrency_group="work")
     def weight_layout(self) -> WeightLayout:

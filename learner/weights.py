@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -126,11 +125,6 @@ def gather_adapter(policy: nn.Module) -> dict[str, Tensor]:
     named = [(hf_name(name), p) for name, p in policy.named_parameters() if is_adapter(name)]
     with deepspeed.zero.GatheredParameters([p for _, p in named]):
         return {name: p.detach().clone() for name, p in named} if torch.distributed.get_rank() == 0 else {}
-
-
-def to_numpy(bucket: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """A bucket for the object store; numpy has no bfloat16, so that is widened to float32, without loss."""
-    return {name: (t.float() if t.dtype == torch.bfloat16 else t).cpu().numpy() for name, t in bucket.items()}
 
 
 def count_parameters(policy: nn.Module) -> tuple[int, int]:

@@ -36,6 +36,7 @@ class FrameRequest:
     n_frames: int
     max_px: int
     decoder: DecoderName
+    square: bool
     window_s: tuple[float, float] | None = None
     perturbation: Perturbation | None = None
 
@@ -46,7 +47,7 @@ class Sheet:
     info: FrameInfo
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self.info)
+        return asdict(self.info) | {"marks": self.info.facts.marks}
 
 
 def group_request(run: ViewedRun, offset: int, copy: str) -> FrameRequest:
@@ -66,6 +67,7 @@ def recorded_request(ref: Mapping[str, Any], data: DataConfig) -> FrameRequest:
         n_frames=int(ref["n_frames"]),
         max_px=data.max_frame_px,
         decoder=data.decoder,
+        square=data.square_pixels,
         window_s=None if window is None else (float(window[0]), float(window[1])),
         perturbation=None if perturbation is None else Perturbation(**perturbation),
     )
@@ -77,7 +79,9 @@ def evaluated_request(run: ViewedRun, version: int, split: str, video_id: str) -
     for prediction in run.predictions(version, split):
         if prediction.get("video_id") == video_id:
             path = _inside_root(prediction["path"], data)
-            return FrameRequest(path, data.frames_per_video, data.max_frame_px, data.decoder)
+            return FrameRequest(
+                path, data.frames_per_video, data.max_frame_px, data.decoder, data.square_pixels
+            )
     raise NotRecorded(f"{run.path.name} has no answer to '{video_id}' on '{split}'")
 
 
@@ -137,7 +141,15 @@ def render(request: FrameRequest) -> Sheet:
     import numpy as np
     from PIL import Image
 
-    frames, info = look_at(request.path, request.n_frames, request.max_px, request.decoder, request.window_s)
+    frames, info = look_at(
+        request.path,
+        request.n_frames,
+        request.max_px,
+        request.decoder,
+        request.window_s,
+        strict=False,
+        square=request.square,
+    )
     if request.perturbation is not None:
         frames = perturb(frames, request.perturbation)
     picture = io.BytesIO()

@@ -5,6 +5,8 @@
     metrics.jsonl        one line an update
     groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
+    marks.jsonl          videos that were sampled and of which something should be known: damaged frames,
+                         pixels that are not square, fields, HDR
     fleet.jsonl          what each rollout worker did lately: one line a worker every ten seconds or so
     faults.jsonl         actors that failed and what was done about it; nothing of it is ever superseded
     recoveries.jsonl     what took the place of such an actor, and after how many seconds

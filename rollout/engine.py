@@ -19,19 +19,21 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import AutoConfig, AutoProcessor
-from vllm import SamplingParams
-from vllm.config import WeightTransferConfig
+from vllm import EngineArgs, SamplingParams
+from vllm.config import VllmConfig, WeightTransferConfig
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
+from data.errors import PermanentError
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
-from data.prompt import prompt_text, sampleable_token_ids
+from data.model_check import load_checked
+from data.prompt import prompt_text
 from data.records import Completion, Group, SamplingRequest
+from data.tensor_bytes import Bucket
 from rollout.config import RolloutConfig
 from rollout.drain_gate import DrainGate
 from rollout.environment import executor, uses_async_engine
-from rollout.errors import EngineDead
+from rollout.errors import EngineDead, EngineRefused, WeightsRefused
 from rollout.token_mask import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
@@ -67,18 +69,16 @@ class Engine(ABC):
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._processor = AutoProcessor.from_pretrained(
-            settings.model_path, trust_remote_code=settings.trust_remote_code
+        checked = load_checked(
+            settings.model_path,
+            settings.trust_remote_code,
+            settings.frame_tokens,
+            settings.rollout.max_model_tokens,
         )
-        config = AutoConfig.from_pretrained(
-            settings.model_path, trust_remote_code=settings.trust_remote_code
-        ).get_text_config()
-        _check_length(settings, config)
-        allowed = set(sampleable_token_ids(self._processor))
-        self.masked_token_ids = [id_ for id_ in range(config.vocab_size) if id_ not in allowed]
-        """Ids never sampled, padding rows of the vocabulary among them; the learner masks the same."""
-        self._image_options = settings.frame_tokens.image_options(self._processor)
-        self._linear_attention = "linear_attention" in (getattr(config, "layer_types", None) or [])
+        self._processor, self._image_options = checked.processor, checked.image_options
+        self.masked_token_ids = checked.masked_token_ids
+        """Ids never sampled; the learner masks the same."""
+        self._linear_attention = checked.linear_attention
         self._gate = DrainGate()
         self._version = 0
         self._death: BaseException | None = None
@@ -105,6 +105,13 @@ class Engine(ABC):
         return engine_arguments(
             self._settings, self.masked_token_ids, self._image_options, self._linear_attention
         )
+
+    def _vllm_config(self, arguments: type[EngineArgs]) -> VllmConfig:
+        """vLLM's configuration of the engine. Raises EngineRefused if vLLM does not accept it."""
+        try:
+            return arguments(**self.arguments).create_engine_config()
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise EngineRefused(f"vLLM refuses the engine's configuration: {error}") from error
 
     @abstractmethod
     async def start(self) -> None:
@@ -147,7 +154,7 @@ class Engine(ABC):
             cached_prompt_tokens=cached,
         )
 
-    async def load_weights(self, version: int, buckets: AsyncIterable[Mapping[str, np.ndarray]]) -> None:
+    async def load_weights(self, version: int, buckets: AsyncIterable[Bucket]) -> None:
         """Replace all weights by those of `buckets` (Hugging Face names) and forget what the old ones made.
 
         Raises EngineDead if anything fails on the way: the engine then holds neither the old weights nor the
@@ -159,12 +166,13 @@ class Engine(ABC):
                 await self._load_bucket(bucket)
             missing = (await self._rpc("finish_weight_load"))[0]
             if missing:
-                raise ValueError(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
+                raise WeightsRefused(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Join the sender's NCCL group. `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo,
-        with a `rank_offset` that is this engine's alone; an older group is left first."""
-        async with self._gate.drained():
+        with a `rank_offset` that is this engine's alone; an older group is left first. vLLM joins between two
+        of its steps, so running requests stay, and only new ones wait."""
+        async with self._gate.closed():
             self._require_alive()
             with self._fatal("joining the weight-transfer group"):
                 await self._rpc("shutdown_weight_transfer_engine")
@@ -201,7 +209,7 @@ class Engine(ABC):
         """Call a method of every vLLM worker."""
 
     @abstractmethod
-    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+    async def _load_bucket(self, bucket: Bucket) -> None:
         """Hand one bucket to every vLLM worker."""
 
     @abstractmethod
@@ -241,6 +249,9 @@ class Engine(ABC):
         try:
             yield
         except asyncio.CancelledError as error:
+            self._die(error, doing)
+            raise
+        except PermanentError as error:
             self._die(error, doing)
             raise
         except Exception as error:
@@ -330,12 +341,3 @@ def _image_limits(settings: EngineSettings) -> dict[str, int]:
     largest_px = settings.frame_tokens.largest_px
     size = {} if largest_px is None else {"width": largest_px, "height": largest_px}
     return {"count": settings.frames_per_video, **size}
-
-
-def _check_length(settings: EngineSettings, text_config: Any) -> None:
-    longest = getattr(text_config, "max_position_embeddings", None)
-    if longest is not None and settings.rollout.max_model_tokens > longest:
-        raise ValueError(
-            f"rollout.max_model_tokens is {settings.rollout.max_model_tokens}, but {settings.model_path} was "
-            f"made for {longest} tokens: lower it"
-        )

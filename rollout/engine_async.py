@@ -2,11 +2,10 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import VLLMClientError
 from vllm.outputs import CompletionOutput, RequestOutput, WeightVersionSpan
@@ -14,9 +13,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from data.seeds import stable_hash
+from data.tensor_bytes import Bucket, pack
 from rollout.engine import Engine, EngineSettings
 from rollout.environment import in_flight
-from rollout.weight_loading import pack
 
 
 class AsyncEngine(Engine):
@@ -34,7 +33,8 @@ class AsyncEngine(Engine):
         return self._llm
 
     async def start(self) -> None:
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.arguments))
+        config = self._vllm_config(AsyncEngineArgs)
+        self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         await self._engine.update_weight_version(str(self._version))
 
     async def close(self) -> None:
@@ -109,7 +109,7 @@ class AsyncEngine(Engine):
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
         return await self._engine.collective_rpc(method, args=args)
 
-    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+    async def _load_bucket(self, bucket: Bucket) -> None:
         await self._rpc("load_packed_bucket", *pack(bucket))
 
     async def _adopt(self, version: int) -> None:

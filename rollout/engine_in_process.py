@@ -3,16 +3,17 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from vllm import EngineArgs, SamplingParams
+from vllm.config import VllmConfig
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from data.tensor_bytes import Bucket
 from rollout.engine import Engine, EngineSettings
 from rollout.errors import EngineDead
 
@@ -54,7 +55,8 @@ class InProcessEngine(Engine):
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        config = await asyncio.to_thread(self._vllm_config, EngineArgs)
+        self._thread = threading.Thread(target=self._run, args=(config,), name="engine", daemon=True)
         self._thread.start()
         await self._ask(lambda engine: None)
 
@@ -78,7 +80,7 @@ class InProcessEngine(Engine):
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
         return await self._ask(lambda engine: engine.collective_rpc(method, args=args))
 
-    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+    async def _load_bucket(self, bucket: Bucket) -> None:
         await self._rpc("load_weight_bucket", bucket)
 
     def _standstill(self) -> AbstractAsyncContextManager[None]:
@@ -111,9 +113,9 @@ class InProcessEngine(Engine):
 
     # Below: the engine's thread.
 
-    def _run(self) -> None:
+    def _run(self, config: VllmConfig) -> None:
         try:
-            engine = LLMEngine.from_engine_args(EngineArgs(**self.arguments))
+            engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
             running: dict[str, _Batch] = {}
             while True:
                 for command in self._next_commands(wait=not running):

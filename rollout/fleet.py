@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from data.errors import permanent_cause
 from data.records import Group, SamplingRequest
 from rollout.errors import FleetExhausted, RolloutFailed
 from rollout.membership import Lost, Member, Roster, ask, cause_of
@@ -84,6 +85,9 @@ class RolloutFleet(Roster):
                         f"the last one: {error}"
                     ) from error
             except (ray.exceptions.RayError, ValueError) as error:
+                if permanent := permanent_cause(error):
+                    self._exhaust(f"{path}: {permanent}")
+                    self._raise_failure()
                 raise RolloutFailed(f"{path}: {cause_of(error)}") from error
             finally:
                 self._router.release(member, cost_tokens)

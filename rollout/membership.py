@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 
+from data.errors import permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from rollout.config import RolloutConfig
 from rollout.draining import watch_drains
@@ -336,6 +337,9 @@ class Roster:
                 self._on_recovery(worker_id, successor.worker_id, time.monotonic() - started_s)
                 break
             except Exception as error:
+                if permanent := permanent_cause(error):
+                    self._exhaust(f"no replacement of {worker_id} can start: {permanent}")
+                    return
                 self._restarts += 1
                 logger.warning("a replacement of %s could not be started: %s", worker_id, cause_of(error))
                 if self._restarts > self._config.max_worker_restarts:

@@ -8,33 +8,12 @@ vLLM's layerwise reload gives each layer its loadable form back, collects a laye
 complete, and repacks them.
 """
 
-import math
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 
-# (name, numpy dtype, shape) of each tensor, in the order of their bytes.
-Layout = list[tuple[str, str, list[int]]]
-
-
-def pack(bucket: Mapping[str, np.ndarray]) -> tuple[Layout, bytes]:
-    """A bucket as plain bytes, for an engine in another process."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in bucket.items()}
-    layout: Layout = [(name, array.dtype.str, list(array.shape)) for name, array in arrays.items()]
-    return layout, b"".join(array.tobytes() for array in arrays.values())
-
-
-def unpack(layout: Layout, payload: bytes) -> dict[str, np.ndarray]:
-    """The inverse of `pack`; the arrays are read-only views of `payload`."""
-    bucket, offset = {}, 0
-    for name, dtype, shape in layout:
-        count = math.prod(shape)
-        bucket[name] = np.frombuffer(payload, np.dtype(dtype), count, offset).reshape(shape)
-        offset += bucket[name].nbytes
-    return bucket
+from data.tensor_bytes import Bucket, Layout, tensors_of, unpack
 
 
 class WeightLoading:
@@ -54,13 +33,13 @@ class WeightLoading:
         with set_current_vllm_config(self.vllm_config):
             initialize_layerwise_reload(self.model_runner.model)
 
-    def load_weight_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+    def load_weight_bucket(self, bucket: Bucket) -> None:
         """Take in some of the tensors; a layer is loaded once all of its tensors have come."""
-        self._load(_tensors(bucket))
+        self._load(tensors_of(bucket))
 
     def load_packed_bucket(self, layout: Layout, payload: bytes) -> None:
         """`load_weight_bucket` of a bucket that came through `pack`."""
-        self._load(_tensors(unpack(layout, payload)))
+        self._load(tensors_of(unpack(layout, payload)))
 
     def finish_weight_load(self) -> list[str]:
         """Make the model usable again; returns the parameters that no bucket held, which must be none."""
@@ -91,10 +70,3 @@ def _repack_output_projection(model: torch.nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, ParallelLMHead):
             layer.quant_method.process_weights_after_loading(layer)
-
-
-def _tensors(bucket: Mapping[str, np.ndarray]) -> list[tuple[str, torch.Tensor]]:
-    """Tensors over the same memory. vLLM copies out of them and never writes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return [(name, torch.as_tensor(array)) for name, array in bucket.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ from rollout.toolchain import check_compiler
 from runtime.calls import one_ahead, together, within
 
 if TYPE_CHECKING:
+    from data.tensor_bytes import Bucket
     from rollout.engine import Engine
 
 T = TypeVar("T")
@@ -143,7 +144,7 @@ class RolloutWorker:
     async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
         """Take the weights of `version` out of the object store; returns the version now held.
 
-        Each bucket is a dict of Hugging Face parameter name to numpy array.
+        Each reference is to a `Bucket`.
         """
         await self._exit_if_dead(self._running.load_weights(version, self._fetch(buckets)))
         return self._running.version
@@ -186,7 +187,7 @@ class RolloutWorker:
             raise RuntimeError(f"{self._worker_id} has not been started")
         return self._engine
 
-    def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Mapping[str, np.ndarray]]:
+    def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Bucket]:
         """The buckets in order; one is on its way to this node while the engine takes in the one before."""
         what = f"{self._worker_id}: weight bucket {{}} of {len(buckets)} from the object store"
         return one_ahead(

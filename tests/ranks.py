@@ -139,7 +139,7 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
 
     from learner.checkpoint import export_hf
     from learner.trainer import Trainer
-    from learner.weights import gather_buckets, to_numpy
+    from learner.weights import gather_buckets
     from learner.zero import Rendezvous, adamw, join_process_group, leave_process_group, sgd
 
     torch.set_num_threads(1)
@@ -153,7 +153,7 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
     for version, batch in enumerate(script.batches, start=script.first_version):
         shard, frames = batch.shards(ranks)[rank]
         metrics.append(trainer.update(shard, frames, version))
-    weights = {n: a for b in gather_buckets(trainer.engine.module, 2**20) for n, a in to_numpy(b).items()}
+    weights = {n: t.numpy() for b in gather_buckets(trainer.engine.module, 2**20) for n, t in b.items()}
     if script.save_to:
         trainer.save(script.save_to, {"version": script.first_version + len(metrics)})
     if script.export_to:

@@ -119,7 +119,11 @@ def test_log_probs_agree_before_the_first_and_after_the_tenth_update(local_ray: 
         held, buckets = await graph.learner.weight_buckets()
         assert held == 10
         last = ray.get(buckets)
-        moved = {n: np.abs(a[n] - b[n]).max() for a, b in zip(first, last, strict=True) for n in a}
+        moved = {
+            n: float((a[n].tensor() - b[n].tensor()).abs().max())
+            for a, b in zip(first, last, strict=True)
+            for n in a
+        }
         assert max(v for n, v in moved.items() if "vision_tower" in n) > 1e-3
         assert max(v for n, v in moved.items() if "language_model" in n) > 1e-3
         new = await graph.learner.logprobs(old_samples)

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +19,8 @@ from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Device, Kind, Setting
 from data.prompt import sampleable_token_ids
 from data.records import Group, SamplingRequest, VideoRef
+from data.tensor_bytes import Bucket, bucket_of
 from learner.inputs import GroupEncoder, PromptMismatch
-from learner.weights import to_numpy
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
 
@@ -164,14 +164,14 @@ def _off(model: Path, group: Group, frames: np.ndarray, device: Device) -> float
     return float(np.abs(found - expected).mean())
 
 
-async def _buckets(model: Path) -> AsyncIterator[Mapping[str, np.ndarray]]:
+async def _buckets(model: Path) -> AsyncIterator[Bucket]:
     """The weights of a model folder as the object store holds them, one bucket a weight."""
     import torch
     from transformers import AutoModelForImageTextToText
 
     loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.bfloat16)
     for name, parameter in loaded.named_parameters():
-        yield to_numpy({name: parameter.detach()})
+        yield bucket_of({name: parameter.detach()})
 
 
 async def _within_deadline(call: Coroutine[Any, Any, T]) -> T:

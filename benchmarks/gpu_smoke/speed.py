@@ -31,8 +31,9 @@ from benchmarks.gpu_smoke.sizes import Setting, UpdateSize
 from benchmarks.update_flops import Passes, forward_flop, update_flop
 from benchmarks.update_flops import Sizes as GroupSizes
 from cluster.planning.architecture import read_architecture
+from data.tensor_bytes import bucket_of
 from learner.trainer import Trainer
-from learner.weights import gather_buckets, to_numpy
+from learner.weights import gather_buckets
 
 MATMULS = 10
 MODEL_PASSES = Passes(text=4, vision=4)
@@ -157,7 +158,10 @@ def _moving(setting: Setting, made: Trainer) -> Iterator[Line]:
     """Weights out of the learner: gathered on the device, and on into host memory for the object store."""
     moved = [
         ("gather of all weights", lambda bucket: sum(t.nbytes for t in bucket.values())),
-        ("gather to host memory", lambda bucket: sum(a.nbytes for a in to_numpy(bucket).values())),
+        (
+            "gather to host memory",
+            lambda bucket: sum(held.data.nbytes for held in bucket_of(bucket).values()),
+        ),
     ]
     for name, use in moved:
         started_s = synchronized_s(setting.device)

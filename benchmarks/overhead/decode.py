@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.decode import Decoder
+from data.decode import Decoder, Reading
 from data.frames import frame_indices, look_at
 from data.records import VideoRef
 from runtime.calls import within
@@ -41,14 +41,14 @@ async def compare(name: str, path: Path, n_frames: int, repeats: int) -> dict[st
 
     Needs a Ray session, in which a first turn starts processes.
     """
-    decoder = Decoder(NO_SHRINKING_PX, TIMEOUT_S, tasks=1, cpus=1, decoder="decord")
+    decoder = Decoder(Reading(NO_SHRINKING_PX, "decord"), TIMEOUT_S, tasks=1, cpus=1)
     here: Any = ray.remote(seconds_here)
     ref = VideoRef("v", str(path), n_frames)
     turns: list[tuple[float, float, float]] = []
     for _ in range(1 + repeats):
         bare_s, look_s = await within(here.remote(path, n_frames), TIMEOUT_S, f"decoding {path}")
         began_s = time.perf_counter()
-        await decoder.decode(ref)
+        await decoder.look(ref)
         turns.append((bare_s, look_s, time.perf_counter() - began_s))
     bare_ms, look_ms, task_ms = (1000 * median(turn[i] for turn in turns[1:]) for i in range(3))
     return {

@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import ray
 
 from cluster.config import RunConfig
@@ -54,15 +53,15 @@ class Peer:
         )
 
     def put(self) -> list[ray.ObjectRef]:
-        from learner.weights import to_numpy
+        from data.tensor_bytes import bucket_of
 
-        return [ray.put(to_numpy(bucket)) for bucket in self._buckets]
+        return [ray.put(bucket_of(bucket)) for bucket in self._buckets]
 
     def take(self, buckets: Sequence[ray.ObjectRef]) -> None:
         """Read every bucket into this process's own tensors."""
         for own, reference in zip(self._buckets, buckets, strict=True):
-            for name, array in ray.get(reference, timeout=TIMEOUT_S).items():
-                np.copyto(own[name].numpy(), array)
+            for name, held in ray.get(reference, timeout=TIMEOUT_S).items():
+                own[name].copy_(held.tensor())
 
     def broadcast(self) -> None:
         import torch

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 from cluster.controller import Controller
 from cluster.preflight import Job
 from cluster.run_actors import Workers
+from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, VideoRef
 from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
@@ -152,9 +153,9 @@ class SimulatedWorkers:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def decode(self, ref: VideoRef) -> VideoRef:
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, VideoRef]:
         await asyncio.sleep(self._times.decode_s)
-        return ref
+        return FrameInfo((0,), 1, (1, 1), (1, 1), "none"), ref
 
     async def sample(self, requests: Sequence[SamplingRequest], frames: Any, cost_tokens: int) -> list[Group]:
         for _ in range(self._config.rollout.max_retries + 1):

@@ -1,8 +1,8 @@
 """The benchmarks that are known by name: how their labels are laid out, and on which scale. No data in here.
 
-Scales of the annotation lists and of LSVQ, KoNViD-1k, LIVE-VQC, YouTube-UGC, LIVE-YT-Gaming and
-Waterloo-IVC-4K agree with the ranges in the files; those of CGVDS, LIVE-YT-HFR and VDPVE are assumed, for no
-label file of theirs was at hand. A label outside its scale is an error, and `--scale` overrides.
+The scales agree with the ranges of the labels in the published lists. That of CGVDS, whose labels run from
+1.71 to 6.06, is the seven-point continuous scale of ITU-T P.809 (extremely bad to ideal). A label outside its
+scale is an error, and `--scale` overrides.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ class Benchmark:
     scale: of its labels, None if it is not known; `table_scale` where its table has another than its list or
         its conversations.
     columns: of its table, None where it has none.
-    endings: what its files' names may have behind the labels' names, before the suffix.
+    ending: regular expression of what its videos' names have at the end in some of its downloads and tables
+        and not in others; suffixes may differ then, too. None: names are the same everywhere.
     source: regular expression whose group is the content in a video's name, where contents repeat.
     """
 
@@ -31,7 +32,7 @@ class Benchmark:
     scale: Scale | None
     table_scale: Scale | None = None
     columns: Columns | None = None
-    endings: tuple[str, ...] = ()
+    ending: str | None = None
     source: str = ""
 
     def scale_of(self, layout: Layout) -> Scale | None:
@@ -73,7 +74,7 @@ BENCHMARKS = {
             (20, 100),
             table_scale=(1, 5),
             columns=Columns(("flickr_id", "file_name"), ("mos",)),
-            endings=("_original_centercrop_960x540_8s",),
+            ending="_[a-z]+_centercrop_960x540_8s",
         ),
         Benchmark(
             "live-vqc",
@@ -81,6 +82,7 @@ BENCHMARKS = {
             "test",
             (0, 100),
             columns=Columns(("video_list", "file", "video_name"), ("mos",)),
+            ending="NEW",
         ),
         Benchmark(
             "youtube-ugc",
@@ -88,10 +90,10 @@ BENCHMARKS = {
             "test",
             (1, 5),
             columns=Columns(("vid",), ("MOS full", "mos")),
-            endings=("_crf_10_ss_00_t_20.0",),
+            ending=r"_crf_\d+_ss_\d+_t_[\d.]+",
         ),
-        Benchmark("live-yt-gaming", "LIVE-YT-Gaming: annotation list", "test", (0, 100)),
-        Benchmark("cgvds", "CGVDS: annotation list", "test", (1, 5)),
+        Benchmark("live-yt-gaming", "LIVE-YT-Gaming: annotation list", "test", (0, 100), source=r"^(.+)-\d+"),
+        Benchmark("cgvds", "CGVDS: annotation list", "test", (1, 7), source=r"^([^_]+)_"),
         Benchmark(
             "waterloo-ivc-4k",
             "Waterloo-IVC-4K: annotation list",
@@ -99,7 +101,14 @@ BENCHMARKS = {
             (0, 100),
             source=r"^[^_]+_(\d+)_",
         ),
-        Benchmark("live-yt-hfr", "LIVE-YT-HFR: annotation list", "test", (0, 100)),
-        Benchmark("vdpve", "VDPVE: annotation list", "test", (0, 100)),
+        Benchmark(
+            "live-yt-hfr",
+            "LIVE-YT-HFR: annotation list",
+            "test",
+            (0, 100),
+            ending="",  # the list says .mp4, the files are .webm
+            source=r"^(.+)_crf_\d+_\d+fps",
+        ),
+        Benchmark("vdpve", "VDPVE: annotation list", "test", (0, 100), source=r"^([A-Z]\d+)_"),
     )
 }

@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import pandas as pd
 
+from data.benchmarks.files import Missing, NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
-from data.paths import NotFound, VideoFolder
+from data.config import DataConfig
+from data.prepare.checked import Verdict, View, look_over
 from data.tables import TableError, check_table_name, write_table
 from runtime.killable import run_isolated
 
-Check = Literal["exists", "open"]
+Check = Literal["exists", "open", "decode"]
 _LISTED_PROBLEMS = 5
 
 
@@ -33,7 +35,8 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What was written. `base` is the folder that the manifest's paths start from, `span` the least and the
-    greatest label, `problems_file` the full list of problems, if there are any."""
+    greatest label, `problems_file` the full list of problems, if there are any, `marked` what a run would
+    remark on, by video (with the check `decode`)."""
 
     manifest: Path
     base: Path
@@ -42,6 +45,7 @@ class Prepared:
     span: tuple[float, float]
     problems: list[Problem]
     problems_file: Path | None
+    marked: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(
@@ -67,8 +71,8 @@ def prepare(
         scale: of the labels; default: the benchmark's. Labels that are an order need none.
         split, label_set: of all rows; default: the label file's split or else the benchmark's, and its name.
         rank_only: whether the labels are an order and no scale.
-        check: whether files have to be there, or also to open: a container with a video stream whose first
-            frame decodes.
+        check: whether files have to be there; or also to open: a container with a video stream whose first
+            frame decodes; or to `decode`: what a run with default settings looks at.
         processes, timeout_s: how many files are opened at once, and the deadline of one.
         progress: called with files opened and files in all.
     Raises:
@@ -91,9 +95,13 @@ def prepare(
         folder = VideoFolder(videos)
     except NotADirectoryError as error:
         raise PrepareError(str(error)) from None
-    files, problems = _locate(folder, found.rows, benchmark.endings)
+    files, problems = _locate(folder, found.rows, benchmark.ending)
+    marked: dict[str, str] = {}
     if check == "open":
         problems += _unreadable(folder, files, processes, timeout_s, progress)
+    elif check == "decode":
+        undecodable, marked = _decoded(folder, files, processes, timeout_s, progress)
+        problems += undecodable
     bad = {problem.video for problem in problems}
     kept = [row for row in found.rows if row.path not in bad]
     problems_file = _write_problems(out, problems)
@@ -109,7 +117,7 @@ def prepare(
             "mos": to_mos(row.score, scale),
             "split": split or row.split or benchmark.split,
             "label_set": name,
-            "source": row.source or _source(benchmark, row.path),
+            "source": row.source or source_of(benchmark, row.path),
             "rank_only": rank_only,
             "original_mos": row.score,
             "scale_low": float(scale[0]),
@@ -118,13 +126,21 @@ def prepare(
         for row in kept
     ]
     write_table(pd.DataFrame(rows), out)
-    return Prepared(out, base, len(rows), scale, span, problems, problems_file)
+    return Prepared(out, base, len(rows), scale, span, problems, problems_file, marked)
 
 
 def to_mos(score: float, scale: Scale) -> float:
     """A label on its set's own scale, on the scale of 1 to 5."""
     low, high = scale
     return min(max(1 + 4 * (score - low) / (high - low), 1.0), 5.0)
+
+
+def source_of(benchmark: Benchmark, name: str) -> str:
+    """The content in a video's name; empty where contents do not repeat."""
+    if not benchmark.source:
+        return ""
+    content = re.search(benchmark.source, PurePosixPath(name).name)
+    return content.group(1) if content else ""
 
 
 def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
@@ -141,23 +157,28 @@ def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
 
 
 def _locate(
-    folder: VideoFolder, rows: Sequence[LabelRow], endings: Sequence[str]
+    folder: VideoFolder, rows: Sequence[LabelRow], ending: str | None
 ) -> tuple[dict[str, str], list[Problem]]:
     """The file of each label, and the labels without one. No file answers for two labels."""
     files: dict[str, str] = {}
     owner: dict[str, str] = {}
-    problems = []
+    reasons: dict[str, NotFound] = {}
     for row in rows:
         try:
-            file = folder.find(row.path, endings)
+            file = folder.find(row.path, ending)
             if file in owner:
                 raise NotFound(f"is {file}, which already is '{owner[file]}'")
         except NotFound as error:
-            problems.append(Problem(row.path, str(error)))
+            reasons[row.path] = error
         else:
             owner[file] = row.path
             files[row.path] = file
-    return files, problems
+    return files, [Problem(video, _reason(folder, video, error, owner)) for video, error in reasons.items()]
+
+
+def _reason(folder: VideoFolder, video: str, error: NotFound, owner: dict[str, str]) -> str:
+    near = folder.nearest(video, owner) if isinstance(error, Missing) else None
+    return str(error) if near is None else f"{error}; the nearest name is {near}"
 
 
 def _unreadable(
@@ -179,6 +200,25 @@ def _unreadable(
         for video, outcome in zip(files, outcomes, strict=True)
         if outcome.failure
     ]
+
+
+def _decoded(
+    folder: VideoFolder,
+    files: dict[str, str],
+    processes: int,
+    timeout_s: float,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Problem], dict[str, str]]:
+    """The videos that would fail in a run with default settings, and what would be remarked on of others."""
+    data = DataConfig()
+    view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
+    paths = {video: str(folder.root / file) for video, file in files.items()}
+    findings = look_over([*paths.values()], view, processes, progress)
+    reasons: dict[Verdict, dict[str, str]] = {"good": {}, "marked": {}, "fails": {}}
+    for video, path in paths.items():
+        reasons[findings[path].verdict][video] = findings[path].reason
+    problems = [Problem(video, f"does not decode: {reason}") for video, reason in reasons["fails"].items()]
+    return problems, reasons["marked"]
 
 
 def _write_problems(out: Path, problems: Sequence[Problem]) -> Path | None:
@@ -204,10 +244,3 @@ def _base(videos: Path, out: Path) -> Path:
     """What the manifest's paths start from: its own folder, or that of videos that lie elsewhere."""
     home = out.parent.resolve()
     return home if videos.is_relative_to(home) else videos
-
-
-def _source(benchmark: Benchmark, name: str) -> str:
-    if not benchmark.source:
-        return ""
-    content = re.search(benchmark.source, name)
-    return content.group(1) if content else ""

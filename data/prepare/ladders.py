@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from data.benchmarks.files import VideoFolder
 from data.distortions import OOD_KINDS, TRAIN_KINDS
-from data.paths import VideoFolder
 from data.prepare.labelled import PrepareError, Problem
 from data.prepare.ladder_clips import LadderJob, clip_name, clips_of, strength_of
 from data.tables import write_table

@@ -21,8 +21,14 @@ def fleet(run: ViewedRun) -> dict[str, Any]:
         "phases": _phases(metrics),
         "staleness": _staleness(groups),
         "failures": run.records("failures")[-MOST_FAILURES:],
+        "marked": _marked(run.records("marks"))[-MOST_FAILURES:],
         "faults": run.records("faults"),
     }
+
+
+def _marked(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last record of each video: another epoch finds the same."""
+    return list({record.get("video_id"): record for record in records}.values())
 
 
 def _workers(groups: GroupTable, times: dict[int, float | None]) -> list[dict[str, Any]]:

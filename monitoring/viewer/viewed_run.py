@@ -16,6 +16,7 @@ _RECORDS: dict[str, dict[str, type]] = {
     "metrics": {"update": int},
     "evaluations": {"update": int, "version": int, "split": str},
     "failures": {"update": int},
+    "marks": {"update": int, "marks": dict},
     "faults": {},
 }
 _FILES = ("run.json", "config.json", "groups.jsonl", "summary.json", *(f"{name}.jsonl" for name in _RECORDS))

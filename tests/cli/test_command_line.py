@@ -104,3 +104,19 @@ def test_help_and_settings_explain() -> None:
     assert code == 0
     assert "schedule.max_staleness" in output
     assert "strictly on-policy" in output
+
+
+def test_without_the_environment_it_says_how_to_make_it() -> None:
+    """-S leaves out all installed packages, as with the system's Python."""
+    command = [sys.executable, "-S", str(ROOT / "launch.py"), "score", "a.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: \S+ has no package 'typer': run `make setup` in .*\n", done.stderr)
+
+
+def test_a_missing_module_of_the_project_is_a_fault_and_no_missing_package() -> None:
+    from launch import no_environment
+
+    with pytest.raises(ModuleNotFoundError):
+        no_environment(ModuleNotFoundError("no", name="data.gone"))
+    assert "has no package 'ray'" in no_environment(ModuleNotFoundError("no", name="ray.data"))

@@ -17,6 +17,8 @@ from cluster.controller import Controller
 from cluster.preflight import Job
 from cluster.run_actors import Workers
 from cluster.training_batch import TrainingDiverged
+from data.facts import VideoFacts
+from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, Video, VideoRef
 from data.sampler import CohortSampler
 from data.video_file import VideoError
@@ -28,7 +30,7 @@ from rollout.errors import RolloutFailed
 from rollout.worker import WorkerStats
 
 N_VIDEOS = 19
-UNREADABLE, UNSAMPLEABLE, UNANIMOUS = "v03", "v07", "v11"
+UNREADABLE, UNSAMPLEABLE, UNANIMOUS, DAMAGED = "v03", "v07", "v11", "v05"
 
 
 @dataclass
@@ -68,11 +70,12 @@ class FakeWorkers:
     async def _wait(self) -> None:
         await asyncio.sleep(self.delays.random() * 0.004)
 
-    async def decode(self, ref: VideoRef) -> Any:
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, Any]:
         await self._wait()
         if ref.video_id == UNREADABLE:
-            raise VideoError(ref.path, "truncated")
-        return ref
+            raise VideoError(ref.path, "it ends at 2.0 of its 4.0 s", "truncated")
+        facts = VideoFacts(damaged_frames=(3,)) if ref.video_id == DAMAGED else VideoFacts()
+        return FrameInfo((3,), 9, (1, 1), (1, 1), "none", facts), ref
 
     async def sample(self, requests: Sequence[SamplingRequest], frames: Any, cost_tokens: int) -> list[Group]:
         version = self.version
@@ -204,6 +207,17 @@ def test_every_row_of_an_epoch_ends_exactly_once(
     assert summary["finished"]
     assert fakes.closed
     assert (tmp_path / "run" / "final").is_dir()
+
+
+def test_the_run_says_of_which_kind_a_refusal_is_and_which_videos_have_marks(tmp_path: Path) -> None:
+    run, _, _ = run_job(job(), tmp_path / "run")
+    kinds = {failure["video_id"]: failure["kind"] for failure in run.read_lines("failures")}
+    assert kinds == {UNREADABLE: "truncated", UNSAMPLEABLE: ""}
+    marks = {"damaged_frames": [3]}
+    assert {g["video_id"]: g["marks"] for g in run.read_lines("groups") if g["marks"]} == {DAMAGED: marks}
+    marked = list(run.read_lines("marks"))
+    assert [(m["epoch"], m["video_id"], m["marks"]) for m in marked] == [(e, DAMAGED, marks) for e in (0, 1)]
+    assert Path(marked[0]["path"]).stem == DAMAGED
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 3])

@@ -1,6 +1,7 @@
-"""Label files as their authors lay them out, and the real lists where they are at hand."""
+"""Label files as their authors lay them out, and their videos under the names of their downloads."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from data.benchmarks.files import NotFound, VideoFolder
 from data.benchmarks.labels import Columns, LabelError, LabelRow, read_labels
 from data.benchmarks.sets import BENCHMARKS
-from data.paths import NotFound, VideoFolder
-from data.prepare.labelled import to_mos
+from data.prepare.labelled import source_of, to_mos
 
-LISTS = Path(__file__).resolve().parents[3] / "shared" / "labels"
-UGC = "Animation_1080P-05f8_crf_10_ss_00_t_20.0"
+LISTS = Path(__file__).resolve().parents[1] / "label_lists"
+"""Entries of the published annotation lists: real names, invented scores in the range of the real ones."""
 PLAIN = Columns(("path",), ("mos",))
 
 
@@ -38,31 +39,68 @@ def conversation(video: str, score: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "count", "low", "high", "first"),
+    ("name", "low", "high", "contents"),
     [
-        ("lsvq-test", "LSVQ_whole_test_ds_score", 7182, 8.4667, 91.0333, "yfcc-batch1/747.mp4"),
-        ("lsvq-1080p", "LSVQ_whole_test_1080p_ds_score", 3573, 17.7222, 91.4194, "yfcc-batch1/722.mp4"),
-        ("konvid-1k", "Konvid-1k_total_ds_score", 1200, 24.4, 92.8, "8129160337.mp4"),
-        ("live-vqc", "LIVE-VQC_total_ds_score", 585, 6.224, 94.287, "B155.mp4"),
-        ("youtube-ugc", "youtube_ugc_total", 1020, 1.242, 4.677, f"{UGC}.mp4"),
-        ("live-yt-gaming", "LIVE-YT-Gaming_total_score", 600, 4.5297, 95.9543, "ARKSuvivalEvolved-001.mp4"),
-        ("waterloo-ivc-4k", "Waterloo_IVC_4K_total_score", 1200, 0.74, 97.59, "HEVC_01_960x540_1.mp4"),
+        ("lsvq-test", 8.47, 91.03, 0),
+        ("lsvq-1080p", 17.72, 91.42, 0),
+        ("konvid-1k", 24.4, 92.8, 0),
+        ("live-vqc", 6.22, 94.29, 0),
+        ("youtube-ugc", 1.24, 4.68, 0),
+        ("live-yt-gaming", 4.53, 95.95, 4),
+        ("waterloo-ivc-4k", 0.74, 97.59, 4),
+        ("cgvds", 1.71, 6.06, 4),
+        ("live-yt-hfr", 10.36, 73.94, 4),
+        ("vdpve", 19.89, 84.42, 4),
     ],
-)  # fmt: skip
-def test_the_published_lists(name: str, file: str, count: int, low: float, high: float, first: str) -> None:
-    path = LISTS / f"{file}.json"
-    if not path.exists():
-        pytest.skip(f"needs the published label list {path}")
-    labels = read_labels(path)
+)
+def test_annotation_lists_of_the_sets(name: str, low: float, high: float, contents: int) -> None:
+    """Each is read, its labels are on the set's scale, and where few contents repeat each is a source."""
+    labels = read_labels(LISTS / f"{name}.json")
     scores = [row.score for row in labels.rows]
-    assert labels.layout == "list"
-    assert len(labels.rows) == len({row.path for row in labels.rows}) == count
-    assert labels.rows[0].path == first
-    assert (min(scores), max(scores)) == pytest.approx((low, high), abs=1e-4)
     scale = BENCHMARKS[name].scale_of("list")
+    assert labels.layout == "list"
+    assert (min(scores), max(scores)) == pytest.approx((low, high), abs=0.01)
     assert scale is not None
     assert scale[0] <= min(scores)
     assert max(scores) <= scale[1]
+    sources = Counter(source_of(BENCHMARKS[name], f"videos/{row.path}") for row in labels.rows)
+    assert len(sources) == max(contents, 1)
+    assert sources.keys() == {""} or min(sources.values()) > 1
+
+
+def test_every_list_that_is_known_has_its_test() -> None:
+    assert {path.stem for path in LISTS.iterdir()} == {*BENCHMARKS} - {"lsvq-train"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labelled", "file"),
+    [
+        ("konvid-1k", "5706858082.mp4", "5706858082_original_centercrop_960x540_8s.mp4"),
+        ("konvid-1k", "5706858082.mp4", "KoNViD_1k_videos/5706858082_cut_centercrop_960x540_8s.mp4"),
+        ("konvid-1k", "5706858082", "5706858082_cut_centercrop_960x540_8s.mp4"),
+        ("konvid-1k", "5706858082_original_centercrop_960x540_8s.mp4", "5706858082.mp4"),
+        ("live-vqc", "A092NEW.mp4", "A092.mp4"),
+        ("live-vqc", "A092.mp4", "Video/A092NEW.mp4"),
+        ("live-vqc", "A092", "A092NEW.mp4"),
+        ("youtube-ugc", "HowTo_720P-37d0", "HowTo_720P-37d0_crf_10_ss_00_t_20.0.mp4"),
+        ("youtube-ugc", "HowTo_720P-37d0_crf_10_ss_00_t_20.0.mp4", "HowTo/HowTo_720P-37d0.mkv"),
+        ("live-yt-hfr", "1Runner_crf_0_24fps.mp4", "1Runner/1Runner_crf_0_24fps.webm"),
+    ],
+)
+def test_videos_under_the_names_of_their_downloads(
+    tmp_path: Path, name: str, labelled: str, file: str
+) -> None:
+    neighbours = (
+        "A0920.mp4",
+        "A09.mp4",
+        "15706858082.mp4",
+        "HowTo_720P-37d.mp4",
+        "1Runner_crf_0_240fps.webm",
+    )
+    for other in (file, *neighbours):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).touch()
+    assert VideoFolder(tmp_path).find(labelled, BENCHMARKS[name].ending) == file
 
 
 def test_konvid_labels_are_the_same_on_either_scale() -> None:
@@ -225,7 +263,7 @@ def folder(tmp_path: Path) -> VideoFolder:
     ],
 )
 def test_finds_the_file_that_a_label_names(folder: VideoFolder, label: str, file: str) -> None:
-    assert folder.find(label, ["_long_form"]) == file
+    assert folder.find(label, "_long_form") == file
     assert folder.find(str(folder.root / file)) == file
 
 
@@ -236,7 +274,6 @@ def test_finds_the_file_that_a_label_names(folder: VideoFolder, label: str, file
         ("c", "could be any of 2 files: one/c.mkv, two/c.mp4"),
         ("e.mp4", "could be any of 2 files"),
         ("two/b.mp4", "is not there"),
-        ("a.avi", "is not there"),
         ("../secret.mp4", "leaves the folder"),
         ("one/../a.mp4", "leaves the folder"),
         ("/etc/passwd", "leaves the folder"),
@@ -246,7 +283,30 @@ def test_finds_the_file_that_a_label_names(folder: VideoFolder, label: str, file
 )
 def test_takes_no_file_that_a_label_does_not_name(folder: VideoFolder, label: str, reason: str) -> None:
     with pytest.raises(NotFound, match=reason):
-        folder.find(label, ["_long_form"])
+        folder.find(label, "_long_form")
+
+
+def test_another_suffix_is_another_video_unless_the_set_has_endings(folder: VideoFolder) -> None:
+    with pytest.raises(NotFound, match="is not there"):
+        folder.find("a.avi")
+    assert folder.find("a.avi", "") == "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("label", "near"),
+    [
+        ("clip_T_20.0.mp4", "Clip_t_20.0.mkv"),
+        ("b.avi", "one/b.mp4"),
+        ("long_form.mp4", "two/d_long_form.mp4"),
+        ("d_lnog_form.mp4", "two/d_long_form.mp4"),
+        ("two/b.mp4", "one/b.mp4"),
+        ("nothing like it.mp4", None),
+        ("", None),
+    ],
+)
+def test_suggests_the_nearest_name(folder: VideoFolder, label: str, near: str | None) -> None:
+    assert folder.nearest(label) == near
+    assert near is None or folder.nearest(label, {near}) != near
 
 
 def test_no_folder(tmp_path: Path) -> None:

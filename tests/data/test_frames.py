@@ -12,7 +12,7 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.decode import Decoder, _look
+from data.decode import Decoder, Reading, look
 from data.frames import frame_indices, look_at, read_frames
 from data.records import VideoRef
 from data.seeds import stable_hash
@@ -76,11 +76,11 @@ def test_a_name_that_is_not_utf_8_is_read(videos: list[Path], tmp_path: Path) ->
 
 
 def test_what_a_decoder_fails_at_in_its_own_way_costs_one_video(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise TypeError("no such plane")
 
     monkeypatch.setattr("data.decode.look_at", fail)
-    error, frames = _look(VideoRef("bad", "/bad.mp4", 4), 448, "auto")
+    error, frames = look(VideoRef("bad", "/bad.mp4", 4), Reading(448))
     assert str(error) == "/bad.mp4: TypeError: no such plane"
     assert frames is None
 
@@ -103,10 +103,10 @@ def test_what_happens_to_a_machine_costs_one_video(failure: Exception, reason: s
 
             return lost(), None
 
-    decoder = Decoder(max_px=448, timeout_s=3, tasks=1, cpus=1)
+    decoder = Decoder(Reading(448), timeout_s=3, tasks=1, cpus=1)
     decoder._one = Task()
     with pytest.raises(VideoError, match=reason) as caught:
-        asyncio.run(decoder.decode(VideoRef("bad", "/bad.mp4", 4)))
+        asyncio.run(decoder.look(VideoRef("bad", "/bad.mp4", 4)))
     assert caught.value.path == "/bad.mp4"
 
 
@@ -114,15 +114,15 @@ def test_what_happens_to_a_machine_costs_one_video(failure: Exception, reason: s
 def test_decoder_hands_out_references_and_reports_bad_files(
     local_ray: None, videos: list[Path], tmp_path: Path
 ) -> None:
-    decoder = Decoder(max_px=448, timeout_s=60, tasks=2, cpus=1)
+    decoder = Decoder(Reading(448), timeout_s=60, tasks=2, cpus=1)
     bad = damaged(tmp_path, videos[0], "truncated")
 
     async def run() -> list[Any]:
         refs = [VideoRef("good", str(videos[0]), 4), VideoRef("bad", str(bad), 4)]
-        return await asyncio.gather(*(decoder.decode(ref) for ref in refs), return_exceptions=True)
+        return await asyncio.gather(*(decoder.look(ref) for ref in refs), return_exceptions=True)
 
     good, error = asyncio.run(run())
-    assert np.array_equal(ray.get(good), read_frames(videos[0], 4))
+    assert np.array_equal(ray.get(good[1]), read_frames(videos[0], 4))
     assert isinstance(error, VideoError)
     assert error.path == str(bad)
 
@@ -135,21 +135,21 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
     local_ray: None, videos: list[Path], act: str, reason: str
 ) -> None:
     @ray.remote(num_returns=2, max_retries=0)
-    def misbehave(ref: VideoRef, max_px: int, decoder: str) -> tuple[int, int]:
+    def misbehave(ref: VideoRef, reading: Reading) -> tuple[int, int]:
         if act == "crash":
             os._exit(1)
         time.sleep(1000)
         return 0, 0
 
-    decoder = Decoder(max_px=448, timeout_s=3, tasks=1, cpus=1)
+    decoder = Decoder(Reading(448), timeout_s=3, tasks=1, cpus=1)
     well = decoder._one
     decoder._one = misbehave
 
     async def run() -> None:
         with pytest.raises(VideoError, match=reason):
-            await decoder.decode(VideoRef("bad", "/bad.mp4", 4))
+            await decoder.look(VideoRef("bad", "/bad.mp4", 4))
         decoder._one, decoder._timeout_s = well, 60
-        await decoder.decode(VideoRef("good", str(videos[0]), 4))
+        await decoder.look(VideoRef("good", str(videos[0]), 4))
 
     started = time.monotonic()
     asyncio.run(run())

@@ -144,6 +144,17 @@ def test_what_is_missing_or_does_not_open_is_left_out_and_listed(library: Path, 
     assert not (tmp_path / "manifest.problems.csv").exists(), "an old list would mislead"
 
 
+def test_a_name_that_is_not_there_is_answered_with_the_nearest(library: Path, tmp_path: Path) -> None:
+    """Of the files that no other label names: a look at the list then tells what the names lack."""
+    labels = labels_of(tmp_path, {"a.mp4": 1.0, "c.mp4": 2.0, "sub_folder/b.mp4": 3.0, "Ü": 4.0})
+    prepared = prepare(MINE, labels, library, tmp_path / "manifest.csv", check="exists")
+    assert problems_in(prepared) == {
+        "c.mp4": "is not there",
+        "sub_folder/b.mp4": "is not there; the nearest name is sub folder/b.mp4",
+        "Ü": "is not there; the nearest name is sub folder/ü.mp4",
+    }
+
+
 def test_nothing_is_written_when_nothing_is_left(library: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "manifest.parquet"
     with pytest.raises(PrepareError, match=r"none of its 4 videos can be used[^$]*manifest.problems.csv"):

@@ -125,34 +125,4 @@ FAMILIES: dict[str, Family] = {
         named_tokens={"image_token": "<|image|>", "video_token": "<|video|>"},
         eos_token="<|user|>",
     ),
-    "gemma3": Family(
-        "google/gemma-3-4b-it",
-        template="gemma3",
-        sizes={
-            "text_config.hidden_size": 64,
-            "text_config.intermediate_size": 128,
-            "text_config.num_hidden_layers": 6,
-        }
-        | _vision(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2),
-        token_ids={
-            "boi_token_index": "<start_of_image>",
-            "eoi_token_index": "<end_of_image>",
-            "image_token_index": "<image_soft_token>",
-            "eos_token_id": "<end_of_turn>",
-        },
-        special_tokens=[
-            *("<pad>", "<bos>", "<start_of_turn>", "<end_of_turn>"),
-            *("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
-        ],
-        plain_tokens=["\n", "\n\n", "\n\n\n", "\n\n\n\n"],
-        named_tokens={
-            "image_token": "<image_soft_token>",
-            "boi_token": "<start_of_image>",
-            "eoi_token": "<end_of_image>",
-        },
-        tied=True,
-        bos_token="<bos>",
-        eos_token="<end_of_turn>",
-        pad_token="<pad>",
-    ),
 }

@@ -1,4 +1,4 @@
-"""A published model made small: its own files, with the sizes that a `Family` lists replaced, and random weights.
+"""A published model made small: its own files, the sizes that a `Family` lists replaced, random weights.
 
 Everything else is as published: rope type and theta, tiles, pixel limits, tying, processor options, chat
 template. So a family is tested with the settings that people load, and not with those that a library
@@ -9,21 +9,19 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cluster.planning.published import PUBLISHED_FOLDER, folder_name
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-Tokens = Literal["qwen", "internvl", "glm", "gemma"]
 
 
 @dataclass(frozen=True)
 class Family:
     """A published checkpoint and how to shrink it.
 
-    `sizes` maps dotted names in config.json to the tiny value; nothing else of the file changes but the ids in
-    `token_ids`, which name tokens of the tiny vocabulary.
+    `sizes` maps dotted names in config.json to the tiny value; nothing else of the file changes but the ids
+    in `token_ids`, which name tokens of the tiny vocabulary.
     """
 
     hub_name: str
@@ -33,7 +31,6 @@ class Family:
     special_tokens: list[str]
     tied: bool = False
     """Whether the published weights hold one matrix for embedding and output projection."""
-    plain_tokens: list[str] = field(default_factory=list)
     named_tokens: dict[str, str] = field(default_factory=dict)
     bos_token: str | None = None
     eos_token: str = "<|im_end|>"
@@ -139,9 +136,8 @@ def _tokenizer(family: Family) -> Any:
         **named,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": family.special_tokens})
-    tokenizer.add_tokens(family.plain_tokens)
-    if family.template in ("glm4v", "gemma3"):
-        # Their tokenizers are plain files of the tokenizers library.
+    if family.template == "glm4v":
+        # GLM's tokenizer has no class of its own.
         return PreTrainedTokenizerFast(
             tokenizer_object=tokenizer._tokenizer,
             bos_token=family.bos_token,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from data.records import Group, SamplingRequest, VideoRef
+from data.tensor_bytes import Bucket
 from learner.config import LearnerConfig
 from rollout.config import RolloutConfig
 
@@ -25,7 +26,7 @@ TOKENS = 8
 ROLLOUT = RolloutConfig(max_completion_tokens=TOKENS, max_model_tokens=4096)
 LEARNER = LearnerConfig(ranks=1, lr=1e-2, warmup_updates=0, kl_coefficient=0.0)
 
-Buckets = list[dict[str, np.ndarray]]
+Buckets = list[Bucket]
 
 _here: dict[str, Any] = {}
 
@@ -60,7 +61,7 @@ def free_port() -> int:
 def engine_start(path: Path, n_frames: int, largest_px: int) -> None:
     from data.frame_tokens import FrameTokens
     from rollout.engine import EngineSettings
-    from rollout.in_process import InProcessEngine
+    from rollout.engine_in_process import InProcessEngine
 
     settings = EngineSettings(
         str(path), n_frames, ROLLOUT, seed=0, frame_tokens=FrameTokens(largest_px=largest_px)
@@ -91,7 +92,7 @@ def engine_sample(videos: Sequence[np.ndarray], first_seed: int) -> list[Group]:
 
 
 def engine_load(version: int, buckets: Buckets) -> None:
-    async def one_by_one() -> AsyncIterator[dict[str, np.ndarray]]:
+    async def one_by_one() -> AsyncIterator[Bucket]:
         for bucket in buckets:
             yield bucket
 
@@ -142,11 +143,12 @@ def learner_logprobs(groups: Sequence[Group], videos: Sequence[np.ndarray]) -> l
 
 def learner_update(groups: Sequence[Group], videos: Sequence[np.ndarray]) -> Buckets:
     """The weights after an update."""
-    from learner.weights import gather_buckets, to_numpy
+    from data.tensor_bytes import bucket_of
+    from learner.weights import gather_buckets
 
     trainer = _here["trainer"]
     trainer.update(_shard(groups), videos, 0)
-    return [to_numpy(bucket) for bucket in gather_buckets(trainer.engine.module, 2**20)]
+    return [bucket_of(bucket) for bucket in gather_buckets(trainer.engine.module, 2**20)]
 
 
 def _shard(groups: Sequence[Group]) -> Any:

@@ -1,7 +1,10 @@
 """How the learner's group answers for its ranks: plain Ray actors stand in for them."""
 
 import asyncio
+import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +48,33 @@ def test_an_error_that_must_repeat_comes_out_as_it_was_raised(local_ray: None) -
     assert type(found) is PermanentError
     assert str(found) == str(mismatch)
     assert isinstance(outcome(broken, None), LearnerFailed)
+
+
+def test_ranks_that_were_killed_are_gone_when_the_group_is_closed(local_ray: None) -> None:
+    """One is stopped and does not end when it is called to: new ranks must not meet the memory it holds."""
+    import ray
+
+    class Rank:
+        def process(self) -> tuple[str, int]:
+            return ray.get_runtime_context().get_node_id(), os.getpid()
+
+        def update(self) -> None:
+            raise RuntimeError("Connection closed by peer")
+
+    actor: Any = ray.remote(num_cpus=0)(Rank)
+
+    async def run() -> tuple[list[int], list[bool]]:
+        learner = LearnerGroup(LearnerConfig(ranks=2), "model", 5, shutdown_timeout_s=60)
+        learner._ranks = [actor.remote() for _ in range(2)]
+        learner._processes = await learner._call_all("process", 60)
+        pids = [pid for _, pid in learner._processes]
+        os.kill(pids[1], signal.SIGSTOP)
+        with pytest.raises(LearnerFailed):
+            await learner._call_all("update", 60)
+        running = [Path(f"/proc/{pid}").exists() for pid in pids]
+        await learner.close()
+        return pids, running
+
+    pids, running = asyncio.run(run())
+    assert any(running), "killed, but not gone yet"
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

@@ -232,7 +232,7 @@ def test_missing_and_foreign_videos_are_named_and_not_opened(
 
 
 def test_a_decoder_that_passes_its_deadline_or_dies_is_replaced(videos: list[Path]) -> None:
-    first, second = (FrameRequest(str(path), 2, 48, "auto") for path in videos[:2])
+    first, second = (FrameRequest(str(path), 2, 48, "auto", True) for path in videos[:2])
     hurried = FrameReader(timeout_s=0.001)  # shorter than any process takes to start
     with closing(hurried), pytest.raises(VideoError, match="not decoded within 0.001 s"):
         hurried.sheet(first)

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from data.records import Group, SamplingRequest, VideoRef
+from data.tensor_bytes import TensorBytes, bucket_of
 from rollout.config import RolloutConfig
 from rollout.fleet import RolloutFleet
 from tests.checkpoints import FRAME_PX, make_checkpoint
@@ -21,8 +22,19 @@ N_FRAMES, TOKENS = 3, 300
 TOLERANCE = 1e-4
 
 
-def buckets_of(model: Path) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in load(model)[0].state_dict().items()}
+def rounded(path: Path) -> tuple[Any, Any]:
+    """(model, processor) of a checkpoint as a learner on GPUs holds it: bfloat16 weights, here in float32."""
+    model, processor = load(path)
+    for parameter in model.parameters():  # and not the buffers, which stay float32
+        parameter.data = parameter.data.bfloat16().float()
+    return model, processor
+
+
+def weights_of(path: Path) -> dict[str, TensorBytes]:
+    """As that learner sends them: half the bytes, which the engine loads into its float32 model."""
+    bucket = bucket_of(load(path)[0].bfloat16().state_dict())
+    assert {held.dtype for held in bucket.values()} == {"bfloat16"}
+    return bucket
 
 
 async def sampled_across_an_update(
@@ -41,7 +53,7 @@ async def sampled_across_an_update(
     )
     fleet = RolloutFleet(config, str(old), N_FRAMES, seed=0)
     frames = ray.put(moving_frames(N_FRAMES, FRAME_PX["internvl"]))
-    weights = ray.put(buckets_of(new))
+    weights = ray.put(weights_of(new))
 
     async def ask(*seeds: int) -> Group:
         request = SamplingRequest(VideoRef("v", "/v.mp4", N_FRAMES), seeds, 1.0, TOKENS)
@@ -79,7 +91,7 @@ def test_every_token_is_of_the_version_it_says(
     assert {v for c in newcomer.completions for v in c.versions} <= {0, 1}
 
     frames = moving_frames(N_FRAMES, FRAME_PX["internvl"])
-    models = [load(path) for path in (internvl, new)]
+    models = [load(internvl), rounded(new)]
     for group in (running, newcomer):
         for completion in group.completions:
             assert len(completion.versions) == len(completion.token_ids)

@@ -6,8 +6,10 @@ from typing import Any, cast
 import pytest
 import ray
 
+from data.errors import PermanentError
+from data.records import SamplingRequest, VideoRef
 from rollout.config import RolloutConfig
-from rollout.errors import PlacementError, RolloutFailed
+from rollout.errors import FleetExhausted, PlacementError, RolloutFailed
 from rollout.fleet import RolloutFleet
 from rollout.membership import Lost, Member, ask
 from rollout.placement import Placement
@@ -132,6 +134,51 @@ def test_a_worker_lost_while_it_leaves_is_not_replaced() -> None:
         await asyncio.wait_for(removing, 5)
         await fleet.settle()
         assert (place.ended, fleet.replaced, fleet.restarts, fleet.calls) == (1, [], 0, [])
+
+    asyncio.run(main())
+
+
+class Refused(PermanentError):
+    pass
+
+
+def test_what_must_fail_again_is_not_started_again() -> None:
+    class Refusing(Fleet):
+        _launch_in_place_of = RolloutFleet._launch_in_place_of
+        launches = 0
+
+        async def _launch(self) -> Member:
+            self.launches += 1
+            raise Refused("lower rollout.max_model_tokens")
+
+    async def main() -> None:
+        fleet = Refusing()
+        fleet.take_in("a")
+        fleet.give_up("a", "a died", its_fault=True)
+        await fleet.settle()
+        assert fleet.launches == 1
+        with pytest.raises(FleetExhausted, match="no replacement of a can start: lower rollout.max_model"):
+            async with fleet.settled():
+                pass
+
+    asyncio.run(main())
+
+
+def test_a_call_that_must_fail_again_ends_the_run() -> None:
+    class Dead:
+        class sample:
+            @staticmethod
+            async def remote(*args: Any) -> None:
+                raise ray.exceptions.RayTaskError("sample", "traceback", Refused("no such weights"))
+
+    async def main() -> None:
+        fleet = Fleet()
+        fleet.take_in("a")
+        fleet._members["a"].actor = Dead()
+        request = SamplingRequest(VideoRef("v", "/v.mp4", 1), (1,), 1.0, 4)
+        for _ in range(2):
+            with pytest.raises(FleetExhausted, match="no such weights"):
+                await fleet.sample([request], cast(ray.ObjectRef, None), cost_tokens=4)
 
     asyncio.run(main())
 

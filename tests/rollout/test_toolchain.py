@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data.frame_tokens import DEFAULT_FRAME_TOKENS
 from rollout.config import RolloutConfig
 from rollout.toolchain import NoCompilerError, check_compiler
 from rollout.worker import RolloutWorker
@@ -46,6 +47,6 @@ def test_no_headers_of_this_python(tmp_path: Path) -> None:
 def test_a_worker_on_a_gpu_looks_before_it_loads_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     config = RolloutConfig(gpus_per_replica=1)
-    worker = RolloutWorker("rollout-0", config, "no-such-model", 4, 0, False)
+    worker = RolloutWorker("rollout-0", config, "no-such-model", 4, 0, False, DEFAULT_FRAME_TOKENS)
     with pytest.raises(NoCompilerError, match="no-such-compiler"):
         asyncio.run(worker.start())

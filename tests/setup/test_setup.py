@@ -1,9 +1,11 @@
 """Set-up: the environment's files agree with one another, and the torchvision fix stays out of the way."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -12,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from pathspec import GitIgnoreSpec
+from ray._private.runtime_env.packaging import create_package
 
 from setup import environment, torchvision_cpu
 
@@ -83,12 +85,41 @@ def test_demo_takes_seed_and_run_directory(given: list[str], passed_on: str) -> 
     assert [line.split("configs/demo.toml")[1].strip() for line in trains] == [passed_on]
 
 
-def test_environment_runs_and_clips_are_not_shipped_to_a_cluster() -> None:
-    ignored = GitIgnoreSpec.from_lines((ROOT / ".rayignore").read_text().splitlines())
-    for path in [".venv/bin/python", "runs/1/metrics.jsonl", "demo/built/a.mp4", ".git/HEAD"]:
-        assert ignored.match_file(path), path
-    for path in ["launch.py", "data/manifest.py", "configs/demo.toml", "demo/tiny-internvl/config.json"]:
-        assert not ignored.match_file(path), path
+LEFT_BEHIND = """
+.git/HEAD .venv/bin/python .venv/lib/a.py cluster/__pycache__/a.pyc data/demo/clips/a.mp4 data/labels.csv
+data/videos/a.mkv docs/a.py models/InternVL3-8B/model.safetensors node_modules/a/index.js results/scores.csv
+runs/1/metrics.jsonl tests/a.py venv/bin/python venv/lib/python3.11/site-packages/a.py videos/a.mp4
+"""
+SHIPPED = """
+cli/a.py configs/mine.toml demo/clips/labels.csv demo/tiny-internvl/model.safetensors launch.py my_reward.py
+models/tiny-internvl/model.safetensors monitoring/viewer/static/a.js videos/a.py
+"""
+
+
+def test_a_job_ships_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+    """By the function with which Ray packs a job's folder."""
+    folder, package = tmp_path / "project", tmp_path / "package.zip"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "*.mp4", "runs", "__pycache__"))
+    for name in (".rayignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    needed = {
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob("*")
+        if file.suffix in (".py", ".toml")
+        or (file.is_file() and {"published", "static", "tiny-internvl"} & {*file.parts})
+        or file.name == "labels.csv"
+    }
+    needed = {name for name in needed if not name.startswith(("docs/", "tests/"))}
+    blob = f"models/hub/models--a--b/blobs/{'0' * 64}"
+    for name in f"{LEFT_BEHIND} {SHIPPED} {blob}".split():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    create_package(str(folder), package, include_gitignore=True)
+    shipped = set(zipfile.ZipFile(package).namelist())
+    assert shipped >= needed | {*SHIPPED.split()}
+    assert shipped & {*LEFT_BEHIND.split(), blob} == set()
+    assert shipped - needed - {*SHIPPED.split()} == {"LICENSE"}
+    assert package.stat().st_size < 8 * 2**20
 
 
 # The image

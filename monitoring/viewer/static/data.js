@@ -21,3 +21,15 @@ async function reason(response) {
     return text || response.statusText;
   }
 }
+
+/** What a file told of itself that most do not, in words. */
+export function marksText(marks) {
+  const words = {
+    sar: (v) => `pixels of ${v}`,
+    interlaced: () => "interlaced",
+    transfer: (v) => `HDR (${v})`,
+    truncated: (v) => `cut short: ${v}`,
+    damaged_frames: (v) => `damaged: ${v.join(", ")}`,
+  };
+  return Object.entries(marks ?? {}).map(([name, value]) => words[name]?.(value) ?? `${name}: ${value}`).join("; ");
+}

@@ -1,7 +1,7 @@
 // A video's frames, cut from one picture that holds them side by side.
 
 import { h } from "./dom.js";
-import { frames } from "./data.js";
+import { frames, marksText } from "./data.js";
 
 /** A row of frames that fills itself; a click makes them larger. `kind` and `parameters` say which. */
 export function filmstrip(title, kind, parameters) {
@@ -19,10 +19,10 @@ async function fill(row, caption, kind, parameters) {
     row.replaceChildren(h("p", { class: "placeholder" }, sheet.reason));
     return;
   }
-  const { indices, n_total: total, source_px: source, px, decoder } = sheet.info;
+  const { indices, n_total: total, source_px: source, px, decoder, facts, marks } = sheet.info;
   const [height, width] = px;
-  row.replaceChildren(...indices.map((_, i) => h("div", {
-    class: "frame",
+  row.replaceChildren(...indices.map((index, i) => h("div", {
+    class: facts.damaged_frames.includes(index) ? "frame damaged" : "frame",
     style: {
       aspectRatio: `${width} / ${height}`,
       backgroundImage: `url(${sheet.url})`,
@@ -33,4 +33,5 @@ async function fill(row, caption, kind, parameters) {
   row.style.setProperty("--frames", indices.length);
   caption.title = `frames ${indices.join(", ")} of ${total}, ${source[1]}×${source[0]} px shown to the model at `
     + `${width}×${height} px, read by ${decoder}`;
+  if (Object.keys(marks).length) caption.append(h("span", { class: "marks" }, marksText(marks)));
 }

@@ -1,7 +1,7 @@
 // Fleet: who sampled what, where the time went, what failed.
 
 import { clock, h, notice } from "./dom.js";
-import { get } from "./data.js";
+import { get, marksText } from "./data.js";
 import { colour, draw, faint, mixed, theme } from "./plots.js";
 
 const SILENT_UPDATES = 2;
@@ -22,9 +22,10 @@ export const fleet = {
       staleness: card("Staleness", "versions by which the oldest token of a group was behind"),
       faults: h("section", {}),
       failures: h("section", {}),
+      marked: h("section", {}),
     };
     main.append(h("div", { class: "cards" }, parts.phases.element, parts.lanes.element, parts.text.element, parts.staleness.element),
-      h("div", { class: "tables" }, parts.workers, parts.faults, parts.failures));
+      h("div", { class: "tables" }, parts.workers, parts.faults, parts.failures, parts.marked));
   },
 
   async update(context) {
@@ -98,11 +99,14 @@ function drawWorkers(workers) {
     }))));
 }
 
-function drawEvents({ failures, faults }) {
+function drawEvents({ failures, faults, marked }) {
   parts.faults.replaceChildren(h("h3", {}, `Actors that failed: ${faults.length}`), faults.length ? h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "when"), h("th", {}, "actor"), h("th", {}, "what happened"))),
     h("tbody", {}, ...[...faults].reverse().map((f) => h("tr", {}, h("td", { class: "name" }, clock(f.time)), h("td", { class: "name" }, f.actor ?? "–"), h("td", { class: "text" }, f.reason ?? ""))))) : notice("None is recorded."));
   parts.failures.replaceChildren(h("h3", {}, `Videos that failed: ${failures.length}`), failures.length ? h("table", {},
     h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "stage"), h("th", {}, "reason"))),
     h("tbody", {}, ...[...failures].reverse().map((f) => h("tr", {}, h("td", { class: "number" }, String(f.update)), h("td", { class: "name", title: f.path ?? "" }, f.video_id ?? "–"), h("td", {}, f.stage ?? "–"), h("td", { class: "text" }, f.reason ?? ""))))) : notice("None is recorded."));
+  parts.marked.replaceChildren(h("h3", {}, `Videos with marks: ${marked.length}`), marked.length ? h("table", {},
+    h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "what its file told"))),
+    h("tbody", {}, ...[...marked].reverse().map((f) => h("tr", {}, h("td", { class: "number" }, String(f.update)), h("td", { class: "name", title: f.path ?? "" }, f.video_id ?? "–"), h("td", { class: "text" }, marksText(f.marks)))))) : notice("None is recorded."));
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from learner.group_attention import select_attention_kernels
-from learner.transfer import NcclSender
+from learner.weight_transfer import NcclSender
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 

@@ -9,78 +9,11 @@ from typing import Any
 import pytest
 
 from learner.config import LearnerConfig
+from tests.families.catalogue import FAMILIES
+from tests.families.checkpoints import make_family
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
-TEXT: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "vocab_size": 256,
-}
-IDS = {
-    "image_token_id": 250,
-    "video_token_id": 251,
-    "vision_start_token_id": 252,
-    "vision_end_token_id": 253,
-}
-QWEN_VISION = {"depth": 1, "num_heads": 2, "intermediate_size": 128, "out_hidden_size": 64}
-SIZES: dict[str, dict[str, Any]] = {
-    "internvl": {  # the rope of InternVL3-8B
-        "vision_config": {
-            "hidden_size": 64,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 128,
-            "image_size": [56, 56],
-        },
-        "text_config": {
-            "model_type": "qwen2",
-            **TEXT,
-            "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e6},
-        },
-        "image_token_id": 250,
-    },
-    "internvl-3.5": {
-        "vision_config": {
-            "hidden_size": 64,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 128,
-            "image_size": [56, 56],
-        },
-        "text_config": {
-            "model_type": "qwen3",
-            **TEXT,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
-        },
-        "image_token_id": 250,
-    },
-    "qwen2_5_vl": {
-        "vision_config": {**QWEN_VISION, "hidden_size": 64, "fullatt_block_indexes": [0]},
-        "text_config": {
-            **TEXT,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]},
-        },
-        **IDS,
-    },
-    "qwen3_vl": {
-        "vision_config": {**QWEN_VISION, "hidden_size": 64, "deepstack_visual_indexes": [0]},
-        "text_config": {
-            **TEXT,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5e6,
-                "mrope_section": [6, 5, 5],
-                "mrope_interleaved": True,
-            },
-        },
-        **IDS,
-    },
-}
 KEPT = "language_model.norm"
 """A name that the last model is made to keep in float32."""
 
@@ -88,7 +21,7 @@ KEPT = "language_model.norm"
 def load_all(folder: Path, port: int) -> tuple[dict[str, dict[str, Any]], str]:
     """In a process of its own: by family what differs from plain loading, and why the last is refused."""
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
     from learner import zero
     from learner.policy import UnsupportedModel
@@ -96,9 +29,8 @@ def load_all(folder: Path, port: int) -> tuple[dict[str, dict[str, Any]], str]:
     zero.compute_dtype = lambda device: torch.bfloat16
     zero.join_process_group(zero.Rendezvous("127.0.0.1", port, 0, 1, 60.0), "cpu")
     found: dict[str, dict[str, Any]] = {}
-    for family, sizes in SIZES.items():
-        config = AutoConfig.for_model(family.removesuffix("-3.5"), **sizes)
-        AutoModelForImageTextToText.from_config(config).save_pretrained(folder / family)
+    for family in (*(name for name in FAMILIES if name != "qwen3_vl"), "qwen3_vl"):
+        make_family(FAMILIES[family], folder / family)
         plain = AutoModelForImageTextToText.from_pretrained(folder / family, dtype=torch.bfloat16)
         sharded = zero.load_sharded(str(folder / family), LearnerConfig(ranks=1), "cpu", False)
         buffers, expected = dict(sharded.named_buffers()), dict(plain.named_buffers())
@@ -114,6 +46,7 @@ def load_all(folder: Path, port: int) -> tuple[dict[str, dict[str, Any]], str]:
             ],
             "missing": sorted(buffers.keys() ^ expected.keys()),
             "parameters": {str(p.ds_tensor.dtype) for p in sharded.parameters()},
+            "tied": sharded.get_output_embeddings().weight is sharded.get_input_embeddings().weight,
         }
     type(plain)._keep_in_fp32_modules_strict = [KEPT]
     refusal = ""
@@ -138,10 +71,14 @@ def test_buffers_that_constructors_compute_equal_plain_loading(
     loaded: tuple[dict[str, dict[str, Any]], str],
 ) -> None:
     """Rotary frequencies above all: by default DeepSpeed rounds them to the type of the parameters."""
+    assert loaded[0].keys() == FAMILIES.keys()
     for family, found in loaded[0].items():
         assert (family, found["odd"], found["missing"]) == (family, [], [])
         assert "torch.float32" in found["types"]
         assert found["parameters"] == {"torch.bfloat16"}
+        assert found["tied"] == FAMILIES[family].tied, (
+            "InternVL's configuration says otherwise than its weights"
+        )
     names = loaded[0]["qwen3_vl"]["names"]
     assert "model.visual.rotary_pos_emb.inv_freq" in names
     assert "model.language_model.rotary_emb.original_inv_freq" in names

@@ -1,0 +1,149 @@
+"""Where the videos of a label file lie: names out of labels, matched with the files below one folder."""
+
+import difflib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path, PurePosixPath
+
+from data.paths import is_video
+
+_GRAM = 3
+_RAREST_GRAMS, _CANDIDATES, _LEAST_LIKENESS = 8, 5, 0.6
+
+
+class NotFound(Exception):
+    """No file, or no single one, is what a label names. The text says why."""
+
+
+class Missing(NotFound):
+    """No file has the name."""
+
+
+class VideoFolder:
+    """The files below a folder, listed once: a set of thousands costs no look-up on the disk each.
+
+    Links to folders are not followed, and files that a link leads out of the folder to are not taken.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Raises NotADirectoryError."""
+        self.root = root.resolve()
+        if not self.root.is_dir():
+            raise NotADirectoryError(
+                f"{root}: no such folder; give the one that holds the videos with --videos"
+            )
+        self._outside: set[str] = set()
+        self.files = sorted(self._walk())
+        self._known = frozenset(self.files)
+        self._by_name = self._index(lambda name: {name, os.path.splitext(name)[0]})
+        self._by_base: dict[str, dict[str, list[str]]] = {}
+        self._by_gram: dict[str, list[str]] | None = None
+
+    def find(self, label: str, ending: str | None = None) -> str:
+        """The file that a label names, as a path relative to the folder.
+
+        That is the file at the label's path; else the only one below the folder whose path ends with the
+        label's, its suffix left out if the label has none; else, with an `ending`, the only one whose path is
+        the label's apart from its suffix and from this regular expression at the end of either name.
+
+        Raises NotFound. A file of the same name in another sub-folder than the label's is another video.
+        """
+        wanted = PurePosixPath(label)
+        if wanted.is_absolute():
+            if not wanted.is_relative_to(self.root):
+                raise NotFound("leaves the folder of the videos")
+            wanted = wanted.relative_to(self.root)
+        if ".." in wanted.parts:
+            raise NotFound("leaves the folder of the videos")
+        if str(wanted) in self._known:
+            return str(wanted)
+        if str(wanted) in self._outside:
+            raise NotFound("is a link that leaves the folder of the videos")
+        matches = [self._by_name.get(wanted.name, [])]
+        if ending is not None:
+            matches.append(self._with_base(ending).get(_base(wanted.name, ending), []))
+        for files in matches:
+            found = [
+                file
+                for file in files
+                if PurePosixPath(file).parts[-len(wanted.parts) : -1] == wanted.parts[:-1]
+            ]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise NotFound(f"could be any of {len(found)} files: {', '.join(found[:3])}")
+        raise Missing("is not there")
+
+    def nearest(self, label: str, taken: Collection[str] = ()) -> str | None:
+        """The video, none of `taken`, whose name is most like the label's; None if none is much like it."""
+        if self._by_gram is None:
+            self._by_gram = self._index(_grams, self.videos())
+        grams = [self._by_gram[gram] for gram in _grams(PurePosixPath(label).name) if gram in self._by_gram]
+        shared = Counter(file for files in sorted(grams, key=len)[:_RAREST_GRAMS] for file in files)
+        candidates = [file for file, _ in shared.most_common() if file not in taken][:_CANDIDATES]
+        likeness = {file: _likeness(_stem(label), _stem(file)) for file in candidates}
+        best = max(candidates, key=likeness.__getitem__, default=None)
+        return best if best is not None and likeness[best] >= _LEAST_LIKENESS else None
+
+    def videos(self) -> list[str]:
+        """The files whose suffix is a video's, as relative paths."""
+        return [file for file in self.files if is_video(file)]
+
+    def _with_base(self, ending: str) -> dict[str, list[str]]:
+        if ending not in self._by_base:
+            self._by_base[ending] = self._index(lambda name: {_base(name, ending)}, self.videos())
+        return self._by_base[ending]
+
+    def _index(
+        self, keys: Callable[[str], Iterable[str]], files: Iterable[str] | None = None
+    ) -> dict[str, list[str]]:
+        """Files by the keys that their names have."""
+        found: dict[str, list[str]] = {}
+        for file in self.files if files is None else files:
+            for key in keys(PurePosixPath(file).name):
+                found.setdefault(key, []).append(file)
+        return found
+
+    def _walk(self) -> list[str]:
+        base = str(self.root)
+        found = []
+        for folder, _, names in os.walk(base):
+            inner = os.path.relpath(folder, base)
+            for name in names:
+                file = name if inner == "." else f"{inner}/{name}"
+                if os.path.islink(os.path.join(folder, name)) and not self._stays(file):
+                    self._outside.add(file)
+                else:
+                    found.append(file)
+        return found
+
+    def _stays(self, file: str) -> bool:
+        target = (self.root / file).resolve()
+        return target.is_relative_to(self.root) and target.is_file()
+
+
+def _stem(name: str) -> str:
+    """A name without its folder and, if it is a video's, its suffix."""
+    name = PurePosixPath(name).name
+    return os.path.splitext(name)[0] if is_video(name) else name
+
+
+def _base(name: str, ending: str) -> str:
+    return re.sub(f"(?:{ending})$", "", _stem(name))
+
+
+def _grams(name: str) -> set[str]:
+    text = (
+        f"^{_stem(name).casefold()}$"  # its ends make a name of three letters differ from a part of another
+    )
+    return {text[at : at + _GRAM] for at in range(len(text) - _GRAM + 1)}
+
+
+def _likeness(one: str, other: str) -> float:
+    """From 0 to 1; 1 for the same name in other capitals, or one that is part of the other."""
+    one, other = sorted((one.casefold(), other.casefold()), key=len)
+    if one == other or (len(one) > _GRAM and one in other):
+        return 1.0
+    return difflib.SequenceMatcher(None, one, other).ratio()

@@ -1,0 +1,57 @@
+"""WebP behind the seam of data/frames.py, by Pillow: FFmpeg reads no animated ones."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from data.facts import VideoFacts
+from data.picture import Picture
+from data.video_file import Unreadable
+
+_STILL_MS = 40
+"""How long a picture is shown that states no duration."""
+
+
+def is_webp(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(12)
+    except OSError:  # the decoders say why
+        return False
+    return start[:4] == b"RIFF" and start[8:] == b"WEBP"
+
+
+class WebPVideo:
+    decoder = f"Pillow {PIL.__version__}"
+    facts = VideoFacts()
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._image = Image.open(path, formats=["WEBP"])
+        except OSError as error:
+            raise Unreadable(str(error)) from None
+        self.n_frames = int(getattr(self._image, "n_frames", 1))
+
+    def times_s(self) -> np.ndarray:
+        lengths_ms = [self._frame(number).info["duration"] or _STILL_MS for number in range(self.n_frames)]
+        return np.concatenate([[0.0], np.cumsum(lengths_ms)]) / 1000
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        black = Image.new("RGBA", self._image.size, (0, 0, 0, 255))
+        for number in numbers:
+            shown = Image.alpha_composite(black, self._frame(number).convert("RGBA"))
+            yield Picture(np.asarray(shown.convert("RGB")), Fraction(1))
+
+    def close(self) -> None:
+        self._image.close()
+
+    def _frame(self, number: int) -> Image.Image:
+        try:
+            self._image.seek(number)
+            self._image.load()
+        except (OSError, EOFError) as error:
+            raise Unreadable(f"frame {number}: {error}") from None
+        return self._image

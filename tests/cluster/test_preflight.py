@@ -1,0 +1,32 @@
+"""Settings that are refused before an actor starts, and what ranks are started with."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from cluster.config import load_config
+from cluster.preflight import read_job
+from learner.config import LearnerConfig
+from learner.group import ALLOCATOR, rank_environment
+from runtime.errors import ConfigError
+
+
+def test_an_attention_whose_package_is_missing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    manifest = f"--data.manifest={tmp_path / 'none.csv'}"
+    with pytest.raises(ConfigError, match="flash-attn is not installed: set it to 'sdpa'"):
+        read_job(load_config(None, ["--learner.attention=flash_attention_2", manifest]))
+    with pytest.raises(ValueError, match="none.csv"):
+        read_job(load_config(None, [manifest]))
+
+
+def test_ranks_on_gpus_grow_their_segments_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ALLOCATOR, raising=False)
+    assert rank_environment(LearnerConfig()) == {}
+    gpus = LearnerConfig(gpus_per_rank=1)
+    assert rank_environment(gpus) == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    monkeypatch.setenv(ALLOCATOR, "max_split_size_mb:512")
+    assert rank_environment(gpus) == {"PYTORCH_ALLOC_CONF": "max_split_size_mb:512"}
