@@ -77,7 +77,8 @@ def _range(span: Span) -> str:
 
 def _forward_backward(states: list[Tensor], weights: Tensor, span: Span) -> list[Tensor]:
     """Output, and gradients of queries, keys and values."""
-    leaves = query, key, value = [s.detach().requires_grad_() for s in states]
+    leaves = [s.detach().requires_grad_() for s in states]
+    query, key, value = leaves
     out, _ = group_attention(nn.Identity(), query, key, value, None, group_spans=[span])
     return [out.detach(), *torch.autograd.grad(out, leaves, weights)]
 
@@ -115,7 +116,6 @@ def _relative_error(found: Tensor, expected: Tensor) -> float:
 
 def _profile(run: Callable[[], Any]) -> tuple[list[str], list[str]]:
     """(SDPA operators, attention kernels on the GPU) that the profiler names in one run."""
-    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU]
@@ -126,7 +126,7 @@ def _profile(run: Callable[[], Any]) -> tuple[list[str], list[str]]:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
     events = profiled.events() or []
-    on_gpu = {e.name for e in events if e.device_type == DeviceType.CUDA}
+    on_gpu = {e.name for e in events if e.device_type.name == "CUDA"}
     operators = {e.name.removeprefix("aten::") for e in events if e.name.startswith("aten::")}
     operators = {o for o in operators if OPERATOR in o or "_efficient_attention" in o}
     kernels = {name[:60] for name in on_gpu if any(word in name.lower() for word in KERNEL_WORDS)}

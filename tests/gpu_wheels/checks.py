@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import os
 import pkgutil
 import subprocess
@@ -13,10 +12,12 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 from benchmarks.gpu_smoke.report import Line, check, summary
 from setup.environment import ROOT
+from tests.families.checkpoints import Family
 from tests.gpu_wheels.calls import imported_calls, method_calls, methods_of, refusal, remote_calls
 
 ROOMS = ("cli", "cluster", "data", "evaluation", "learner", "monitoring", "rewards", "rollout", "runtime")
@@ -84,21 +85,17 @@ def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
     from vllm import AsyncEngineArgs
 
     from cluster.config import load_config
-    from cluster.planning.published import PUBLISHED_FOLDER, folder_name
     from rollout.engine import EngineSettings, engine_arguments
     from rollout.environment import engine_environment, executor
-    from tests.checkpoints import make_checkpoint
+    from tests.families.checkpoints import make_family
 
     config = load_config(preset, overrides)
-    published = PUBLISHED_FOLDER / folder_name(config.model.path) / "config.json"
-    kind = json.loads(published.read_text())["model_type"]
     masked = [1, 2, 3]
     before = dict(os.environ)
     try:
         os.environ.update(engine_environment(config.rollout, True))
         with tempfile.TemporaryDirectory(prefix="gpu-wheels-") as folder:
-            model = make_checkpoint(kind, Path(folder))
-            _lengthen(model / "config.json", config.rollout.max_model_tokens)
+            model = make_family(family_of(config.model.path), Path(folder))
             settings = EngineSettings(
                 str(model),
                 config.data.frames_per_video,
@@ -127,11 +124,18 @@ def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
     yield _processor(name, made, masked)
 
 
-def _lengthen(file: Path, tokens: int) -> None:
-    """Published models take longer prompts than the tests' checkpoints."""
-    settings = json.loads(file.read_text())
-    settings["text_config"]["max_position_embeddings"] = max(32_768, tokens)
-    file.write_text(json.dumps(settings))
+def family_of(hub_name: str) -> Family:
+    """The family under test with the most similar name: InternVL3-2B is small like InternVL3-8B."""
+    from tests.families.catalogue import FAMILIES
+
+    def likeness(family: Family) -> int:
+        """Characters that both names begin with."""
+        return sum(
+            1
+            for _ in takewhile(lambda pair: pair[0] == pair[1], zip(family.hub_name, hub_name, strict=False))
+        )
+
+    return max(FAMILIES.values(), key=likeness)
 
 
 def _processor(name: str, made: object, masked: list[int]) -> Line:

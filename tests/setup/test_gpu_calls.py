@@ -1,10 +1,15 @@
 """What `make test-gpu-wheels` reads out of sources, on sources made for it."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
+from cluster.config import load_config
 from tests.gpu_wheels.calls import Call, imported_calls, method_calls, methods_of, refusal, remote_calls
+from tests.gpu_wheels.checks import family_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 SOURCE = """
 from vllm import EngineArgs, SamplingParams as Params
@@ -78,3 +83,12 @@ def test_what_a_star_stands_for_is_not_missed() -> None:
 def test_a_class_that_is_gone_is_an_error() -> None:
     with pytest.raises(ValueError, match="no class GPUWorker"):
         methods_of(WORKER, "GPUWorker")
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_preset_for_gpus_has_a_tiny_model_of_its_family(preset: Path) -> None:
+    config = load_config(preset)
+    if config.rollout.gpus_per_replica == 0:
+        return
+    vendor, name = family_of(config.model.path).hub_name.split("/")
+    assert config.model.path.startswith(f"{vendor}/{name.split('-')[0]}-")
