@@ -14,8 +14,8 @@ class FrameTokensError(ValueError):
 
 
 class FrameTokens(BaseModel):
-    """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each. `largest_px` is the longer side
-    of the largest frames that will come, where it is known."""
+    """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each. `largest_px` is the longer
+    side of the largest frames that will come, where it is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,8 +1,8 @@
 """The shape of a vision-language model and its number of parameters, without its weights.
 
 transformers builds the model from its config.json on torch's meta device, where parameters have a shape and
-no memory; what is counted is then what the learner trains, whatever the family. This takes under a second, and
-importing the libraries some seconds more, so only `read_architecture` imports them.
+no memory; what is counted is then what the learner trains, whatever the family. This takes under a second,
+and importing the libraries some seconds more, so only `read_architecture` imports them.
 """
 
 import json
@@ -34,8 +34,8 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """A decoder with grouped-query attention and a gated MLP. `cached_layers` are those with a KV cache: layers
-    of linear attention have none. `linears` are all but the output projection."""
+    """A decoder with grouped-query attention and a gated MLP. `cached_layers` are those with a KV cache:
+    layers of linear attention have none. `linears` are all but the output projection."""
 
     parameters: int
     layers: int
