@@ -1,6 +1,7 @@
 """Everything that can be known to be wrong before an actor starts."""
 
 import importlib.util
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,8 +77,9 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
 def read_job(config: RunConfig) -> Job:
     """Read and check what the run needs from disk. Raises ConfigError or ManifestError."""
     _check_model(config)
-    with suppress(UnknownArchitectureError):  # else the learner finds it out, when it has the model
-        trained_parameters(config.learner, read_architecture(config.model.path))
+    if config.learner.lora is not None:
+        with suppress(UnknownArchitectureError):  # else the learner finds it out, when it has the model
+            trained_parameters(config.learner, read_architecture(config.model.path))
     try:
         check_custom(config.rewards)
     except RewardError as error:
@@ -180,6 +182,27 @@ def _check_attention(config: RunConfig) -> None:
         )
 
 
+_REFUSED_FAMILIES = {
+    "gemma3": "transformers 5.19 and vLLM 0.32 name the weights of its vision tower differently, so that new "
+    "weights would not reach the engines",
+}
+
+
+def _check_family(path: Path) -> None:
+    """Raises ConfigError for a model in a folder of which it is known that it cannot be trained."""
+    file = path / "config.json"
+    written = json.loads(file.read_text())
+    family = written.get("model_type", "none")
+    reason = _REFUSED_FAMILIES.get(family)
+    if written.get("text_config", written).get("final_logit_softcapping"):
+        reason = "it caps its logits (final_logit_softcapping), and the learner's log-probs would not"
+    if reason:
+        raise ConfigError(
+            f"model.path: {file}: models of type '{family}' cannot be trained: {reason}; "
+            f"docs/models.md lists those that can"
+        )
+
+
 def _check_model(config: RunConfig) -> None:
     path = Path(config.model.path)
     looks_local = path.is_absolute() or path.exists() or config.model.path.startswith((".", "~"))
@@ -188,6 +211,8 @@ def _check_model(config: RunConfig) -> None:
             f"model.path: {path} holds no config.json; give the folder of a Hugging Face checkpoint, "
             f"or a hub name"
         )
+    if looks_local:
+        _check_family(path)
     if not looks_local and config.model.path.count("/") != 1:
         raise ConfigError(
             f"model.path: '{config.model.path}' is neither a folder here nor a hub name (owner/name)"

@@ -65,7 +65,9 @@ def prompt_text(processor: Any, n_frames: int, question: str | None = None, n_vi
             f"{type(processor).__name__} has no chat template: add chat_template.jinja to the model's folder"
         )
     chat = messages(n_frames, question, n_videos)
-    return processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    text: str = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    # Qwen3.5's template opens the reasoning itself. The answer's format asks the model for that tag.
+    return text.removesuffix("<think>\n")
 
 
 def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:

@@ -1,4 +1,4 @@
-"""Whether the output projection is the embedding. The weights of a checkpoint decide it, not its settings.
+"""Whether the output projection is the embedding: a checkpoint's weights decide it, not its configuration.
 
 The published InternVL checkpoints hold a projection of their own, and their configuration says nothing, which
 transformers 5 reads as "tied". Without ZeRO-3 it compares the two weights and leaves them apart where they

@@ -47,8 +47,8 @@ def paper(*overrides: str) -> RunConfig:
     ],
 )
 def test_published_sizes(name: str, parameters: int) -> None:
-    """The totals on the models' pages: 2.09, 7.94, 8.5, 8.29, 8.29, 8.77 and 10.3 billion; Qwen3.5's without
-    its head for speculative decoding, which is not trained."""
+    """InternVL's and Qwen3-VL's pages give 2.09, 7.94, 8.5 and 8.77 billion. Qwen3.5 is counted without its
+    head for speculative decoding, which is not trained."""
     assert read_architecture(name).parameters == parameters
 
 

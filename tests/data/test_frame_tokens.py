@@ -74,7 +74,7 @@ def test_what_a_processor_cannot_do(tokens: FrameTokens, image_processor: Any, m
 
 def test_the_settings_travel_with_the_model(tmp_path: Path) -> None:
     config = load_config(None, ["--data.frame_tiles=3", "--data.frame_max_pixels=50000"])
-    assert config.data.frame_tokens == FrameTokens(tiles=3, max_pixels=50_000)
+    assert config.data.frame_tokens == FrameTokens(tiles=3, max_pixels=50_000, largest_px=448)
     (tmp_path / "config.json").write_text('{"model_type": "internvl"}')
     write_view(tmp_path, view_of_run(config.model_dump()))
     checkpoint = resolve_checkpoint(str(tmp_path))

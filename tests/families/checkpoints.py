@@ -53,7 +53,7 @@ def make_family(family: Family, out: Path, seed: int = 0) -> Path:
 
     shutil.copytree(PUBLISHED_FOLDER / folder_name(family.hub_name), out, dirs_exist_ok=True)
     shutil.copy(TEMPLATES / f"{family.template}.jinja", out / "chat_template.jinja")
-    tokenizer = _tokenizer(family)
+    tokenizer = make_tokenizer(family)
     tokenizer.save_pretrained(out)
     (out / "config.json").write_text(json.dumps(shrunk_config(family, tokenizer), indent=2))
     torch.manual_seed(seed)
@@ -101,7 +101,7 @@ def _replace(config: dict[str, Any], dotted: str, value: Any) -> None:
     config[last] = value
 
 
-def _tokenizer(family: Family) -> Any:
+def make_tokenizer(family: Family) -> Any:
     """A byte-level BPE of a few hundred words with Qwen's splitting rule, and the family's special tokens."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer

@@ -28,8 +28,8 @@ SIZES = [(448, 252), (252, 448), (40, 30)]
 class Expected:
     """`frame_tokens` are the placeholders of one frame in each of SIZES, `tolerance` is that of log-probs.
 
-    With an engine in bfloat16, rounding moves log-probs as far as other frames do: then the prompt, the
-    weights and their exchange are tested, and of the numbers only that they are as near as bfloat16 allows.
+    With an engine in bfloat16, rounding moves log-probs as far as other frames do. Then the test shows that
+    prompts agree and weights arrive, and only roughly that log-probs do.
     """
 
     layout: str
@@ -108,10 +108,10 @@ def test_engine_and_learner_compute_the_same_policy(
     buckets = learner.submit(sides.learner_update, groups[-1:], clips[-1:]).result(timeout=120)
     engine.submit(sides.engine_load, 1, buckets).result(timeout=120)
     after, _, groups = compare(first_seed=100)
+    print(f"{name}: {loaded.layout}, prompts of {[len(g.prompt_token_ids) for g in groups]} tokens")
     print(
-        f"{name}: {loaded.layout}, {difference:.1e} before and {after:.1e} after an update, {effect:.1e} with"
+        f"largest differences: {difference:.1e}, {after:.1e} after an update, {effect:.1e} with other frames"
     )
-    print(f"other frames, prompts of {[len(g.prompt_token_ids) for g in groups]} tokens")
     assert after < expected.tolerance
     assert {v for g in groups for c in g.completions for v in c.versions} == {1}
     engine.submit(sides.engine_stop).result(timeout=60)

@@ -76,9 +76,8 @@ def test_buffers_that_constructors_compute_equal_plain_loading(
         assert (family, found["odd"], found["missing"]) == (family, [], [])
         assert "torch.float32" in found["types"]
         assert found["parameters"] == {"torch.bfloat16"}
-        assert found["tied"] == FAMILIES[family].tied, (
-            "InternVL's configuration says otherwise than its weights"
-        )
+        # InternVL's configuration asks for tying, and its weights hold two matrices.
+        assert found["tied"] == FAMILIES[family].tied
     names = loaded[0]["qwen3_vl"]["names"]
     assert "model.visual.rotary_pos_emb.inv_freq" in names
     assert "model.language_model.rotary_emb.original_inv_freq" in names
