@@ -52,7 +52,7 @@ class WeightLoading:
 
         self._loaded = set()
         with set_current_vllm_config(self.vllm_config):
-            initialize_layerwise_reload(self.model_runner.model)
+            initialize_layerwise_reload(self.model_runner.get_model())
 
     def load_weight_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
         """Take in some of the tensors; a layer is loaded once all of its tensors have come."""
@@ -67,7 +67,7 @@ class WeightLoading:
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-        model = self.model_runner.model
+        model = self.model_runner.get_model()  # `model` may be a wrapper around CUDA graphs
         with set_current_vllm_config(self.vllm_config):
             finalize_layerwise_reload(model, self.model_config)
         return sorted({name for name, _ in model.named_parameters()} - self._loaded)
@@ -76,7 +76,7 @@ class WeightLoading:
         from vllm.config import set_current_vllm_config
 
         with set_current_vllm_config(self.vllm_config):
-            self._loaded |= self.model_runner.model.load_weights(tensors)
+            self._loaded |= self.model_runner.get_model().load_weights(tensors)
 
 
 def _tensors(bucket: Mapping[str, np.ndarray]) -> list[tuple[str, torch.Tensor]]:
