@@ -36,6 +36,7 @@ def train(
     """
     from cli.run_display import RunDisplay
     from cli.run_tables import print_placement, print_plan, print_summary
+    from cluster.node_check import check_nodes
     from cluster.preflight import check_model, check_resources, check_run_dir, read_job, resolve_paths
 
     config = _training_config(arguments or [], resume)
@@ -58,6 +59,7 @@ def train(
     with ray_session(config.cluster, job.sizes.cpus):
         print_placement(console, check_resources(job.sizes, config))
         require_free_name(config.name)
+        check_nodes(config)
         check_model(config)
         if not resume:
             run.create(

