@@ -1,4 +1,4 @@
-"""What a run's decoder makes of one file. As a program, it answers for one a line (data/isolated.py)."""
+"""What a run's decoder makes of one file. As a program, it answers for one a line (runtime/killable.py)."""
 
 from dataclasses import asdict
 from typing import Any

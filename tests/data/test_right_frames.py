@@ -1,6 +1,6 @@
 """Every frame asked for, of every kind of file, against FFmpeg's own program decoding all of it in order.
 
-`python -m tests.test_right_frames` prints the table.
+`python -m tests.data.test_right_frames` prints the table.
 """
 
 import tempfile
