@@ -37,19 +37,29 @@ def train(
     from cli.run_display import RunDisplay
     from cli.run_tables import print_placement, print_plan, print_summary
     from cluster.node_check import check_nodes
-    from cluster.preflight import check_model, check_resources, check_run_dir, read_job, resolve_paths
+    from cluster.preflight import (
+        check_base_model,
+        check_model,
+        check_resources,
+        check_run_dir,
+        read_job,
+        resolve_paths,
+    )
 
     config = _training_config(arguments or [], resume)
     config = resolve_paths(config, Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     assert config.run_dir is not None
     run = RunDirectory(config.run_dir)
     check_run_dir(run, resume)
+    if resume:
+        check_base_model(run, config.model.path)
     job = read_job(config)
 
     # These take seconds to import, and what is wrong with the input is known by now.
     from cluster.controller_actor import RunFailed, follow_run, require_free_name
     from cluster.remote.stop import findable
     from data.manifest import manifest_hash
+    from evaluation.models import fingerprint
     from monitoring.curves_png import plot
     from monitoring.summary import summarise, write_summary
     from rewards.registry import describe_rewards
@@ -63,7 +73,10 @@ def train(
         check_model(config)
         if not resume:
             run.create(
-                dump_config(config), manifest_hash(config.data.manifest), describe_rewards(config.rewards)
+                dump_config(config),
+                manifest_hash(config.data.manifest),
+                describe_rewards(config.rewards),
+                fingerprint(config.model.path),
             )
         console.print(f"Run directory: {run.path}")
         try:

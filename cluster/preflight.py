@@ -16,6 +16,7 @@ from cluster.planning.memory import trained_parameters
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
+from evaluation.models import fingerprint
 from monitoring.config import check_wandb
 from monitoring.run_dir import RunDirectory
 from rewards.registry import check_custom
@@ -143,6 +144,19 @@ def check_run_dir(run: RunDirectory, resume: bool) -> None:
         raise ConfigError(f"{run.path} holds no run to resume; leave --resume out to start one")
     if has_run and not resume:
         raise ConfigError(f"{run.path} already holds a run: add --resume to go on, or name another --run_dir")
+
+
+def check_base_model(run: RunDirectory, model_path: str) -> None:
+    """Raises ConfigError if a run to resume was started from other weights than those at `model_path`.
+
+    A run that recorded no hash of its base model is taken as it is.
+    """
+    recorded = run.state().get("model_hash")
+    if recorded is not None and recorded != fingerprint(model_path):
+        raise ConfigError(
+            f"model.path: {model_path} does not hold the weights that {run.path} was started from (run.json "
+            f"has their hash): resume with those, or start a new run"
+        )
 
 
 def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:

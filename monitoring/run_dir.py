@@ -1,7 +1,7 @@
 """The folder that holds everything of a run. Viewer, resume and report read it; nothing else is needed.
 
     config.json          resolved configuration
-    run.json             manifest hash, versions of the libraries, attempts
+    run.json             hashes of manifest and base model, rewards, versions of the libraries, attempts
     metrics.jsonl        one line an update
     groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
@@ -45,10 +45,17 @@ class RunDirectory:
         self.predictions = path / "predictions"
         self.trace = path / "trace.json"
 
-    def create(self, config_json: str, manifest_hash: str, rewards: Sequence[Mapping[str, Any]] = ()) -> None:
+    def create(
+        self,
+        config_json: str,
+        manifest_hash: str,
+        rewards: Sequence[Mapping[str, Any]] = (),
+        model_hash: str | None = None,
+    ) -> None:
         """Make a new run directory.
 
         Args:
+            model_hash: of the base model's weights.
             rewards: name, weight, description and, of a user's file, sha256 of each reward.
         Raises:
             RunDirectoryError: if it already holds a run, or cannot be made.
@@ -66,6 +73,7 @@ class RunDirectory:
         self._write_state(
             {
                 "manifest_hash": manifest_hash,
+                "model_hash": model_hash,
                 "rewards": list(rewards),
                 "libraries": dict(_library_versions()),
                 "attempts": [],
