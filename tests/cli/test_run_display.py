@@ -101,7 +101,7 @@ def test_a_log_has_plain_lines(events: list[dict[str, Any]]) -> None:
     )
     assert any("version 0, test: SRCC" in line for line in lines)
     assert any("learner: rank 1 died in update 4" in line for line in lines)
-    assert lines.count("skipped /v03.mp4: truncated") == 1, "once, not in every epoch"
+    assert lines.count("skipped /v03.mp4: it ends at 2.0 of its 4.0 s") == 1, "once, not in every epoch"
 
 
 def test_a_log_has_a_line_of_updates_every_so_often_and_of_the_last() -> None:
