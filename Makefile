@@ -51,5 +51,5 @@ lock: ## resolve pyproject.toml anew into setup/cpu.lock and setup/gpu.lock (nee
 	$(UV_COMPILE) --extra gpu --extra demo -o setup/gpu.lock
 
 clean: ## remove the environment, the built clips and all caches; runs/ stays
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache data/demo/clips
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache demo/built
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

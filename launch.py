@@ -5,11 +5,11 @@ import sys
 
 import typer
 
-from cluster.commands import demo, judge, prepare, runs
-from cluster.commands.terminal import print_error
-from cluster.config import ConfigError
-from cluster.run_dir import RunDirectoryError
+from cli import demo, prepare, runs
+from cli import models as judge
+from cli.terminal import print_error
 from data.tables import TableError
+from runtime.errors import ConfigError, RunDirectoryError
 
 app = typer.Typer(
     help=__doc__,

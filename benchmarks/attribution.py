@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study.results import attribution_figures
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def _require_one_fate(run: Path, rows: set[tuple[int, str]]) -> None:
 def killed_actors(updates: int, every_s: float, seed: int, folder: Path) -> dict[str, Any]:
     """The demo, once quiet and once with its actors killed."""
     clips = folder / "clips"
-    shutil.copytree(ROOT / "data" / "demo" / "clips", clips, copy_function=os.link)
+    shutil.copytree(ROOT / "demo" / "built", clips, copy_function=os.link)
     manifest = clips / "manifest.csv"
     table = pd.read_csv(manifest)
     train = sorted(table[table["split"] == "train"]["path"])

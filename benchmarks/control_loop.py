@@ -18,7 +18,7 @@ from benchmarks.machine import describe_machine, write_figures
 from benchmarks.sleeping import sleeping_job, sleeping_workers
 from cluster.controller import Controller
 from cluster.preflight import Job
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 
 WHAT = ("overlap", "throughput")
 PHASE_S = 2.0

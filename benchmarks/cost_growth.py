@@ -23,14 +23,14 @@ from benchmarks.machine import describe_machine, write_figures
 from benchmarks.sleeping import job_on
 from benchmarks.small_model import random_frames
 from cluster.config import load_config
-from cluster.workers import Workers
+from cluster.run_actors import Workers
 from data.records import Group, SamplingRequest, VideoRef
 from data.seeds import completion_seed
 from learner.records import TrainSample
 from rewards.cohort import CohortTexts
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "models" / "tiny-internvl"
+MODEL = ROOT / "demo" / "tiny-internvl"
 FRAME_PX = 96
 COMPLETION_TOKENS = 32
 PHASES = ("sampling", "rewards", "update", "weights")

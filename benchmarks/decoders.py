@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.machine import describe_machine, write_figures
 from data.decord_video import trusted_packets
-from data.frames import DecoderName, look_at
+from data.frames import look_at
+from data.video_file import DecoderName
 
 DECODERS: tuple[DecoderName, ...] = ("decord", "pyav")
 _KEY_FRAME_EVERY_S = 2

@@ -31,7 +31,7 @@ DEMO_STEP = (16, 8)
 
 
 def measure_rollout(folder: Path, repeats: int) -> dict[str, Any]:
-    demo = rollout.Size(ROOT / "models" / "tiny-internvl", 16, 8, 32, 4, frame_px=96, max_model_tokens=512)
+    demo = rollout.Size(ROOT / "demo" / "tiny-internvl", 16, 8, 32, 4, frame_px=96, max_model_tokens=512)
     real = rollout.Size(make_small_model(folder / "small"), 4, 8, 200, 6, FRAME_PX, max_model_tokens=2560)
     return {"rollout": [asyncio.run(rollout.compare(size, repeats)) for size in (demo, real)]}
 

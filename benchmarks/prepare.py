@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.machine import describe_machine, write_figures
 from data.benchmarks.labels import read_labels
 from data.benchmarks.sets import Benchmark
-from data.demo.build import write_lossless
+from data.lossless import write_lossless
 from data.manifest import read_manifest
 from data.prepare.labelled import prepare
 

@@ -17,16 +17,16 @@ from typing import Any
 import ray
 
 from benchmarks.machine import describe_machine, write_figures
-from cluster.scoring.checkpoints import resolve_checkpoint, scoring_settings
-from cluster.scoring.config import ScoringSettings
-from cluster.scoring.scorer import Scorer
-from cluster.session import ray_session
 from data.frames import read_frames
 from data.manifest import read_manifest
 from data.records import VideoRef
+from evaluation.models import resolve_checkpoint, scoring_settings
+from evaluation.scorer import Scorer
+from evaluation.settings import ScoringSettings
 from rollout.environment import engine_environment
+from runtime.session import ray_session
 
-CLIPS = Path(__file__).resolve().parent.parent / "data" / "demo" / "clips" / "manifest.csv"
+CLIPS = Path(__file__).resolve().parent.parent / "demo" / "built" / "manifest.csv"
 
 
 class BareEngine:
@@ -38,7 +38,8 @@ class BareEngine:
         from vllm import LLM, SamplingParams
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings, make_engine
+        from rollout.engine import EngineSettings
+        from rollout.engines import make_engine
 
         engine = EngineSettings(
             settings.checkpoint,
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
 
-    settings = scoring_settings(resolve_checkpoint("models/tiny-internvl"))
+    settings = scoring_settings(resolve_checkpoint("demo/tiny-internvl"))
     clips = islice(cycle(read_manifest(CLIPS)), arguments.videos)
     refs = [VideoRef(f"{number}", clip.path, settings.frames_per_video) for number, clip in enumerate(clips)]
     with ray_session(settings.cluster, 1 + settings.cpus(1)):

@@ -15,14 +15,14 @@ import ray
 from benchmarks.sleeping_actors import CALL_TIMEOUT_S, SleepingEngine, SleepingRank
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.preflight import Job
+from cluster.run_actors import Workers
 from cluster.weight_sync import ObjectStoreSync
-from cluster.workers import Workers
-from data.deadline import within
 from data.records import Video, VideoRef
 from data.sampler import CohortSampler
 from learner.group import LearnerGroup
 from rewards.pool import RewardPool
 from rollout.fleet import RolloutFleet
+from runtime.calls import within
 
 
 class SleepingLearner:
@@ -68,7 +68,7 @@ class _NoDecoder:
 
 
 class SleepingWorkers:
-    """Takes the place of `cluster.workers.Workers`. Fleet, rewards and weight sync are the real ones."""
+    """Takes the place of `cluster.run_actors.Workers`. Fleet, rewards and weight sync are the real ones."""
 
     def __init__(
         self,

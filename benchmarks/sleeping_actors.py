@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.deadline import within
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
+from rollout.drain_gate import DrainGate
 from rollout.environment import in_flight
-from rollout.gate import DrainGate
 from rollout.worker import WorkerInfo, WorkerStats
+from runtime.calls import within
 
 CALL_TIMEOUT_S = 600.0
 

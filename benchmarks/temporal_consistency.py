@@ -1,6 +1,6 @@
 """Does a model score a clip above its copy with the frames out of order? Of one checkpoint or several:
 
-    python -m benchmarks.temporal_consistency --checkpoint models/tiny-internvl --checkpoint runs/demo-... \
+    python -m benchmarks.temporal_consistency --checkpoint demo/tiny-internvl --checkpoint runs/demo-... \
         --json consistency.json
 
 For every perturbation and every held-out clip, the clip and its perturbed copy are judged by the mean of
@@ -21,19 +21,19 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from cluster.answers import score_of, score_requests
-from cluster.scoring.checkpoints import resolve_checkpoint, scoring_settings
-from cluster.scoring.config import ScoringSettings
-from cluster.scoring.scorer import Scorer
-from data.frames import VideoError
+from benchmarks.order_consistency import consistency, consistency_gain
 from data.manifest import read_manifest
 from data.perturb import KINDS
 from data.records import Group, Perturbation, Video, VideoRef
 from data.seeds import stable_hash
-from rewards.consistency import consistency, consistency_gain
+from data.video_file import VideoError
+from evaluation.answers import score_of, score_requests
+from evaluation.models import resolve_checkpoint, scoring_settings
+from evaluation.scorer import Scorer
+from evaluation.settings import ScoringSettings
 from rollout.errors import RolloutFailed
 
-DEMO_MANIFEST = Path("data/demo/clips/manifest.csv")
+DEMO_MANIFEST = Path("demo/built/manifest.csv")
 CLEAN = "clean"
 COPIES = (CLEAN, *KINDS)
 MEASURES = ("mean of samples", "greedy")

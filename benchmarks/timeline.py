@@ -58,7 +58,7 @@ def main() -> None:
         make_video(video, arguments.seconds)
         n_windows = round(arguments.seconds / arguments.window)
         command = [sys.executable, str(ROOT / "launch.py"), "score", str(video), "--out", str(out)]
-        command += [f"--timeline={arguments.window:g}", f"--checkpoint={ROOT / 'models' / 'tiny-internvl'}"]
+        command += [f"--timeline={arguments.window:g}", f"--checkpoint={ROOT / 'demo' / 'tiny-internvl'}"]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         root, first_s = psutil.Process(process.pid), 0.0

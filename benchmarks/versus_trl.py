@@ -32,7 +32,7 @@ from benchmarks.machine import describe_machine, write_figures
 from benchmarks.small_model import FRAME_PX, make_small_model
 from benchmarks.trl.job import Job, our_settings, write_clips
 from benchmarks.where_time_goes import where_time_goes
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 7200.0
@@ -152,7 +152,7 @@ def session_processor_s(session: int) -> float:
 def make_job(arguments: argparse.Namespace, folder: Path) -> Job:
     manifest = str(folder / "clips" / "manifest.csv")
     if arguments.size == "demo":
-        model = str(ROOT / "models" / "tiny-internvl")
+        model = str(ROOT / "demo" / "tiny-internvl")
         return Job(model, manifest, 4, 96, 16, 8, 32, 512, arguments.updates, arguments.device)
     model = str(make_small_model(folder / "model"))
     return Job(

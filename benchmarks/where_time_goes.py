@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import write_figures
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 
 WARM_UP = 1
 """Updates that are not counted: the first waits for decoding, and engines and ranks warm up."""

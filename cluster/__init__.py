@@ -1,1 +1,1 @@
-"""The control loop and everything around it: configuration, placement, supervision, metrics."""
+"""How a run goes: configuration, control loop, weight sync, preflight, planning, deployment."""

@@ -1,9 +1,9 @@
 """The one home of backpressure and staleness: every cohort in flight, from admission to training.
 
-    buffer.admit(cohort)    waits until the cohort may start    (sample loop)
-    buffer.add(scored)      hands in a scored cohort            (reward loop)
-    buffer.take(update)     waits for all cohorts of an update  (learn loop)
-    buffer.advance()        one update is done and its weights are on every engine: later cohorts may start
+    buffer.admit(cohort)        waits until the cohort may start    (feed loop)
+    buffer.add(cohort, scored)  hands in a scored cohort            (a task a cohort)
+    buffer.take(update)         waits for all cohorts of an update  (learn loop)
+    buffer.advance()            counts an update whose weights are on every engine: later cohorts may start
 
 Why staleness is bounded: cohort c is trained by update u = plan.update_of(c), and the version before update
 u is u, for the version counts finished updates. `admit(c)` returns only once `version >= u - max_staleness`.
@@ -13,18 +13,41 @@ max_staleness + 1 updates.
 """
 
 import asyncio
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from cluster.schedule import UpdatePlan
-from data.records import Cohort
+Scored = TypeVar("Scored")
 
 
-class HasCohort(Protocol):
+@dataclass(frozen=True, slots=True)
+class UpdatePlan:
+    """Cohorts are numbered from 0 over the whole run, and so are updates; an update never mixes epochs,
+    so the last update of an epoch may hold fewer cohorts."""
+
+    cohorts_per_epoch: int
+    cohorts_per_update: int
+    total_updates: int
+
     @property
-    def cohort(self) -> Cohort: ...
+    def updates_per_epoch(self) -> int:
+        return -(-self.cohorts_per_epoch // self.cohorts_per_update)
 
+    @property
+    def total_cohorts(self) -> int:
+        return self.cohorts_of(self.total_updates - 1).stop
 
-Scored = TypeVar("Scored", bound=HasCohort)
+    def update_of(self, cohort: int) -> int:
+        """The update that trains on a cohort."""
+        epoch, position = divmod(cohort, self.cohorts_per_epoch)
+        return epoch * self.updates_per_epoch + position // self.cohorts_per_update
+
+    def cohorts_of(self, update: int) -> range:
+        """The cohorts that an update trains on."""
+        epoch, position = divmod(update, self.updates_per_epoch)
+        first = position * self.cohorts_per_update
+        last = min(first + self.cohorts_per_update, self.cohorts_per_epoch)
+        start = epoch * self.cohorts_per_epoch
+        return range(start + first, start + last)
 
 
 class CohortBuffer(Generic[Scored]):
@@ -53,9 +76,9 @@ class CohortBuffer(Generic[Scored]):
         async with self._changed:
             await self._changed.wait_for(lambda: self.may_start(cohort))
 
-    async def add(self, scored: Scored) -> None:
+    async def add(self, cohort: int, scored: Scored) -> None:
         async with self._changed:
-            self._scored[scored.cohort.index] = scored
+            self._scored[cohort] = scored
             self._changed.notify_all()
 
     async def take(self, update: int) -> list[Scored]:

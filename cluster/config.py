@@ -12,27 +12,33 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
 from data.config import DataConfig
 from learner.config import LearnerConfig
+from monitoring.config import MetricsConfig
 from rewards.config import RewardConfig
+from rewards.registry import samples_perturbed
 from rollout.config import RolloutConfig
 from rollout.environment import uses_async_engine
-
-
-class ConfigError(ValueError):
-    """A setting that is unknown, ill-typed or contradicts another; says which one and what to do."""
+from runtime.config import ClusterConfig
+from runtime.errors import ConfigError
+from runtime.project import moved
 
 
 class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    path: str = "models/tiny-internvl"
+    path: str = "demo/tiny-internvl"
     """Folder of a Hugging Face checkpoint, or a name on the hub."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""
+
+    @field_validator("path")
+    @classmethod
+    def _moved(cls, path: str) -> str:
+        return moved(path)
 
 
 class ScheduleConfig(BaseModel):
@@ -92,44 +98,6 @@ class CheckpointConfig(BaseModel):
     """Checkpoints kept besides the best one."""
 
 
-class ClusterConfig(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    address: str | None = None
-    """Address of a running Ray cluster; default: the one this process belongs to (RAY_ADDRESS, a submitted
-    job), else a Ray of its own, started and stopped with the run."""
-    object_store_mb: int | None = Field(None, ge=80)
-    """Size of the object store of a Ray that the run starts itself."""
-    placement_timeout_s: float = Field(300.0, gt=0)
-    """Deadline of getting the resources for an actor; on a cluster that scales by itself also of starting
-    the nodes."""
-    autoscaling: bool = False
-    """The cluster starts nodes when they are asked for, so that what it lacks at the start is no error."""
-    prefetch_videos: int = Field(32, ge=1)
-    """Videos decoded ahead of sampling."""
-    shutdown_timeout_s: float = Field(60.0, gt=0)
-    """Deadline of ending the actors of a run."""
-
-
-class MetricsConfig(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    tensorboard: bool = True
-    """Write TensorBoard events into the run directory."""
-    wandb: Literal["off", "offline", "online"] = "off"
-    """Weights & Biases: `offline` writes into the run directory, for `wandb sync`; `online` sends as the run
-    goes on. Needs the extra `wandb`, and `online` an API key (WANDB_API_KEY, or `wandb login`)."""
-    wandb_project: str = Field("vqathinker-ray", min_length=1)
-    """Project in Weights & Biases that the run is filed under."""
-    groups_every_updates: int = Field(25, ge=0)
-    """Updates between the times that TensorBoard and Weights & Biases get three videos with their frames and
-    all answers; 0 leaves them out."""
-    trace: bool = False
-    """Write into trace.json of the run directory when each actor did what, for ui.perfetto.dev."""
-    prometheus: bool = True
-    """Hand the metrics to Ray's agent, where Prometheus finds them; without an agent they are dropped."""
-
-
 class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -172,7 +140,7 @@ class RunConfig(BaseModel):
     @property
     def temporal(self) -> bool:
         """Whether perturbed copies are sampled."""
-        return self.rewards.temporal_weight > 0
+        return samples_perturbed(self.rewards)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:

@@ -1,18 +1,17 @@
-"""The control loop: four asyncio loops around one CohortBuffer.
+"""The control loop: two asyncio loops around one CohortBuffer.
 
-      sampler          decode tasks + rollout fleet       reward pool             learner ranks
-         |                         |                           |                        |
-    _sample_loop --cohort--> _rollout_loop --sampled--> _reward_loop --scored--> _learn_loop
-         ^                                                  (CohortBuffer)              |
-         +------------- admitted as far as max_staleness allows <------- version ------+
+        sampler       decode tasks, rollout fleet, reward pool                  learner ranks
+           |                           |                                            |
+      _feed_loop --cohort--> _collect (a task a cohort) --scored--> CohortBuffer --> _learn_loop
+           ^                                                                        |
+           +--------------- admitted as far as max_staleness allows <--- version ---+
 
-_sample_loop   draws cohorts in order and starts decoding a few ahead; waits for the buffer to admit the
-               next one; unblocked by the version going up.
-_rollout_loop  samples the groups of every admitted cohort at once; waits for cohorts; a video that fails
-               leaves its cohort smaller.
-_reward_loop   scores whole cohorts as they come, in any order; hands them to the buffer.
-_learn_loop    takes the cohorts of the next update, in order; trains, sends the weights to every engine,
-               and only then advances the version; evaluates and writes checkpoints in between.
+_feed_loop   draws cohorts in order and starts decoding a few ahead. It waits for the buffer to admit the next
+             one, which a finished update unblocks. It then starts one task for the cohort (`_collect`):
+             sample the groups of all its videos at once, score them together, hand the result to the buffer.
+             A video that fails leaves its cohort smaller.
+_learn_loop  takes the cohorts of the next update, in order. It trains, sends the weights to every engine, and
+             only then advances the version. It evaluates and writes checkpoints in between.
 
 Only small things pass through here: references, texts, token ids, scores. No pixel and no weight does.
 """
@@ -21,29 +20,44 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from cluster.buffer import CohortBuffer
-from cluster.divergence import FiniteUpdates
-from cluster.evaluation import agreement, predict
-from cluster.fleet_watch import FleetWatch
+from cluster.buffer import CohortBuffer, UpdatePlan
 from cluster.journal import Journal
 from cluster.preflight import Job
-from cluster.recorder import SampledCohort, SampledVideo, ScoredCohort, training_batch
-from cluster.remote.status import RunStatus
-from cluster.run_dir import RunDirectory
-from cluster.schedule import UpdatePlan
-from cluster.scoring.checkpoints import view_of
-from cluster.trace import Trace
-from cluster.workers import Workers
-from data.frames import VideoError
-from data.model_view import write_view
+from cluster.run_actors import Workers
+from cluster.training_batch import FiniteUpdates, SampledVideo, ScoredCohort, cohort_texts, training_batch
+from data.model_view import view_of_run, write_view
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure, VideoRef
 from data.seeds import completion_seed
+from data.video_file import VideoError
+from evaluation.held_out import agreement, predict
 from learner.group import LearnerFailed
-from rewards.cohort import CohortTexts
+from monitoring.run_dir import RunDirectory
+from monitoring.trace import Trace
 from rollout.fleet import RolloutFailed
+from rollout.fleet_watch import FleetWatch
+from rollout.membership import WorkerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """`seconds` since the start, all attempts together; `metrics` those of the last update, empty before."""
+
+    run_dir: Path
+    stage: str
+    seconds: float
+    version: int
+    total_updates: int
+    videos_waiting: int
+    worker_restarts: int
+    learner_restarts: int
+    workers: list[WorkerStatus]
+    metrics: Mapping[str, float]
+
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +141,6 @@ class Controller:
         version = int(state.get("version", 0))
         self.journal.begin(version, self._job.sizes.updates, state)
         self._buffer = CohortBuffer(self._plan, self._config.schedule.max_staleness, version)
-        self._admitted: asyncio.Queue[tuple[Cohort, list[asyncio.Task[Any]]]] = asyncio.Queue()
-        self._sampled: asyncio.Queue[SampledCohort] = asyncio.Queue()
         if version or self._restarts:  # a fresh engine has read the base model itself
             await self._workers.sync.push(version)
         if version == 0:
@@ -149,53 +161,41 @@ class Controller:
         raise error
 
     async def _train(self) -> None:
-        """Run the four loops until the learn loop ends; the first that fails ends them all."""
+        """Run both loops until the learn loop ends; the first that fails ends the other."""
         if self._finished:
             return
         self.journal.stage("training")
         self._watch.look(self._buffer.version)
-        loops = [self._sample_loop(), self._rollout_loop(), self._reward_loop()]
-        learn = asyncio.create_task(self._learn_loop())
-        feeders = [asyncio.create_task(loop) for loop in loops]
-        running = {learn, *feeders}
+        learn, feed = asyncio.create_task(self._learn_loop()), asyncio.create_task(self._feed_loop())
+        running = {learn, feed}
         try:
             while learn in running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
         finally:
-            await _cancel([learn, *feeders, *self._decodes])
+            await _cancel([learn, feed, *self._decodes])
             self._decodes.clear()
 
-    async def _sample_loop(self) -> None:
+    async def _feed_loop(self) -> None:
         first = self._plan.cohorts_of(self._buffer.version).start
         ahead = max(1, self._config.cluster.prefetch_videos // self._config.schedule.videos_per_cohort)
         upcoming: deque[tuple[Cohort, list[asyncio.Task[Any]]]] = deque()
         drawn = first
-        for index in range(first, self._plan.total_cohorts):
-            while drawn < min(index + ahead, self._plan.total_cohorts):
-                cohort = self._job.sampler.cohort(drawn)
-                decodes = [asyncio.create_task(self._decode(m.clean)) for m in cohort.members]
-                self._decodes.update(decodes)
-                upcoming.append((cohort, decodes))
-                drawn += 1
-            await self._buffer.admit(index)
-            await self._admitted.put(upcoming.popleft())
+        async with asyncio.TaskGroup() as collecting:
+            for index in range(first, self._plan.total_cohorts):
+                while drawn < min(index + ahead, self._plan.total_cohorts):
+                    cohort = self._job.sampler.cohort(drawn)
+                    decodes = [asyncio.create_task(self._decode(m.clean)) for m in cohort.members]
+                    self._decodes.update(decodes)
+                    upcoming.append((cohort, decodes))
+                    drawn += 1
+                await self._buffer.admit(index)
+                collecting.create_task(self._collect(*upcoming.popleft()))
 
     async def _decode(self, ref: VideoRef) -> Any:
         with self._trace.span("decoding", ref.video_id):
             return await self._workers.decoder.decode(ref)
-
-    async def _rollout_loop(self) -> None:
-        async with asyncio.TaskGroup() as cohorts:
-            while True:
-                cohort, decodes = await self._admitted.get()
-                cohorts.create_task(self._sample_cohort(cohort, decodes))
-
-    async def _reward_loop(self) -> None:
-        async with asyncio.TaskGroup() as cohorts:
-            while True:
-                cohorts.create_task(self._score_cohort(await self._sampled.get()))
 
     async def _learn_loop(self) -> None:
         while self._buffer.version < self._plan.total_updates and not self._stopping.is_set():
@@ -216,6 +216,7 @@ class Controller:
             step_s = time.perf_counter() - started
             metrics |= batch.metrics | self._watch.metrics
             metrics |= {"timing/wait_s": waited_s, "timing/step_s": step_s}
+            metrics["rollout/tokens_per_s"] = batch.metrics["rollout/tokens"] / step_s
             self.journal.update(update, batch, metrics)
             self._trace.flush()
             self._watch.look(update)
@@ -242,17 +243,18 @@ class Controller:
         if version == self._plan.total_updates or (every and version % every == 0):
             await self._save(version)
 
-    async def _sample_cohort(self, cohort: Cohort, decodes: list[asyncio.Task[Any]]) -> None:
+    async def _collect(self, cohort: Cohort, decodes: list[asyncio.Task[Any]]) -> None:
+        """Sample and score one cohort, and hand it to the buffer."""
         outcomes = await asyncio.gather(
             *(self._sample_member(cohort, m, d) for m, d in zip(cohort.members, decodes, strict=True))
         )
-        await self._sampled.put(
-            SampledCohort(
-                cohort,
-                videos=[o for o in outcomes if isinstance(o, SampledVideo)],
-                failures=[o for o in outcomes if isinstance(o, VideoFailure)],
-            )
-        )
+        videos = [o for o in outcomes if isinstance(o, SampledVideo)]
+        failures = [o for o in outcomes if isinstance(o, VideoFailure)]
+        rewards = None
+        if videos:
+            with self._trace.span("rewards", f"cohort {cohort.index}"):
+                rewards = await self._workers.rewards.score(cohort_texts(videos))
+        await self._buffer.add(cohort.index, ScoredCohort(cohort, videos, failures, rewards))
 
     async def _sample_member(
         self, cohort: Cohort, member: CohortMember, decode: asyncio.Task[Any]
@@ -287,24 +289,6 @@ class Controller:
         ]
         return SamplingRequest(ref, tuple(seeds), rollout.temperature, rollout.max_completion_tokens)
 
-    async def _score_cohort(self, sampled: SampledCohort) -> None:
-        rewards = None
-        if sampled.videos:
-            videos = [s.video for s in sampled.videos]
-            texts = CohortTexts(
-                mos=[v.mos for v in videos],
-                label_sets=[v.label_set for v in videos],
-                rank_only=[v.rank_only for v in videos],
-                clean=[[c.text for c in s.clean.completions] for s in sampled.videos],
-                perturbed=[
-                    None if s.perturbed is None else [c.text for c in s.perturbed.completions]
-                    for s in sampled.videos
-                ],
-            )
-            with self._trace.span("rewards", f"cohort {sampled.cohort.index}"):
-                rewards = await self._workers.rewards.score(texts)
-        await self._buffer.add(ScoredCohort(sampled, rewards))
-
     async def _evaluate(self, splits: list[str], samples: int) -> None:
         known = self._run.evaluated(self._buffer.version)
         splits = [split for split in splits if split not in known]  # else before a restart, of these weights
@@ -316,8 +300,9 @@ class Controller:
                     self._job.evaluation[split],
                     self._workers.fleet,
                     self._workers.decoder,
-                    self._config,
+                    view_of_run(self._config.model_dump()),
                     samples,
+                    self._config.seed,
                 )
             # Thousands of resamples: not on the loop that feeds the engines.
             scores = await asyncio.to_thread(
@@ -335,7 +320,7 @@ class Controller:
         await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
         self.journal.stage("exporting the model")
         await self._workers.learner.export_hf(self._run.final)
-        write_view(self._run.final, view_of(self._config))
+        write_view(self._run.final, view_of_run(self._config.model_dump()))
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -1,6 +1,5 @@
 """Everything that can be known to be wrong before an actor starts."""
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,16 +7,22 @@ from pathlib import Path
 
 import ray
 
-from cluster.config import ConfigError, DerivedSizes, RunConfig, derive_sizes
-from cluster.dashboards.weights_and_biases import check_wandb
-from cluster.placement import PlacementPlan, demands, describe_nodes, plan_placement
+from cluster.config import DerivedSizes, RunConfig, derive_sizes
+from cluster.placement_plan import PlacementPlan, demands, describe_nodes, plan_placement
 from cluster.planning.architecture import UnknownArchitectureError, read_architecture
 from cluster.planning.memory import trained_parameters
-from cluster.run_dir import RunDirectory
-from cluster.session import in_submitted_job
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
+from monitoring.config import check_wandb
+from monitoring.run_dir import RunDirectory
+from rewards.registry import check_custom
+from rewards.reward import RewardError
+from runtime.errors import ConfigError
+from runtime.killable import run_isolated
+from runtime.session import in_submitted_job
+
+MODEL_CHECK_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,17 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
     model = config.model.model_copy(
         update={"path": str(model_path.absolute()) if model_path.exists() else config.model.path}
     )
+    try:
+        rewards = config.rewards.with_custom_texts()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"rewards.custom: {error}; give the path of a Python file in UTF-8") from None
     return config.model_copy(
-        update={"run_dir": run_dir.expanduser().absolute(), "data": data, "model": model}
+        update={
+            "run_dir": run_dir.expanduser().absolute(),
+            "data": data,
+            "model": model,
+            "rewards": rewards,
+        }
     )
 
 
@@ -64,7 +78,11 @@ def read_job(config: RunConfig) -> Job:
     if config.learner.lora is not None:
         with suppress(UnknownArchitectureError):  # else the learner finds it out, when it has the model
             trained_parameters(config.learner, read_architecture(config.model.path))
-    check_wandb(config)
+    try:
+        check_custom(config.rewards)
+    except RewardError as error:
+        raise ConfigError(f"rewards.custom: {error}") from None
+    check_wandb(config.metrics)
     videos = read_manifest(config.data.manifest, config.data.root)
     by_split: dict[str, list[Video]] = {}
     for video in videos:
@@ -92,6 +110,22 @@ def read_job(config: RunConfig) -> Job:
         sampler=sampler,
         sizes=derive_sizes(config, len(train), sampler.cohorts_per_epoch),
     )
+
+
+def check_model(config: RunConfig) -> None:
+    """Load the model's processor and configuration in a process that ends with the check.
+
+    Raises ConfigError if they cannot be used as configured.
+    """
+    job = {
+        "model_path": config.model.path,
+        "trust_remote_code": config.model.trust_remote_code,
+        "frame_tokens": config.data.frame_tokens.model_dump(),
+        "max_model_tokens": config.rollout.max_model_tokens,
+    }
+    (outcome,) = run_isolated("data.model_check", [job], processes=1, timeout_s=MODEL_CHECK_TIMEOUT_S)
+    if outcome.failure:
+        raise ConfigError(outcome.failure)
 
 
 def check_run_dir(run: RunDirectory, resume: bool) -> None:
@@ -136,27 +170,6 @@ def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:
     return plan
 
 
-_REFUSED_FAMILIES = {
-    "gemma3": "transformers 5.19 and vLLM 0.32 name the weights of its vision tower differently, so that new "
-    "weights would not reach the engines",
-}
-
-
-def _check_family(path: Path) -> None:
-    """Raises ConfigError for a model in a folder of which it is known that it cannot be trained."""
-    file = path / "config.json"
-    written = json.loads(file.read_text())
-    family = written.get("model_type", "none")
-    reason = _REFUSED_FAMILIES.get(family)
-    if written.get("text_config", written).get("final_logit_softcapping"):
-        reason = "it caps its logits (final_logit_softcapping), and the learner's log-probs would not"
-    if reason:
-        raise ConfigError(
-            f"model.path: {file}: models of type '{family}' cannot be trained: {reason}; "
-            f"docs/models.md lists those that can"
-        )
-
-
 def _check_model(config: RunConfig) -> None:
     path = Path(config.model.path)
     looks_local = path.is_absolute() or path.exists() or config.model.path.startswith((".", "~"))
@@ -165,8 +178,6 @@ def _check_model(config: RunConfig) -> None:
             f"model.path: {path} holds no config.json; give the folder of a Hugging Face checkpoint, "
             f"or a hub name"
         )
-    if looks_local:
-        _check_family(path)
     if not looks_local and config.model.path.count("/") != 1:
         raise ConfigError(
             f"model.path: '{config.model.path}' is neither a folder here nor a hub name (owner/name)"

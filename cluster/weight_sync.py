@@ -11,7 +11,7 @@ import ray
 
 from cluster.config import RunConfig
 from learner.group import LearnerFailed, LearnerGroup
-from learner.transfer import BUFFERS
+from learner.weight_transfer import BUFFERS
 from rollout.fleet import RolloutFailed, RolloutFleet
 
 logger = logging.getLogger(__name__)

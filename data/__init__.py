@@ -1,1 +1,1 @@
-"""Manifests, frames, perturbations, cohorts: what a run is trained and judged on."""
+"""Manifests, frames, perturbations, cohorts: what a run is trained and evaluated on."""

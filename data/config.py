@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from data.frame_tokens import FrameTokenSettings
+from runtime.project import moved
 
 
 class DataConfig(FrameTokenSettings):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    manifest: Path = Path("data/demo/clips/manifest.csv")
+    manifest: Path = Path("demo/built/manifest.csv")
     """Manifest of labelled videos (.csv, .jsonl or .parquet), one row a video."""
     root: Path | None = None
     """Folder that relative video paths start from and that no path may leave; default: the manifest's."""
@@ -27,3 +28,8 @@ class DataConfig(FrameTokenSettings):
     """Videos decoded at once."""
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""
+
+    @field_validator("manifest", "root")
+    @classmethod
+    def _moved(cls, path: Path | None) -> Path | None:
+        return path and Path(moved(str(path)))

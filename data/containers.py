@@ -4,7 +4,7 @@ from typing import Any
 
 import av
 
-from data.frames import Unreadable
+from data.video_file import Unreadable
 
 
 def open_container(path: str, **options: str) -> Any:

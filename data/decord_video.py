@@ -13,7 +13,7 @@ import decord
 import numpy as np
 
 from data.containers import open_container, reason_of, video_stream
-from data.frames import Unreadable
+from data.video_file import Unreadable
 
 _REFUSALS = (decord.DECORDError, RuntimeError, OSError, UnicodeEncodeError)
 

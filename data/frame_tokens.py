@@ -8,8 +8,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from data.errors import PermanentError
 
-class FrameTokensError(ValueError):
+
+class FrameTokensError(PermanentError, ValueError):
     """A processor that cannot do what is asked for; names the setting and the fix."""
 
 

@@ -5,55 +5,22 @@ or hang on a damaged file, so this is called in processes that may be killed (da
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from data.video_file import DecoderName, OpenVideo, Unreadable, VideoError
+from runtime.killable import run_isolated, serve
+
 T = TypeVar("T")
 
-DecoderName = Literal["auto", "decord", "pyav"]
 _ORDER: dict[DecoderName, tuple[DecoderName, ...]] = {
     "auto": ("decord", "pyav"),
     "decord": ("decord",),
     "pyav": ("pyav",),
 }
-
-
-class VideoError(Exception):
-    """A video cannot be read; says which and why. Travels between processes."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-class Unreadable(Exception):
-    """A decoder's reason for refusing a file."""
-
-
-class OpenVideo(Protocol):
-    """A file as a decoder sees it. Frames are counted from 0 in the order of presentation; the calls raise
-    Unreadable."""
-
-    decoder: str
-    """Name and version, for the record."""
-    n_frames: int
-
-    def times_s(self) -> np.ndarray:
-        """When each frame is shown, from 0 on, and when the last one ends: float64 [n_frames + 1]."""
-        ...
-
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 [n, height, width, 3], RGB, upright."""
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +154,53 @@ def _shrink(frames: np.ndarray, max_px: int) -> np.ndarray:
     size = (max(1, round(width * max_px / longest)), max(1, round(height * max_px / longest)))
     resample = Image.Resampling.LANCZOS
     return np.stack([np.asarray(Image.fromarray(frame).resize(size, resample)) for frame in frames])
+
+
+def look_at_pair(
+    first: str, second: str, n_frames: int, max_px: int | None = None, decoder: DecoderName = "auto"
+) -> tuple[np.ndarray, FrameInfo]:
+    """`look_at` both videos; half of the frames are of each.
+
+    Where their sizes differ, frames are centred on black: to scale one of the two would change its quality.
+
+    Returns:
+        uint8 [n_frames, height, width, 3], those of `first` before those of `second`, and what they are.
+    Raises:
+        VideoError: as `look_at`.
+        ValueError: if `n_frames` is odd.
+    """
+    if n_frames % 2:
+        raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
+    looks = [look_at(path, n_frames // 2, max_px, decoder) for path in (first, second)]
+    height = max(info.px[0] for _, info in looks)
+    width = max(info.px[1] for _, info in looks)
+    frames = np.concatenate([_centred(frames, height, width) for frames, _ in looks])
+    return frames, replace(looks[0][1], beside=looks[1][1])
+
+
+def _centred(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[T, h, w, 3] on a black [T, height, width, 3]."""
+    top, left = (height - frames.shape[1]) // 2, (width - frames.shape[2]) // 2
+    canvas = np.zeros((len(frames), height, width, 3), dtype=np.uint8)
+    canvas[:, top : top + frames.shape[1], left : left + frames.shape[2]] = frames
+    return canvas
+
+
+def duration_s(path: str, decoder: DecoderName, timeout_s: float) -> float:
+    """In seconds. Raises VideoError if the file cannot be read, or not within `timeout_s`."""
+    (outcome,) = run_isolated("data.frames", [[path, decoder]], 1, timeout_s)
+    if outcome.failure:
+        raise VideoError(path, outcome.failure)
+    return float(outcome.result)
+
+
+def _duration_s(job: Any) -> float:
+    path, decoder = job
+    try:
+        return video_duration_s(path, decoder)
+    except VideoError as error:
+        raise ValueError(error.reason) from None
+
+
+if __name__ == "__main__":
+    serve(_duration_s)

@@ -1,6 +1,8 @@
 """How a model wants to be shown a video and asked about it. Travels with the model, as `scoring.json`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -26,6 +28,21 @@ class ModelView(FrameTokenSettings):
     """Prompt and answer together at most, in tokens."""
     temperature: float = Field(1.0, gt=0)
     """Temperature of sampled answers."""
+
+
+def view_of_run(config: Mapping[str, Any]) -> ModelView:
+    """How the model of a run was shown its videos. `config` is the run's resolved configuration as a
+    dictionary, as in its config.json."""
+    data, rollout = config["data"], config["rollout"]
+    return ModelView(
+        **{name: data[name] for name in FrameTokenSettings.model_fields if name in data},
+        frames_per_video=data["frames_per_video"],
+        max_frame_px=data["max_frame_px"],
+        max_completion_tokens=config["evaluation"]["max_completion_tokens"]
+        or rollout["max_completion_tokens"],
+        max_model_tokens=rollout["max_model_tokens"],
+        temperature=rollout["temperature"],
+    )
 
 
 def write_view(model_folder: Path, view: ModelView) -> None:

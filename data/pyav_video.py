@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from data.containers import open_container, reason_of, video_stream
-from data.frames import Unreadable
+from data.video_file import Unreadable
 
 _GUESSED_TIMES = "asf"
 """The container that stores one time a packet: where frames are not shown in the order of their packets,

@@ -6,7 +6,7 @@ same frames. A `Group` is the G completions that one engine sampled for one Vide
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 PerturbationKind = Literal["shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "drop"]
@@ -121,6 +121,10 @@ class Group:
         return min(v for c in self.completions for v in c.versions)
 
     @property
+    def texts(self) -> list[str]:
+        return [c.text for c in self.completions]
+
+    @property
     def n_tokens(self) -> int:
         return sum(len(c.token_ids) for c in self.completions)
 
@@ -148,4 +152,3 @@ class VideoFailure:
     stage: str
     reason: str
     epoch: int = 0
-    details: dict[str, str] = field(default_factory=dict)

@@ -26,8 +26,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data.errors import PermanentError
-from learner.lora import adapter_scale
-from learner.weights import hf_name
+from learner.lora import adapter_scale, save_adapter
+from learner.weights import gather_adapter, gather_buckets, hf_name
+
+ADAPTER_FOLDER = "adapter"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 
 INDEX = "checkpoint.json"
 FORMAT = 1
@@ -241,3 +244,42 @@ def _replace_folder(source: Path, target: Path) -> None:
     else:
         source.rename(target)
     _sync(target.parent)
+
+
+def export_hf(policy: Any, processor: Any, folder: Path, bucket_bytes: int) -> None:
+    """Write a folder that transformers and vLLM load: weights, configuration, processor and adapter.
+
+    All ranks call it, rank 0 writes. With LoRA the weights are the merged ones, and `adapter/` holds the
+    adapter alone.
+
+    One file a bucket, so that no more than a bucket is ever whole in memory. `folder` appears whole or not at
+    all.
+    """
+    rank = torch.distributed.get_rank()
+    partial = folder.with_name(f".{folder.name}.partial")
+    if rank == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    placed: dict[str, str] = {}
+    total_bytes = 0
+    for number, bucket in enumerate(gather_buckets(policy, bucket_bytes), start=1):
+        if rank == 0:
+            file = f"model-{number:05d}.safetensors"
+            tensors = {name: t.cpu().contiguous() for name, t in bucket.items()}
+            save_file(tensors, partial / file, metadata={"format": "pt"})
+            placed |= dict.fromkeys(tensors, file)
+            total_bytes += sum(t.nbytes for t in tensors.values())
+    adapter = gather_adapter(policy)
+    if rank == 0:
+        index = {"metadata": {"total_size": total_bytes}, "weight_map": placed}
+        (partial / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2))
+        model = policy.model
+        model.config.save_pretrained(partial)
+        if model.can_generate():
+            model.generation_config.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        if adapter:
+            save_adapter(model, adapter, partial / ADAPTER_FOLDER)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    torch.distributed.barrier()

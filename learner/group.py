@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from data.actor_death import ACTOR_IS_GONE
-from data.deadline import DeadlineError, within
 from data.errors import PermanentError, permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
-from data.labels import on_nodes
-from learner.balance import spread
+from learner.batch_planning import spread
 from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank
 from learner.records import LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
-from learner.transfer import WeightLayout
+from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
+from runtime.actor_death import ACTOR_IS_GONE
+from runtime.calls import DeadlineError, within
+from runtime.node_labels import on_nodes
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,10 @@ class LearnerGroup:
         frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
         placement_timeout_s: float = 300.0,
         shutdown_timeout_s: float = 60.0,
+        alone: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
     ) -> None:
+        """Args: alone: entered while ranks start or update, and so take and free GPU memory."""
+        self._alone = alone
         self._config = config
         self._spec = LearnerSpec(
             config=config,
@@ -87,9 +91,10 @@ class LearnerGroup:
             host, port = await self._call_one(0, "address", self._config.start_timeout_s)
             timeout_s = self._config.collective_timeout_s
             where = [Rendezvous(host, port, r, len(self._ranks), timeout_s) for r in range(len(self._ranks))]
-            infos = await self._call_all(
-                "start", self._config.start_timeout_s, lambda rank: (where[rank], checkpoint)
-            )
+            async with self._alone():
+                infos = await self._call_all(
+                    "start", self._config.start_timeout_s, lambda rank: (where[rank], checkpoint)
+                )
         except BaseException:
             self._kill()
             raise
@@ -105,11 +110,12 @@ class LearnerGroup:
         if not samples:
             raise ValueError("an update needs at least one group")
         shards = self._shards(samples)
-        replies = await self._call_all(
-            "update",
-            self._config.update_timeout_s,
-            lambda rank: (version, shards[rank][0], *shards[rank][1]),
-        )
+        async with self._alone():
+            replies = await self._call_all(
+                "update",
+                self._config.update_timeout_s,
+                lambda rank: (version, shards[rank][0], *shards[rank][1]),
+            )
         return replies[0]
 
     async def logprobs(self, samples: Sequence[TrainSample]) -> list[list[list[float]]]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,3 +117,27 @@ def learning_rate(update: int, config: LearnerConfig, total_updates: int) -> flo
     progress = min(1.0, (update - config.warmup_updates) / span)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)
+
+
+def group_advantages(rewards: Sequence[float] | np.ndarray, config: LearnerConfig) -> np.ndarray:
+    """Advantages of one group: (r - mean) / (std + eps), std with n - 1 (VQAThinker), or
+    (r - mean) / constant.
+
+    Args:
+        rewards: [G], total reward of each completion; unparsed answers have 0, not NaN.
+
+    Returns:
+        float64 [G]; all zero for a group of one or one whose rewards are all equal.
+
+    Raises:
+        ValueError: if a reward is not finite.
+    """
+    r = np.asarray(rewards, dtype=np.float64)
+    if not np.isfinite(r).all():
+        raise ValueError(f"rewards {r.tolist()} hold a value that is not finite; an unparsed answer earns 0")
+    centred = r - r.mean() if r.size else r
+    if r.size < 2 or np.ptp(r) == 0:
+        return np.zeros_like(r)  # exactly: rounding in the mean must not be blown up by a tiny deviation
+    if config.advantage_scale == "constant":
+        return centred / config.advantage_constant
+    return centred / (r.std(ddof=1) + config.advantage_eps)

@@ -15,7 +15,7 @@ from data.errors import PermanentError
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.prompt import prompt_text, sampleable_token_ids
 from data.records import Group
-from learner.balance import Piece
+from learner.batch_planning import Piece
 from learner.packing import Rows, TokenGroup, pack_groups, unpack_groups
 from learner.records import Layout
 

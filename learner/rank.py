@@ -18,7 +18,7 @@ import ray
 from learner.group_attention import select_attention_kernels
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
-from learner.transfer import NcclSender, WeightLayout, weight_layout
+from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
 from learner.weights import gather_buckets, send_behind, to_numpy
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
@@ -108,7 +108,7 @@ class LearnerRank:
 
     @ray.method(concurrency_group="work")
     def export_hf(self, folder: Path) -> None:
-        from learner.export import export_hf
+        from learner.checkpoint import export_hf
 
         export_hf(self._trainer.engine.module, self._trainer.processor, folder, self._bucket_bytes)
 

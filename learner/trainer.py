@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
-from learner.balance import Piece, plan_batches
+from learner.batch_planning import Piece, plan_batches
 from learner.batches import Batches
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.config import LearnerConfig

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewards.config import RewardConfig
-from rewards.format import format_reward
-from rewards.parser import parse_score
-from rewards.ranking import ranking_rewards
-from rewards.regression import regression_reward
-from rewards.temporal import temporal_reward
+from rewards.registry import rewards_of, weight_of
+from rewards.reward import Groups, Reward, answers_of, compute_all
 
-Groups = list[np.ndarray]
+TOTAL = "total"
+"""The weighted sum of the rewards, under which it stands beside them in records and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,75 +32,46 @@ class CohortTexts:
 
 @dataclass(frozen=True, slots=True)
 class RewardTable:
-    """K lists of arrays [G_k], one entry a completion. `scores` are NaN where nothing was parsed; the
-    components are unweighted, `total` is their weighted sum and 0 where nothing was parsed."""
+    """K lists of arrays [G_k], one entry a completion. `scores` are NaN where nothing was parsed; `rewards`
+    are unweighted, by name; `total` is their weighted sum. All are 0 where nothing was parsed."""
 
     scores: Groups
-    regression: Groups
-    ranking: Groups
-    temporal: Groups
-    format: Groups
-    total: Groups
     perturbed_scores: Groups
+    rewards: dict[str, Groups]
+    total: Groups
+    needing_scale: frozenset[str]
+    """Rewards that a video with a rank-only label cannot earn."""
+
+    @property
+    def columns(self) -> dict[str, Groups]:
+        """The total and the rewards, by name, as records and metrics hold them."""
+        return {TOTAL: self.total} | self.rewards
 
 
-def score_cohort(cohort: CohortTexts, config: RewardConfig) -> RewardTable:
+def score_cohort(
+    cohort: CohortTexts, config: RewardConfig, rewards: Sequence[Reward] | None = None
+) -> RewardTable:
     """Parse and reward every completion of a cohort.
 
-    Perturbed groups are ranked against the other videos' perturbed groups. A video whose label is rank-only
-    earns no regression reward and no regression half of the temporal one.
+    Perturbed groups are ranked against the other videos' perturbed groups.
+
+    Args:
+        rewards: those of `config` (the default), where they have been loaded already.
     """
-    mos = np.array(cohort.mos, dtype=np.float64)
-    sets = np.array(cohort.label_sets)
-    comparable = sets[:, None] == sets[None, :]
-    clean = [_parse(texts) for texts in cohort.clean]
-    perturbed = [_parse(texts or []) for texts in cohort.perturbed]
-
-    def regression(groups: list[tuple[np.ndarray, np.ndarray]]) -> Groups:
-        return [
-            np.zeros(len(scores))
-            if rank_only
-            else regression_reward(scores, decimals, y, config.sigma, config.short_answer_factor)
-            for (scores, decimals), y, rank_only in zip(groups, mos, cohort.rank_only, strict=True)
-        ]
-
-    scores = [s for s, _ in clean]
-    table = {
-        "regression": regression(clean),
-        "ranking": ranking_rewards(scores, mos, comparable),
-        "format": [format_reward(t, s) for t, s in zip(cohort.clean, scores, strict=True)],
-    }
-    perturbed_scores = [s for s, _ in perturbed]
-    table["temporal"] = [
-        temporal_reward(
-            *rewards,
-            config.temporal_bonus,
-            config.temporal_ranking_threshold,
-            config.temporal_regression_threshold,
-        )
-        for rewards in zip(
-            table["ranking"],
-            table["regression"],
-            ranking_rewards(perturbed_scores, mos, comparable),
-            regression(perturbed),
-            strict=True,
-        )
-    ]
-    weights = {
-        "regression": config.regression_weight,
-        "ranking": config.ranking_weight,
-        "temporal": config.temporal_weight,
-        "format": config.format_weight,
-    }
+    rewards = rewards_of(config) if rewards is None else rewards
+    labels = (cohort.mos, cohort.rank_only, cohort.label_sets)
+    clean = answers_of(cohort.clean, *labels)
+    clean.perturbed = answers_of([texts or [] for texts in cohort.perturbed], *labels)
+    compute_all(rewards, clean, config)
+    weights = {reward.name: weight_of(reward, config) for reward in rewards}
     total = [
-        np.sum([weight * table[name][k] for name, weight in weights.items()], axis=0)
-        for k in range(len(scores))
+        np.sum([weight * clean.rewards[name][k] for name, weight in weights.items()], axis=0)
+        for k in range(len(clean.scores))
     ]
-    return RewardTable(scores=scores, total=total, perturbed_scores=perturbed_scores, **table)
-
-
-def _parse(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(scores with NaN for the unparsed, decimals) of a group."""
-    parsed = [parse_score(text) for text in texts]
-    scores = np.array([np.nan if p is None else p.score for p in parsed], dtype=np.float64)
-    return scores, np.array([0 if p is None else p.decimals for p in parsed], dtype=np.int64)
+    return RewardTable(
+        scores=clean.scores,
+        perturbed_scores=clean.perturbed.scores,
+        rewards=clean.rewards,
+        total=total,
+        needing_scale=frozenset(reward.name for reward in rewards if reward.needs_scale),
+    )

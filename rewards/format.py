@@ -5,6 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from rewards.parser import is_well_formed
+from rewards.reward import Answers, Groups
+from rewards.settings import RewardSettings
+
+NAME = "format"
+WEIGHT = 1.0
+DESCRIPTION = "1 for <think>…</think><answer>…</answer> and nothing else."
+
+
+def reward(answers: Answers, settings: RewardSettings) -> Groups:
+    """The format reward of a cohort."""
+    return [format_reward(t, s) for t, s in zip(answers.texts, answers.scores, strict=True)]
 
 
 def format_reward(texts: Sequence[str], scores: np.ndarray) -> np.ndarray:

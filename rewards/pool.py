@@ -8,10 +8,11 @@ from typing import Any
 
 import ray
 
-from data.actor_death import ACTOR_IS_GONE
-from data.deadline import DeadlineError, within
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rewards.config import RewardConfig
+from rewards.registry import rewards_of
+from runtime.actor_death import ACTOR_IS_GONE
+from runtime.calls import DeadlineError, within
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,10 @@ class RewardActor:
 
     def __init__(self, config: RewardConfig) -> None:
         self._config = config
+        self._rewards = rewards_of(config)
 
     def score(self, cohort: CohortTexts) -> RewardTable:
-        return score_cohort(cohort, self._config)
+        return score_cohort(cohort, self._config, self._rewards)
 
     def ping(self) -> bool:
         return True

@@ -1,9 +1,20 @@
 """Whether a score puts its video on the right side of the others: Thurstone fidelity over a cohort."""
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
+from rewards.reward import Answers, Groups
+from rewards.settings import RewardSettings
+
+NAME = "ranking"
+WEIGHT = 1.0
+DESCRIPTION = "how well a score orders its video among the others of the cohort."
 EPS = 1e-6
+
+
+def reward(answers: Answers, settings: RewardSettings) -> Groups:
+    """The ranking reward of a cohort."""
+    return ranking_rewards(answers.scores, answers.mos, answers.comparable)
 
 
 def group_moments(scores: np.ndarray) -> tuple[float, float]:
@@ -45,7 +56,7 @@ def ranking_rewards(
             rewards.append(np.zeros(len(scores)))
             continue
         spread = np.sqrt(variance[i] + variance[others] + EPS)
-        wins = norm.cdf((scores[:, None] - mean[others]) / spread)
+        wins = ndtr((scores[:, None] - mean[others]) / spread)
         expected = better[i, others]
         fidelity = np.sqrt(wins * expected + EPS) + np.sqrt((1 - wins) * (1 - expected) + EPS)
         rewards.append(np.nan_to_num(fidelity.mean(axis=1), nan=0.0))

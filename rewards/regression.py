@@ -2,6 +2,26 @@
 
 import numpy as np
 
+from rewards.reward import Answers, Groups
+from rewards.settings import RewardSettings
+
+NAME = "regression"
+WEIGHT = 1.0
+DESCRIPTION = "a bell around the MOS."
+NEEDS_SCALE = True
+
+
+def reward(answers: Answers, settings: RewardSettings) -> Groups:
+    """The regression reward of a cohort; 0 for videos whose label is rank-only."""
+    return [
+        np.zeros(len(scores))
+        if rank_only
+        else regression_reward(scores, decimals, mos, settings.sigma, settings.short_answer_factor)
+        for scores, decimals, mos, rank_only in zip(
+            answers.scores, answers.decimals, answers.mos, answers.rank_only, strict=True
+        )
+    ]
+
 
 def regression_reward(
     scores: np.ndarray,

@@ -2,7 +2,41 @@
 
 import numpy as np
 
+from rewards.reward import Answers, Groups
+from rewards.settings import RewardSettings
+
+NAME = "temporal"
+WEIGHT = 1.0
+DESCRIPTION = (
+    "a bonus for scoring the clean copy at least as well as the perturbed one; 0 samples no such copy."
+)
+NEEDS = ("ranking", "regression")
+NEEDS_PERTURBED = True
 _ROUNDING = 1e-9
+
+
+def reward(answers: Answers, settings: RewardSettings) -> Groups:
+    """The temporal reward of a cohort; 0 for videos without a perturbed copy."""
+    assert answers.perturbed is not None
+    clean, perturbed = answers.rewards, answers.perturbed.rewards
+    return [
+        temporal_reward(
+            ranking,
+            regression,
+            perturbed_ranking,
+            perturbed_regression,
+            settings.temporal_bonus,
+            settings.temporal_ranking_threshold,
+            settings.temporal_regression_threshold,
+        )
+        for ranking, regression, perturbed_ranking, perturbed_regression in zip(
+            clean["ranking"],
+            clean["regression"],
+            perturbed["ranking"],
+            perturbed["regression"],
+            strict=True,
+        )
+    ]
 
 
 def temporal_reward(

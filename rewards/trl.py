@@ -22,9 +22,10 @@ import numpy as np
 
 from rewards.cohort import CohortTexts, score_cohort
 from rewards.config import RewardConfig
+from rewards.registry import rewards_of
+from rewards.reward import Reward
 
 RewardFunction = Callable[..., list[float]]
-COMPONENTS = ("format", "regression", "ranking", "temporal")
 
 
 def reward_functions(
@@ -45,25 +46,36 @@ def reward_functions(
     Raises:
         ValueError: for an unknown component.
     """
-    unknown = [name for name in components if name not in COMPONENTS]
-    if unknown:
-        raise ValueError(f"unknown components {', '.join(unknown)}: there are {', '.join(COMPONENTS)}")
-    return [_reward_function(name, config or RewardConfig(), num_generations) for name in components]
+    config = (config or RewardConfig()).with_custom_texts()
+    rewards = rewards_of(config)
+    known = [reward.name for reward in rewards]
+    if unknown := [name for name in components if name not in known]:
+        raise ValueError(f"unknown components {', '.join(unknown)}: there are {', '.join(known)}")
+    return [
+        _reward_function(reward, rewards, config, num_generations)
+        for name in components
+        for reward in rewards
+        if reward.name == name
+    ]
 
 
-def _reward_function(component: str, config: RewardConfig, num_generations: int | None) -> RewardFunction:
+def _reward_function(
+    component: Reward, all_rewards: Sequence[Reward], config: RewardConfig, num_generations: int | None
+) -> RewardFunction:
     def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
         clean, perturbed = _groups(len(completions), columns, num_generations)
-        if component == "temporal" and not perturbed:
-            raise ValueError("the temporal reward needs rows with perturbed=true beside the clean ones")
+        if component.needs_perturbed and not perturbed:
+            raise ValueError(
+                f"the {component.name} reward needs rows with perturbed=true beside the clean ones"
+            )
         texts = [_text(completion) for completion in completions]
-        table = score_cohort(_cohort(texts, clean, perturbed, columns), config)
+        table = score_cohort(_cohort(texts, clean, perturbed, columns), config, all_rewards)
         rewards = np.zeros(len(completions))
-        for rows, values in zip(clean.values(), getattr(table, component), strict=True):
+        for rows, values in zip(clean.values(), table.rewards[component.name], strict=True):
             rewards[rows] = values
         return rewards.tolist()
 
-    reward.__name__ = f"{component}_reward"  # what TRL calls it in its logs
+    reward.__name__ = f"{component.name}_reward"  # what TRL calls it in its logs
     return reward
 
 

@@ -47,8 +47,9 @@ class RolloutConfig(BaseModel):
     """Sequences that an engine decodes at once."""
     max_batched_tokens: int = Field(8192, ge=256)
     """Prompt tokens that an engine takes in at one step."""
-    start_timeout_s: float = Field(600.0, gt=0)
-    """Deadline of starting one worker, model loading included."""
+    start_timeout_s: float = Field(1800.0, gt=0)
+    """Deadline of starting one worker: download and loading of the model, compilation and CUDA graphs. Eight
+    workers of one node share its storage and CPUs meanwhile; a worker that dies is noticed at once."""
     group_timeout_s: float = Field(600.0, gt=0)
     """Deadline of sampling one video's groups; past it the worker counts as hung and is replaced."""
     sync_timeout_s: float = Field(300.0, gt=0)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import ray._private.state
 
-from data.deadline import DeadlineError, within
+from runtime.calls import DeadlineError, within
 
 logger = logging.getLogger(__name__)
 

@@ -18,26 +18,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import vllm
 from PIL import Image
-from transformers import AutoConfig, AutoProcessor
-from vllm import SamplingParams
-from vllm.config import WeightTransferConfig
+from vllm import EngineArgs, SamplingParams
+from vllm.config import VllmConfig, WeightTransferConfig
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
+from data.errors import PermanentError
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
-from data.prompt import prompt_text, sampleable_token_ids
+from data.model_check import load_checked
+from data.prompt import prompt_text
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
+from rollout.drain_gate import DrainGate
 from rollout.environment import executor, uses_async_engine
-from rollout.errors import EngineDead
-from rollout.gate import DrainGate
+from rollout.errors import EngineDead, EngineRefused, WeightsRefused
 from rollout.token_mask import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED_VLLM = ("0.32.",)
 CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention takes multiples of 32
 
 
@@ -69,18 +68,17 @@ class Engine(ABC):
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._processor = AutoProcessor.from_pretrained(
-            settings.model_path, trust_remote_code=settings.trust_remote_code
+        checked = load_checked(
+            settings.model_path,
+            settings.trust_remote_code,
+            settings.frame_tokens,
+            settings.rollout.max_model_tokens,
         )
-        config = AutoConfig.from_pretrained(
-            settings.model_path, trust_remote_code=settings.trust_remote_code
-        ).get_text_config()
-        _check_length(settings, config)
-        allowed = set(sampleable_token_ids(self._processor))
-        self.masked_token_ids = [id_ for id_ in range(config.vocab_size) if id_ not in allowed]
-        """Ids never sampled, padding rows of the vocabulary among them; the learner masks the same."""
-        self._image_options = settings.frame_tokens.image_options(self._processor)
-        self._linear_attention = "linear_attention" in (getattr(config, "layer_types", None) or [])
+        self._processor, self._image_options = checked.processor, checked.image_options
+        self.masked_token_ids = checked.masked_token_ids
+        """Ids never sampled; the learner masks the same."""
+        kinds = getattr(checked.config.get_text_config(), "layer_types", None) or []
+        self._linear_attention = "linear_attention" in kinds
         self._gate = DrainGate()
         self._version = 0
         self._death: BaseException | None = None
@@ -107,6 +105,13 @@ class Engine(ABC):
         return engine_arguments(
             self._settings, self.masked_token_ids, self._image_options, self._linear_attention
         )
+
+    def _vllm_config(self, arguments: type[EngineArgs]) -> VllmConfig:
+        """vLLM's configuration of the engine. Raises EngineRefused if vLLM does not accept it."""
+        try:
+            return arguments(**self.arguments).create_engine_config()
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise EngineRefused(f"vLLM refuses the engine's configuration: {error}") from error
 
     @abstractmethod
     async def start(self) -> None:
@@ -161,12 +166,13 @@ class Engine(ABC):
                 await self._load_bucket(bucket)
             missing = (await self._rpc("finish_weight_load"))[0]
             if missing:
-                raise ValueError(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
+                raise WeightsRefused(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Join the sender's NCCL group. `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo,
-        with a `rank_offset` that is this engine's alone; an older group is left first."""
-        async with self._gate.drained():
+        with a `rank_offset` that is this engine's alone; an older group is left first. vLLM joins between two
+        of its steps, so running requests stay, and only new ones wait."""
+        async with self._gate.closed():
             self._require_alive()
             with self._fatal("joining the weight-transfer group"):
                 await self._rpc("shutdown_weight_transfer_engine")
@@ -245,6 +251,9 @@ class Engine(ABC):
         except asyncio.CancelledError as error:
             self._die(error, doing)
             raise
+        except PermanentError as error:
+            self._die(error, doing)
+            raise
         except Exception as error:
             raise self._die(error, doing) from error
 
@@ -254,19 +263,6 @@ class Engine(ABC):
             self._death = error
             logger.error("the engine died while %s", doing, exc_info=error)
         return EngineDead(f"the engine died while {doing}: {type(error).__name__}: {error}")
-
-
-def make_engine(settings: EngineSettings) -> Engine:
-    """The engine that the configuration asks for, not started yet."""
-    from rollout.async_engine import AsyncEngine
-    from rollout.in_process import InProcessEngine
-
-    if not vllm.__version__.startswith(SUPPORTED_VLLM):
-        raise RuntimeError(
-            f"vLLM {vllm.__version__} is installed; this was tested with {', '.join(SUPPORTED_VLLM)}x: "
-            f"`make setup` installs that"
-        )
-    return AsyncEngine(settings) if uses_async_engine(settings.rollout) else InProcessEngine(settings)
 
 
 def engine_arguments(
@@ -297,7 +293,7 @@ def engine_arguments(
         "additional_config": {CONFIG_KEY: masked_token_ids},
         # A prompt whose beginning is cached is computed in another shape, which moves its last bits.
         "enable_prefix_caching": False if config.exact else None,
-        "worker_extension_cls": "rollout.weights.WeightLoading",
+        "worker_extension_cls": "rollout.weight_loading.WeightLoading",
         # The two halves of this cache, one in each process, rely on the order of messages; in one process
         # it spares the perturbed copy's frames their preprocessing.
         "mm_processor_cache_gb": 0 if uses_async_engine(config) else 0.1,
@@ -345,12 +341,3 @@ def _image_limits(settings: EngineSettings) -> dict[str, int]:
     largest_px = settings.frame_tokens.largest_px
     size = {} if largest_px is None else {"width": largest_px, "height": largest_px}
     return {"count": settings.frames_per_video, **size}
-
-
-def _check_length(settings: EngineSettings, text_config: Any) -> None:
-    longest = getattr(text_config, "max_position_embeddings", None)
-    if longest is not None and settings.rollout.max_model_tokens > longest:
-        raise ValueError(
-            f"rollout.max_model_tokens is {settings.rollout.max_model_tokens}, but {settings.model_path} was "
-            f"made for {longest} tokens: lower it"
-        )

@@ -1,5 +1,6 @@
 """Which engine a configuration means, and what its process needs around it. Importable without vllm."""
 
+import math
 from typing import Literal
 
 from rollout.config import RolloutConfig
@@ -30,6 +31,7 @@ def engine_environment(config: RolloutConfig, model_is_local: bool) -> dict[str,
     """Environment variables that must stand before vLLM is imported."""
     environment = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if uses_async_engine(config) else "0",
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(math.ceil(config.start_timeout_s)),  # vLLM's own: 600
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -1,8 +1,18 @@
 """What can go wrong while sampling. Importable without vllm: these travel between processes."""
 
+from data.errors import PermanentError
+
 
 class EngineDead(RuntimeError):
     """The engine cannot go on; its process has to be replaced."""
+
+
+class EngineRefused(PermanentError):
+    """No engine starts with this installation or configuration; says what to change."""
+
+
+class WeightsRefused(PermanentError):
+    """The learner's weights are not all of the engine's; names those that are missing."""
 
 
 class RolloutFailed(RuntimeError):

@@ -2,7 +2,7 @@
 
 Work goes to the healthy worker with the least outstanding tokens, as soon as one has room
 (rollout/router.py), and what a lost worker had is started again elsewhere. Who the workers are is
-rollout/roster.py's affair.
+rollout/membership.py's affair.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from typing import Any
 
 import ray
 
+from data.errors import permanent_cause
 from data.records import Group, SamplingRequest
 from rollout.errors import FleetExhausted, RolloutFailed
-from rollout.member import Lost, Member, ask, cause_of
-from rollout.roster import Roster
+from rollout.membership import Lost, Member, Roster, ask, cause_of
 from rollout.worker import WorkerStats
 
 __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]
@@ -85,6 +85,9 @@ class RolloutFleet(Roster):
                         f"the last one: {error}"
                     ) from error
             except (ray.exceptions.RayError, ValueError) as error:
+                if permanent := permanent_cause(error):
+                    self._exhaust(f"{path}: {permanent}")
+                    self._raise_failure()
                 raise RolloutFailed(f"{path}: {cause_of(error)}") from error
             finally:
                 self._router.release(member, cost_tokens)

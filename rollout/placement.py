@@ -11,12 +11,12 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from data.actor_death import ACTOR_IS_GONE
-from data.deadline import DeadlineError, within
-from data.labels import matches, on_nodes
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
 from rollout.errors import PlacementError
+from runtime.actor_death import ACTOR_IS_GONE
+from runtime.calls import DeadlineError, within
+from runtime.node_labels import matches, on_nodes
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import ray
 
-from data.deadline import one_ahead, together, within
 from data.frame_tokens import FrameTokens
 from data.perturb import perturb
 from data.records import Group, SamplingRequest
 from rollout.config import RolloutConfig
 from rollout.errors import EngineDead
+from runtime.calls import one_ahead, together, within
 
 if TYPE_CHECKING:
     from rollout.engine import Engine
@@ -80,7 +80,8 @@ class RolloutWorker:
 
     async def start(self) -> WorkerInfo:
         """Load the model. Importing vLLM takes longer than a tiny model does, so both happen here."""
-        from rollout.engine import EngineSettings, make_engine
+        from rollout.engine import EngineSettings
+        from rollout.engines import make_engine
 
         engine = make_engine(
             EngineSettings(

@@ -53,7 +53,7 @@ def moving_frames(n_frames: int, px: int = 56, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Six real video files of 8 frames at 56 px."""
-    from data.demo.build import write_lossless
+    from data.lossless import write_lossless
 
     folder = tmp_path_factory.mktemp("videos")
     paths = [folder / f"video-{number}.mp4" for number in range(6)]

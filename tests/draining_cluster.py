@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.sleeping import sleeping_job, sleeping_workers
 from cluster.controller import Controller
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 
 UPDATES = 40
 CONFIGURED = [

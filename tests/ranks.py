@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data.records import Group
-from learner.balance import spread
+from learner.batch_planning import spread
 from learner.config import LearnerConfig
 from learner.records import RankShard
 from learner.trainer import LearnerSpec
@@ -137,7 +137,7 @@ def _answer(answers: Connection, script: Script, rank: int, ranks: int, port: in
 def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
     import torch
 
-    from learner.export import export_hf
+    from learner.checkpoint import export_hf
     from learner.trainer import Trainer
     from learner.weights import gather_buckets, to_numpy
     from learner.zero import Rendezvous, adamw, join_process_group, leave_process_group, sgd

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
 from tests.conftest import moving_frames
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = ROOT / "models" / "tiny-internvl"
+BASE = ROOT / "demo" / "tiny-internvl"
 PATIENCE_S = 280
 N_TRAIN, N_TEST = 8, 4
 
@@ -17,7 +17,7 @@ N_TRAIN, N_TEST = 8, 4
 def make_set(folder: Path) -> Path:
     """A manifest of eight good rows to train on, a truncated and an empty file among them, and four to
     judge."""
-    from data.demo.build import write_lossless
+    from data.lossless import write_lossless
 
     rows = ["path,mos,split"]
     for number in range(N_TRAIN + N_TEST):

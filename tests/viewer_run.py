@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import RunConfig, dump_config
-from cluster.run_dir import RunDirectory
 from data.config import DataConfig
+from monitoring.run_dir import RunDirectory
 
 G, UPDATES = 3, 4
 PERTURBATION = {"kind": "reverse", "seed": 1}

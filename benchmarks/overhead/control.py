@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.sleeping import job_on, sleeping_job, sleeping_workers
 from cluster.controller import Controller
-from cluster.run_dir import RunDirectory
-from cluster.workers import Workers
+from cluster.run_actors import Workers
+from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts
 from rewards.config import RewardConfig
 from rewards.pool import RewardPool

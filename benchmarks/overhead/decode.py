@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.deadline import within
 from data.decode import Decoder
 from data.frames import frame_indices, look_at
 from data.records import VideoRef
+from runtime.calls import within
 
 TIMEOUT_S = 120.0
 NO_SHRINKING_PX = 100_000

@@ -19,12 +19,12 @@ import psutil
 import ray
 
 from benchmarks.small_model import random_frames
-from data.deadline import within
 from data.records import Group, SamplingRequest, VideoRef
 from data.seeds import completion_seed
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
 from rollout.fleet import RolloutFleet
+from runtime.calls import within
 
 TIMEOUT_S = 3600.0
 KV_BLOCK_TOKENS = 32
@@ -71,7 +71,8 @@ class BareEngine:
         from vllm import LLM
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings, make_engine
+        from rollout.engine import EngineSettings
+        from rollout.engines import make_engine
 
         settings = EngineSettings(str(size.model), size.n_frames, size.config(), seed=0)
         self._llm = LLM(**make_engine(settings).arguments)

@@ -17,10 +17,10 @@ import ray
 
 from cluster.config import RunConfig
 from cluster.weight_sync import ObjectStoreSync
-from data.deadline import within
 from learner.group import LearnerGroup
 from rollout.fleet import RolloutFleet
 from rollout.worker import RolloutWorker
+from runtime.calls import within
 
 TIMEOUT_S = 900.0
 

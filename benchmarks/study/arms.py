@@ -74,7 +74,7 @@ class Run:
             f"--checkpoint.every_updates={CHECKPOINT_EVERY_UPDATES}",
             "--checkpoint.keep_last=1",
             "--metrics.tensorboard=false",
-            *([f"--data.manifest={ladders}", "--data.root=data/demo/clips"] if self.arm.ladders else []),
+            *([f"--data.manifest={ladders}", "--data.root=demo/built"] if self.arm.ladders else []),
             *self.arm.settings,
         ]
 

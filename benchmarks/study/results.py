@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study.arms import Run
-from cluster.demo_words import VOCABULARY
-from cluster.run_dir import RunDirectory, write_atomically
-from rewards.attribution import attribute
+from benchmarks.trace_attribution import VOCABULARY, attribute
+from monitoring.run_dir import RunDirectory
+from runtime.files import write_atomically
 
 CURVES = (
     "reward/total", "reward/regression", "reward/ranking", "reward/temporal", "reward/format",

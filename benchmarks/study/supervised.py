@@ -18,23 +18,16 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cluster.config import dump_config, load_config
-from cluster.evaluation import Prediction, agreement
-from cluster.report import summarise, write_summary
-from cluster.run_dir import RunDirectory
 from data.manifest import manifest_hash, read_manifest
 from data.records import Video
-from learner.tiny_base.clips import Clips
-from learner.tiny_base.evaluation import SAMPLES, answers_of, scores_of
-from learner.tiny_base.recipe import Recipe, load_clips
-from learner.tiny_base.training import Schedule, Stage
-from learner.tiny_base.warm_start import (
-    SCORE_TAG,
-    Supervision,
-    Writer,
-    right_words,
-    supervise,
-    true_score,
-)
+from demo.base_model.clips import Clips
+from demo.base_model.evaluation import SAMPLES, answers_of, scores_of
+from demo.base_model.recipe import Recipe, load_clips
+from demo.base_model.training import Schedule, Stage
+from demo.base_model.warm_start import SCORE_TAG, Supervision, Writer, right_words, supervise, true_score
+from evaluation.held_out import Prediction, agreement
+from monitoring.run_dir import RunDirectory
+from monitoring.summary import summarise, write_summary
 from rewards.parser import parse_score
 
 BOOTSTRAP_SAMPLES = 2000

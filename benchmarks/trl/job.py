@@ -38,7 +38,7 @@ class Job:
 def write_clips(job: Job) -> None:
     """The clips of the job and their manifest. A run of ours asks for one more, to judge."""
     from benchmarks.small_model import random_frames
-    from data.demo.build import write_lossless
+    from data.lossless import write_lossless
 
     folder = Path(job.manifest).parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.config import ConfigError
 from cluster.planning.published import PUBLISHED_FOLDER, folder_name, published_names
+from runtime.errors import ConfigError
 
 OUTPUT_PROJECTION = "lm_head.weight"
 

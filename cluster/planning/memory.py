@@ -8,9 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.config import ConfigError, RunConfig
+from cluster.config import RunConfig
 from cluster.planning.architecture import Architecture
 from learner.config import ALL_LINEAR, LearnerConfig, LoraConfig
+from runtime.errors import ConfigError
 
 GPU_SIZES_GB = (80, 48, 24)
 

@@ -10,26 +10,28 @@ import asyncio
 import contextlib
 import math
 import random
+import selectors
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from cluster.controller import Controller
-from cluster.planning.virtual_time import run_in_virtual_time
 from cluster.preflight import Job
-from cluster.run_dir import RunDirectory
-from cluster.workers import Workers
+from cluster.run_actors import Workers
 from data.records import Completion, Group, SamplingRequest, VideoRef
+from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
+from rollout.drain_gate import DrainGate
 from rollout.environment import in_flight
 from rollout.errors import RolloutFailed
-from rollout.gate import DrainGate
 from rollout.router import Router
 from rollout.worker import WorkerStats
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,3 +274,35 @@ async def _simulate(
     controller = Controller(job, run, resume=False, make_workers=lambda *_: cast(Workers, fakes))
     await controller.run()
     return fakes, asyncio.get_running_loop().time()
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Never sleeps: where the loop would wait for its next timer, the clock moves there instead."""
+
+    now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None:
+            raise RuntimeError("every task waits for another, and no timer is set: a deadlock")
+        self.now_s += timeout
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """`time()` is virtual seconds since the start. Threads and sockets do not take part in it."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now_s
+
+
+def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
+    """Like `asyncio.run`, on a clock that jumps."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)

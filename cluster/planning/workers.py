@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
 from cluster.config import RunConfig, derive_sizes
 from cluster.planning.simulation import Outcome, ServiceTimes, simulate
 from cluster.preflight import Job
@@ -27,21 +24,3 @@ def plan_workers(config: RunConfig, times: ServiceTimes, workers: Sequence[int])
     )
     job = Job(config, videos, {}, sampler, derive_sizes(config, n_videos, sampler.cohorts_per_epoch))
     return {n: simulate(job, times, n, config.seed) for n in workers}
-
-
-def print_workers(console: Console, outcomes: dict[int, Outcome]) -> None:
-    """One line for each number of workers."""
-    table = Table(
-        "rollout workers", "step", "videos/s", "rollout idle", "learner idle", "staleness, mean and most",
-        title=f"{UPDATES} updates, simulated", title_justify="left",
-    )  # fmt: skip
-    for n, outcome in outcomes.items():
-        table.add_row(
-            str(n),
-            f"{outcome.step_s:.1f} s",
-            f"{outcome.videos_per_s:.2f}",
-            f"{outcome.rollout_idle_share:.0%}",
-            f"{outcome.learner_idle_share:.0%}",
-            f"{outcome.staleness_mean:.1f}, {outcome.staleness_max}",
-        )
-    console.print(table)

@@ -1,18 +1,60 @@
 """Ending a run from another process: `launch.py stop`."""
 
+import asyncio
 import contextlib
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
-from cluster.actor import ANSWER_TIMEOUT_S
-from cluster.remote.reach import ask_run
+from cluster.controller_actor import ANSWER_TIMEOUT_S, actor_name, root_cause
 from cluster.remote.whereabouts import AUTH_MODE, NOTE, Whereabouts
-from cluster.run_dir import RunDirectory
+from monitoring.run_dir import RunDirectory
+from runtime.calls import DeadlineError, within
+from runtime.config import ClusterConfig
+from runtime.errors import ConfigError
+from runtime.session import cluster_address, join_cluster
+
+
+class AskFailed(RuntimeError):
+    """A run did not do what it was asked, or did not answer; says why."""
+
+
+def ask_run(run: Whereabouts, method: str, *args: Any, timeout_s: float) -> Any:
+    """Call `method` of a run's controller; returns its answer.
+
+    Raises:
+        ConfigError: if no such run is going on.
+        AskFailed: if the call fails, the run ends meanwhile, or there is no answer in time.
+    """
+    address = run.address or cluster_address(ClusterConfig()) or "auto"
+    join_cluster(address)
+    try:
+        return asyncio.run(_ask(run.name, address, method, args, timeout_s))
+    except DeadlineError as error:
+        raise AskFailed(str(error)) from error
+    except ray.exceptions.RayError as error:
+        cause = root_cause(error)
+        raise AskFailed(f"{actor_name(run.name)}.{method}: {type(cause).__name__}: {cause}") from error
+    finally:
+        ray.shutdown()  # a Ray that belongs to the run ends with it, and would take this process along
+
+
+async def _ask(name: str, address: str, method: str, args: tuple[Any, ...], timeout_s: float) -> Any:
+    try:
+        controller: Any = ray.get_actor(actor_name(name))
+    except ValueError:
+        prefix = actor_name("")
+        others = [n.removeprefix(prefix) for n in ray.util.list_named_actors() if n.startswith(prefix)]
+        raise ConfigError(
+            f"no run named '{name}' is going on at {address}; going on there: {', '.join(others) or 'none'}"
+        ) from None
+    return await within(getattr(controller, method).remote(*args), timeout_s, f"{actor_name(name)}.{method}")
+
 
 POLL_S = 0.5
 

@@ -10,8 +10,8 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster.config import ConfigError
-from cluster.run_dir import write_atomically
+from runtime.errors import ConfigError
+from runtime.files import write_atomically
 
 NOTE = "ray.json"
 AUTH_MODE = "RAY_AUTH_MODE"

@@ -8,11 +8,11 @@ from typing import Literal
 
 import pandas as pd
 
-from data.benchmarks.files import NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
-from data.isolated import run_isolated
+from data.paths import NotFound, VideoFolder
 from data.tables import TableError, check_table_name, write_table
+from runtime.killable import run_isolated
 
 Check = Literal["exists", "open"]
 _LISTED_PROBLEMS = 5

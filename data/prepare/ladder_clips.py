@@ -1,4 +1,4 @@
-"""The distorted clips of one video. As a program, it makes those of one job a line (data/isolated.py)."""
+"""The distorted clips of one video. As a program, it makes those of one job a line (runtime/killable.py)."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from data.demo.build import single_threaded, write_lossless
-from data.demo.contents import FPS
-from data.demo.distortions import distort
-from data.frames import VideoError, look_at, video_duration_s
-from data.isolated import serve
+from data.distortions import FPS, distort
+from data.frames import look_at, video_duration_s
+from data.lossless import single_threaded, write_lossless
 from data.seeds import stable_hash
+from data.video_file import VideoError
+from runtime.killable import serve
 
 _RECORD = "ladder.json"
 _LEAST_DIFFERENCE = 0.25

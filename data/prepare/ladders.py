@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from data.benchmarks.files import VideoFolder
-from data.demo.distortions import OOD_KINDS, TRAIN_KINDS
-from data.isolated import run_isolated
+from data.distortions import OOD_KINDS, TRAIN_KINDS
+from data.paths import VideoFolder
 from data.prepare.labelled import PrepareError, Problem
 from data.prepare.ladder_clips import LadderJob, clip_name, clips_of, strength_of
 from data.tables import write_table
+from runtime.killable import run_isolated
 
 KINDS = TRAIN_KINDS + OOD_KINDS
 MANIFEST = "manifest.csv"
@@ -54,7 +54,7 @@ def make_ladders(
     be repeated. A video that cannot be read, or that shows no difference between any two rungs, is left out.
 
     Args:
-        kinds: of data/demo/distortions.py.
+        kinds: of data/distortions.py.
         rungs: clips a ladder, at least 2, from hardly visible to severe.
         seconds, max_px: each clip is this much out of the video's middle, its longer side at most this long.
         seed: of the random parts of the distortions.

@@ -1,10 +1,10 @@
-"""Whether a file opens as a video. As a program, it answers for one path a line (data/isolated.py)."""
+"""Whether a file opens as a video. As a program, it answers for one path a line (runtime/killable.py)."""
 
 import av
 
 from data.containers import open_container, reason_of, video_stream
-from data.frames import Unreadable
-from data.isolated import serve
+from data.video_file import Unreadable
+from runtime.killable import serve
 
 
 def probe(path: str) -> None:

@@ -1,0 +1,171 @@
+"""The commands that make manifests: `launch.py prepare`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli.terminal import console, progress
+from data.benchmarks.labels import Columns
+from data.benchmarks.sets import BENCHMARKS, Benchmark
+
+if TYPE_CHECKING:
+    from data.prepare.labelled import Problem
+
+prepare = typer.Typer(
+    help="Make a manifest: of a benchmark's labels and its videos, or of videos without labels.",
+    no_args_is_help=True,
+)
+LabelFile = Annotated[Path, typer.Option(help="the set's label file")]
+VideosFolder = Annotated[Path, typer.Option(help="folder that holds the videos, in whatever sub-folders")]
+ManifestFile = Annotated[Path, typer.Option(help="manifest to write: .parquet, .csv or .jsonl")]
+ScaleEnds = Annotated[
+    tuple[float, float] | None, typer.Option(help="labels of the worst and of the best possible video")
+]
+Check = Annotated[
+    Literal["open", "exists"], typer.Option(help="open every file, or only see that it is there")
+]
+Workers = Annotated[int, typer.Option(help="processes", min=1)]
+OpenTimeout = Annotated[float, typer.Option(help="deadline of opening one file")]
+
+
+def _add_benchmark(benchmark: Benchmark) -> None:
+    @prepare.command(benchmark.name, help=benchmark.title)
+    def command(
+        labels: LabelFile,
+        videos: VideosFolder,
+        out: ManifestFile,
+        scale: ScaleEnds = None,
+        split: Annotated[str, typer.Option(help="of all rows")] = benchmark.split,
+        label_set: Annotated[str, typer.Option(help="of all rows")] = benchmark.name,
+        check: Check = "open",
+        workers: Workers = 2,
+        timeout_s: OpenTimeout = 30.0,
+    ) -> None:
+        _prepare(
+            benchmark,
+            (labels, videos, out),
+            scale=scale,
+            split=split,
+            label_set=label_set,
+            check=check,
+            processes=workers,
+            timeout_s=timeout_s,
+        )
+
+
+for _benchmark in BENCHMARKS.values():
+    _add_benchmark(_benchmark)
+
+
+@prepare.command("table")
+def prepare_table(
+    labels: Annotated[Path, typer.Option(help="table of labels: .csv, .jsonl, .json, .parquet or .mat")],
+    videos: VideosFolder,
+    out: ManifestFile,
+    path_column: Annotated[str, typer.Option(help="column of the files' names")] = "path",
+    mos_column: Annotated[str, typer.Option(help="column of the labels")] = "mos",
+    split_column: Annotated[str, typer.Option(help="column of the splits", show_default="none")] = "",
+    source_column: Annotated[str, typer.Option(help="column of the contents", show_default="none")] = "",
+    scale: ScaleEnds = None,
+    rank_only: Annotated[bool, typer.Option("--rank-only", help="the labels are an order, no scale")] = False,
+    split: Annotated[str | None, typer.Option(help="of all rows", show_default="train")] = None,
+    label_set: Annotated[str | None, typer.Option(help="of all rows", show_default="file's name")] = None,
+    check: Check = "open",
+    workers: Workers = 2,
+    timeout_s: OpenTimeout = 30.0,
+) -> None:
+    """Any table with a row a video."""
+    columns = Columns((path_column,), (mos_column,), split_column, source_column)
+    _prepare(
+        Benchmark(labels.stem, "", "train", scale=None, columns=columns),
+        (labels, videos, out),
+        scale=scale,
+        rank_only=rank_only,
+        split=split,
+        label_set=label_set,
+        check=check,
+        processes=workers,
+        timeout_s=timeout_s,
+    )
+
+
+@prepare.command("ladder")
+def prepare_ladder(
+    folder: Annotated[Path, typer.Argument(help="folder of videos that need no labels")],
+    out: Annotated[Path, typer.Option(help="folder of the clips and their manifest")],
+    kind: Annotated[
+        list[str] | None, typer.Option(help="distortion; more than once for several", show_default="seven")
+    ] = None,
+    rungs: Annotated[int, typer.Option(help="clips a ladder")] = 5,
+    seconds: Annotated[float, typer.Option(help="length of a clip, out of the video's middle")] = 2.0,
+    max_px: Annotated[int, typer.Option(help="longest side of a clip")] = 256,
+    split: Annotated[str, typer.Option(help="of all rows")] = "train",
+    seed: Annotated[int, typer.Option(help="of the distortions' random parts")] = 0,
+    workers: Workers = 2,
+    timeout_s: Annotated[float, typer.Option(help="deadline of one video")] = 600.0,
+) -> None:
+    """Ladders of distortions, each rung worse than the one above; a manifest of their order alone."""
+    from data.distortions import TRAIN_KINDS
+    from data.prepare.ladders import make_ladders
+
+    with progress("distorting videos") as show:
+        made = make_ladders(
+            folder,
+            out,
+            kinds=kind or TRAIN_KINDS,
+            rungs=rungs,
+            seconds=seconds,
+            max_px=max_px,
+            split=split,
+            seed=seed,
+            processes=workers,
+            timeout_s=timeout_s,
+            progress=show,
+        )
+    console.print(
+        f"{made.clips} clips in {made.sets} ladders: {made.manifest}", highlight=False, markup=False
+    )
+    _print_problems(made.problems)
+
+
+@prepare.command("merge")
+def prepare_merge(
+    manifests: Annotated[list[Path], typer.Argument(help="manifests of videos below the folder of --out")],
+    out: ManifestFile,
+) -> None:
+    """One manifest out of several."""
+    from data.prepare.merged import merge
+
+    rows = merge(manifests, out)
+    sets = len({video.label_set for video in rows})
+    console.print(f"{len(rows)} videos in {sets} label sets: {out}", highlight=False, markup=False)
+
+
+def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: Any) -> None:
+    from data.prepare.labelled import prepare as make_manifest
+
+    with progress("opening videos") as show:
+        made = make_manifest(benchmark, *files, **options, progress=show)
+    low, high = made.scale
+    lines = [
+        f"{made.rows} videos in {made.manifest}",
+        f"labels: {made.span[0]:g} to {made.span[1]:g}, on a scale of {low:g} (MOS 1) to {high:g} (MOS 5)",
+    ]
+    if made.base != made.manifest.parent.resolve():
+        lines.append(
+            f"its paths start from {made.base}: --data.root={made.base} to train, --root to evaluate or score"
+        )
+    console.print("\n".join(lines), highlight=False, markup=False)
+    _print_problems(made.problems, made.problems_file)
+
+
+def _print_problems(problems: Sequence["Problem"], file: Path | None = None) -> None:
+    if not problems:
+        return
+    lines = [f"{len(problems)} left out" + (f"; all of them in {file}" if file else "")]
+    lines += [f"  {problem.video}: {problem.reason}" for problem in problems[:5]]
+    if len(problems) > 5:
+        lines.append(f"  and {len(problems) - 5} more")
+    console.print("\n".join(lines), highlight=False, markup=False)

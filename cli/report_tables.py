@@ -1,0 +1,156 @@
+"""The figures for people: tables in the terminal."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from evaluation.comparison import Means, Report, SetResult, number, report_notes
+from evaluation.quiz.results import QuizResults
+from evaluation.statistics.accuracy import ALL, Accuracy
+from evaluation.statistics.metrics import CORRELATIONS, NAMES, Scale
+
+_LISTED_FAILURES = 20
+
+
+def print_report(console: Console, report: Report) -> None:
+    """A table for each model, the comparison if there are two, and what there is to say of single figures."""
+    for model in report.means:
+        console.print(_model_table(model, report))
+    if report.differences:
+        console.print(_comparison(report))
+    notes = list(report_notes(report))
+    if notes:
+        table = _table("Notes", "model", "set", "what", "note")
+        for row in notes:
+            table.add_row(*map(escape, row))
+        console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(
+        *columns, title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True,
+        pad_edge=False,
+    )  # fmt: skip
+
+
+def _model_table(model: str, report: Report) -> Table:
+    table = _table(f"{model}: agreement with MOS")
+    table.add_column("set", overflow="fold")
+    table.add_column("n", justify="right")
+    for shown in NAMES.values():
+        table.add_column(shown.replace(" ", "\n", 1), justify="right")
+    table.add_column("un-\nparsed", justify="right")
+    table.add_column("failed", justify="right")
+    for by_model in report.results.values():
+        table.add_row(*_set_row(by_model[model]))
+    table.caption = "Below a figure: its 95 % interval over sources. Below a set: its scale, that of RMSE."
+    if len(report.results) > 1:
+        table.add_section()
+        for means in report.means[model]:
+            table.add_row(*_means_row(means))
+        table.caption += " The weighted mean is by n."
+    table.caption_justify = "left"
+    return table
+
+
+def _set_row(result: SetResult) -> Iterator[str]:
+    figures = result.figures
+    yield f"{escape(result.of.name)}\n[dim]{_range(result.of.scale)}[/]"
+    yield str(figures.n)
+    for name in NAMES:
+        yield _figure(figures.values[name], figures.intervals[name])
+    yield "–" if math.isnan(result.unparsed_share) else f"{result.unparsed_share:.1%}"
+    yield str(len(result.failures))
+
+
+def _means_row(means: Means) -> Iterator[str]:
+    yield means.name
+    yield str(means.n)
+    for name in NAMES:
+        yield _figure(means.of[name].value, means.of[name].interval) if name in means.of else ""
+
+
+def _comparison(report: Report) -> Table:
+    first, second = report.means
+    table = _table(f"{first} minus {second}, on the videos that both score", "set", "n", "figure")
+    for column in (escape(first), escape(second), "difference", "paired 95 %", "excludes 0"):
+        table.add_column(column, justify="right", overflow="fold")
+    for name, differences in report.differences.items():
+        n, values = _of_both(report, name)
+        for figure, gain in differences.items():
+            is_first_row = figure == CORRELATIONS[0]
+            table.add_row(
+                name if is_first_row else "",
+                str(n) if is_first_row else "",
+                NAMES[figure],
+                *(number(of_model[figure]) for of_model in values),
+                "–" if math.isnan(gain.value) else f"{gain.value:+.3f}",
+                "" if math.isnan(gain.low) else f"{gain.low:+.3f} to {gain.high:+.3f}",
+                "–" if math.isnan(gain.low) else ("yes" if gain.excludes_zero else "no"),
+            )
+        table.add_section()
+    return table
+
+
+def _of_both(report: Report, name: str) -> tuple[int, list[Mapping[str, float]]]:
+    """(n, each model's figures) of a set or a mean."""
+    if name in report.results:
+        figures = [result.figures for result in report.results[name].values()]
+        return figures[0].n, [f.values for f in figures]
+    means = [means for of_model in report.means.values() for means in of_model if means.name == name]
+    return means[0].n, [{figure: mean.value for figure, mean in m.of.items()} for m in means]
+
+
+def _figure(value: float, ends: tuple[float, float]) -> str:
+    return f"{number(value)}\n[dim]{_interval(*ends)}[/]"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+
+
+def _range(scale: Scale) -> str:
+    return f"{scale.low:g}–{scale.high:g}"
+
+
+def print_results(console: Console, title: str, results: QuizResults) -> None:
+    if results.accuracy:
+        console.print(_accuracy_table(title, results.accuracy))
+    shown = results.open_answers
+    if shown.n:
+        grade = "not judged" if shown.mean is None else f"mean {shown.mean:.1%} of {shown.judged} judged"
+        console.print(f"Open questions: {shown.n}, answered {shown.answered}, {grade}", highlight=False)
+    if results.unanswered:
+        console.print(f"[yellow]{len(results.unanswered)} unanswered[/]", highlight=False)
+    for item_id, reason in results.unanswered[:_LISTED_FAILURES]:
+        console.print(f"  {item_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if len(results.unanswered) > _LISTED_FAILURES:
+        console.print(f"  and {len(results.unanswered) - _LISTED_FAILURES} more", highlight=False)
+
+
+def _accuracy_table(title: str, accuracy: Mapping[tuple[str, str], Accuracy]) -> Table:
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("questions", overflow="fold")
+    for name in ("n", "accuracy", "95 % interval", "chance", "un-\nparsed", "un-\nanswered"):
+        table.add_column(name, justify="right", no_wrap=True)
+    facet_before = ALL[0]
+    for (facet, value), figures in sorted(accuracy.items(), key=lambda row: (row[0] != ALL, row[0])):
+        if facet != facet_before:
+            table.add_section()
+            facet_before = facet
+        table.add_row(
+            escape(f"{facet}: {value}") if value else facet,
+            str(figures.n),
+            f"{figures.value:.1%}",
+            f"{figures.low:.1%} to {figures.high:.1%}",
+            "–" if figures.chance is None else f"{figures.chance:.1%}",
+            str(figures.unparsed),
+            str(figures.unanswered),
+        )
+    table.caption = "Unparsed and unanswered questions count as wrong. Intervals are Wilson's."
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,202 @@
+"""What a person sees in the terminal before a run starts, and at its end."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli.run_display import figure
+from cluster.config import DerivedSizes, RunConfig, dump_config
+from cluster.placement_plan import PlacementPlan
+from cluster.planning.architecture import Architecture, UnknownArchitectureError, read_architecture
+from cluster.planning.memory import (
+    CONTEXT_GB,
+    GPU_SIZES_GB,
+    SLACK,
+    Line,
+    learner_budget,
+    learner_cure,
+    rollout_budget,
+    rollout_cure,
+    trained_parameters,
+)
+
+_SHOWN = ("reward/total", "policy/kl_to_base", "staleness/max", "timing/step_s", "learner/update_s", "sync/s")
+
+if TYPE_CHECKING:
+    from cluster.controller import RunStatus
+    from cluster.planning.simulation import Outcome
+
+
+def print_plan(console: Console, config: RunConfig, sizes: DerivedSizes) -> None:
+    """The resolved configuration, the derived sizes, and settings that are likely a mistake."""
+    console.print("[bold]Configuration[/]")
+    console.print_json(dump_config(config))
+    table = Table("derived", "value", title="What follows from it", title_justify="left")
+    for name, value in sizes.model_dump().items():
+        table.add_row(name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
+    console.print(table)
+    with suppress(UnknownArchitectureError):
+        console.print(trains(config, read_architecture(config.model.path)), highlight=False)
+    for warning in config.warnings():
+        console.print(f"[yellow]warning[/] {warning}")
+
+
+def print_placement(console: Console, plan: PlacementPlan) -> None:
+    """Which node will do what, and what has no room yet; nothing for a single machine with room for all."""
+    if len(plan.nodes) > 1:
+        columns = ("node", "labels", "CPU", "GPU", *plan.placed[0])
+        table = Table(*columns, title="Placement", title_justify="left")
+        for node, placed in zip(plan.nodes, plan.placed, strict=True):
+            own = ", ".join(f"{k}={v}" for k, v in node.labels.items() if not k.startswith("ray.io/node"))
+            figures = [f"{node.cpus:g}", f"{node.gpus:g}", *(str(n or "") for n in placed.values())]
+            table.add_row(node.address, own, *figures)
+        console.print(table)
+    for line in plan.missing:
+        console.print(f"[yellow]waits for nodes[/] {escape(line)}", highlight=False)
+
+
+def print_summary(console: Console, summary: dict[str, Any]) -> None:
+    """Base against trained against ceiling."""
+    table = Table("split", "model", "SRCC", "95 %", "PLCC", "SRCC, mean of samples", "unparsed",
+                  title="Unseen clips: greedy answers, PLCC without a fit", title_justify="left")  # fmt: skip
+    for split in summary["trained"]:
+        for model in ("base", "trained", "ceiling"):
+            scores = summary[model].get(split)
+            if scores:
+                table.add_row(
+                    split, model, figure(scores.get("srcc"), 3),
+                    f"{figure(scores.get('srcc_low'), 2)} to {figure(scores.get('srcc_high'), 2)}",
+                    figure(scores.get("plcc"), 3), figure(scores.get("mean_srcc"), 3),
+                    str(scores.get("unparsed", "")),
+                )  # fmt: skip
+    console.print(table)
+    for split, gains in summary["gain"].items():
+        for name, gain in gains.items():
+            what = "greedy" if name == "srcc" else "mean of samples"
+            console.print(
+                f"{split}, {what}: SRCC {gain['gain']:+.3f} over the base "
+                f"(paired 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f})",
+                highlight=False,
+            )
+
+
+def print_status(console: Console, status: "RunStatus") -> None:
+    """Where a run is, what its workers are doing, and some figures of its last update."""
+    console.print(
+        f"{status.run_dir}: {status.stage}; version {status.version} of {status.total_updates}, after "
+        f"{timedelta(seconds=round(status.seconds))}\n"
+        f"{status.videos_waiting} videos wait for a worker; so far {status.worker_restarts} workers were "
+        f"replaced, and the learner was restarted {status.learner_restarts} times",
+        highlight=False,
+        markup=False,
+    )
+    table = Table("worker", "state", "node", "process", "outstanding tokens")
+    for worker in status.workers:
+        table.add_row(
+            worker.worker_id, worker.state, worker.node, str(worker.pid or ""), str(worker.outstanding_tokens)
+        )
+    console.print(table)
+    figures = [f"{name} {status.metrics[name]:.3g}" for name in _SHOWN if name in status.metrics]
+    if figures:
+        console.print("Last update: " + ", ".join(figures), highlight=False)
+
+
+def print_memory(console: Console, config: RunConfig, model: Architecture) -> None:
+    """Both budgets, and for each size of GPU whether they fit and what would make them."""
+    learner, rollout = learner_budget(config, model), rollout_budget(config, model)
+    counted = max(learner.phases, key=lambda line: line.gb)
+    console.print(
+        f"{config.model.path}: {model.parameters / 1e9:.3f} billion parameters, of which vision tower "
+        f"{model.vision.parameters / 1e9:.3f} and projector {model.vision.projector_parameters / 1e9:.3f}",
+        highlight=False,
+    )
+    console.print(trains(config, model), highlight=False)
+    if config.device == "cpu":
+        console.print("This configuration runs on the CPU; what follows is for the same on GPUs.")
+    held = sum(line.gb for line in learner.held) + counted.gb
+    _print_lines(
+        console,
+        f"Learner: GB on each of {config.learner.ranks} GPUs",
+        [
+            *learner.held,
+            *(Line(p.name if p is counted else f"({p.name})", p.gb, p.how) for p in learner.phases),
+            Line("allocator slack", SLACK * held, f"{SLACK:.0%} of the above"),
+            Line("context", CONTEXT_GB, "CUDA context, NCCL, library workspaces"),
+            Line("in all", learner.total_gb, "without those in brackets: they come at other times"),
+        ],
+    )
+    gpus = config.rollout.tensor_parallel_size
+    _print_lines(
+        console,
+        f"Rollout: GB on each of {config.rollout.replicas} x {gpus} GPUs, KV cache apart",
+        [
+            *rollout.held,
+            *(Line(f"({o.name})", o.gb, f"outside vLLM's share: {o.how}") for o in rollout.outside),
+        ],
+    )
+    table = Table(
+        "GPU", "learner", "rollout", "KV cache", "longest sequences", title="Verdict", title_justify="left"
+    )
+    for size in GPU_SIZES_GB:
+        table.add_row(
+            f"{size} GB",
+            _verdict(learner.fits(size), learner_cure(config, model, size)),
+            _verdict(rollout.fits(size), rollout_cure(config, model, size)),
+            f"{max(0.0, rollout.kv_gb(size)):.1f} GB",
+            f"{rollout.sequences(size):.0f} at once",
+        )
+    console.print(table)
+    if learner.beside is not None:
+        console.print(
+            f"Learner and replica share a GPU: vLLM takes {rollout.utilization:.0%} of it "
+            "(rollout.gpu_memory_utilization), the learner has to fit into the rest."
+        )
+
+
+def trains(config: RunConfig, model: Architecture) -> str:
+    """How much of the model an update changes, in words."""
+    lora = config.learner.lora
+    trained, whole = trained_parameters(config.learner, model), model.parameters
+    if lora is not None:
+        return (
+            f"Trains LoRA adapters of rank {lora.rank}: {trained:,} parameters, {trained / whole:.2%} of the "
+            f"frozen model's {whole:,}"
+        )
+    return f"Trains {trained:,} of {whole:,} parameters"
+
+
+def _verdict(fits: bool, cure: str | None) -> str:
+    if fits:
+        return "fits"
+    return f"too small; {cure}" if cure else "too small"
+
+
+def _print_lines(console: Console, title: str, lines: Iterable[Line]) -> None:
+    table = Table("what", "GB", "how", title=title, title_justify="left")
+    table.columns[1].justify = "right"
+    for line in lines:
+        table.add_row(line.name, f"{line.gb:.2f}", line.how)
+    console.print(table)
+
+
+def print_workers(console: Console, outcomes: Mapping[int, "Outcome"], updates: int) -> None:
+    """One line for each number of workers, over that many simulated updates."""
+    table = Table(
+        "rollout workers", "step", "videos/s", "rollout idle", "learner idle", "staleness, mean and most",
+        title=f"{updates} updates, simulated", title_justify="left",
+    )  # fmt: skip
+    for n, outcome in outcomes.items():
+        table.add_row(
+            str(n),
+            f"{outcome.step_s:.1f} s",
+            f"{outcome.videos_per_s:.2f}",
+            f"{outcome.rollout_idle_share:.0%}",
+            f"{outcome.learner_idle_share:.0%}",
+            f"{outcome.staleness_mean:.1f}, {outcome.staleness_max}",
+        )
+    console.print(table)

@@ -1,0 +1,124 @@
+"""The controller as a named Ray actor, so that other commands can reach a run; and its client."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.config import RunConfig
+from cluster.controller import Controller, RunStatus
+from cluster.preflight import read_job
+from monitoring.run_dir import RunDirectory
+from runtime.calls import DeadlineError, within
+from runtime.errors import ConfigError
+
+EVENT_POLL_S = 0.5
+ANSWER_TIMEOUT_S = 60.0
+
+
+class RunFailed(RuntimeError):
+    """A run ended with an error; says which, and how to go on."""
+
+
+class ControllerActor:
+    """A thin shell: reads the job where it runs, and forwards."""
+
+    def __init__(self, config: RunConfig, resume: bool) -> None:
+        logging.basicConfig(level=logging.WARNING)
+        assert config.run_dir is not None
+        self._run_dir = config.run_dir
+        self._controller = Controller(read_job(config), RunDirectory(config.run_dir), resume)
+
+    async def run(self) -> dict[str, Any]:
+        return await self._controller.run()
+
+    async def events(self, after: int) -> tuple[int, list[dict[str, Any]]]:
+        return self._controller.journal.events(after)
+
+    async def status(self) -> RunStatus:
+        return self._controller.status()
+
+    async def scale(self, rollout_workers: int) -> None:
+        """Start or end rollout workers until there are that many."""
+        await self._controller.scale(rollout_workers)
+
+    async def stop(self) -> Path:
+        """End after the update in progress, with a checkpoint; returns the run directory."""
+        self._controller.stop()
+        return self._run_dir
+
+
+def actor_name(run_name: str) -> str:
+    return f"vqathinker-{run_name}"
+
+
+def require_free_name(run_name: str) -> None:
+    """Raises ConfigError if a run of that name is going on in this cluster."""
+    if actor_name(run_name) in ray.util.list_named_actors():
+        raise ConfigError(_name_taken(run_name))
+
+
+async def follow_run(
+    config: RunConfig, resume: bool, on_event: Callable[[dict[str, Any]], None], stop: asyncio.Event
+) -> dict[str, Any]:
+    """Start the controller, hand its events to `on_event` as they come, and return its summary.
+
+    When `stop` is set, the run ends after the update in progress, with a checkpoint. Raises RunFailed.
+    """
+    actor: Any = ray.remote(ControllerActor)
+    named = actor.options(name=actor_name(config.name), num_cpus=0, max_concurrency=16)
+    try:
+        controller = named.remote(config, resume)
+    except ValueError:  # Ray's, of two runs that start at once
+        raise RunFailed(_name_taken(config.name)) from None
+    running = asyncio.ensure_future(_await_ref(controller.run.remote()))
+    seen, told = 0, False
+    try:
+        while True:
+            done, _ = await asyncio.wait([running], timeout=EVENT_POLL_S)
+            if stop.is_set() and not told:
+                told = True
+                await within(controller.stop.remote(), ANSWER_TIMEOUT_S, "controller.stop")
+            if not running.done() or running.exception() is None:
+                seen, events = await within(
+                    controller.events.remote(seen), ANSWER_TIMEOUT_S, "controller.events"
+                )
+                for event in events:
+                    on_event(event)
+            if done:
+                return running.result()
+    except (ray.exceptions.RayError, DeadlineError) as error:
+        cause = root_cause(error)
+        raise RunFailed(
+            f"{type(cause).__name__}: {cause}\n"
+            f"The run's folder is {config.run_dir}; if it holds a checkpoint, "
+            f"`launch.py train --resume --run_dir={config.run_dir}` goes on from it"
+        ) from error
+    finally:
+        running.cancel()
+        ray.kill(controller)
+
+
+def _name_taken(run_name: str) -> str:
+    return (
+        f"a run named '{run_name}' is going on in this cluster: give this one another --name, or end that "
+        f"one with `launch.py stop {run_name}`"
+    )
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error behind those that Ray and task groups wrap around it."""
+    while True:
+        if isinstance(error, ray.exceptions.RayTaskError):
+            error = error.cause
+        elif isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        else:
+            return error
+
+
+async def _await_ref(ref: Any) -> Any:
+    return await ref

@@ -1,1 +1,0 @@
-"""Judging models on test sets by the field's figures: sets, predictions, results, tables, plots."""

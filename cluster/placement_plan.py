@@ -1,0 +1,123 @@
+"""Which nodes a run's actors will go to, worked out before any of them is asked for. Pure.
+
+Ray decides in the end. This foresees it: learner ranks fill as few nodes as they can, rollout replicas go
+round those that are left, and neither leaves the nodes that its label selector names.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.config import RunConfig
+from runtime.node_labels import matches, on_nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the cluster; CPUs and GPUs are those it has, used or not."""
+
+    address: str
+    labels: Mapping[str, str]
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """`count` equal bundles, each on one node. `settings` are what a user can change about them."""
+
+    what: str
+    count: int
+    cpus: float
+    gpus: float
+    selector: Mapping[str, str]
+    settings: str
+
+    def __str__(self) -> str:
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.count} {self.what} of {self.cpus:g} CPU{gpus}{on_nodes(self.selector)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementPlan:
+    """Bundles by node and kind, in the order of `nodes`; `missing` says in words what found no room."""
+
+    nodes: list[Node]
+    placed: list[dict[str, int]]
+    missing: list[str]
+
+
+def demands(config: RunConfig) -> tuple[Demand, Demand]:
+    """What learner and fleet ask of the cluster."""
+    learner, rollout = config.learner, config.rollout
+    return (
+        Demand(
+            "learner ranks",
+            learner.ranks,
+            learner.cpus_per_rank,
+            learner.gpus_per_rank,
+            learner.label_selector,
+            "learner.ranks, learner.cpus_per_rank, learner.label_selector",
+        ),
+        Demand(
+            "rollout replicas",
+            rollout.replicas,
+            rollout.cpus_per_replica,
+            rollout.gpus_per_replica,
+            rollout.label_selector,
+            "rollout.replicas, rollout.gpus_per_replica, rollout.cpus_per_replica, rollout.label_selector",
+        ),
+    )
+
+
+def plan_placement(nodes: Sequence[Node], learner: Demand, rollout: Demand) -> PlacementPlan:
+    """Learner ranks packed, then rollout replicas spread over the nodes."""
+    free = [[node.cpus, float(node.gpus)] for node in nodes]
+    placed = [{learner.what: 0, rollout.what: 0} for _ in nodes]
+
+    def room(index: int, demand: Demand) -> int:
+        cpus, gpus = free[index]
+        if not matches(demand.selector, nodes[index].labels):
+            return 0
+        return int(min(cpus / demand.cpus, gpus / demand.gpus if demand.gpus else float("inf")))
+
+    def put(index: int, demand: Demand) -> None:
+        free[index][0] -= demand.cpus
+        free[index][1] -= demand.gpus
+        placed[index][demand.what] += 1
+
+    for _ in range(learner.count):
+        open_nodes = [i for i in range(len(nodes)) if room(i, learner)]
+        if open_nodes:  # goes on where ranks are already, else to the node with most room
+            put(max(open_nodes, key=lambda i: (placed[i][learner.what], room(i, learner), -i)), learner)
+    for _ in range(rollout.count):
+        open_nodes = [i for i in range(len(nodes)) if room(i, rollout)]
+        if open_nodes:
+            put(min(open_nodes, key=lambda i: (placed[i][rollout.what], -room(i, rollout), i)), rollout)
+    return PlacementPlan(list(nodes), placed, [*_missing(placed, nodes, (learner, rollout))])
+
+
+def describe_nodes(nodes: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """The living nodes among what `ray.nodes()` returns."""
+    return [
+        Node(
+            node["NodeManagerAddress"],
+            node["Labels"],
+            node["Resources"].get("CPU", 0.0),
+            node["Resources"].get("GPU", 0.0),
+        )
+        for node in nodes
+        if node["Alive"]
+    ]
+
+
+def _missing(placed: list[dict[str, int]], nodes: Sequence[Node], asked: Sequence[Demand]) -> Iterable[str]:
+    for demand in asked:
+        fitting = sum(row[demand.what] for row in placed)
+        if fitting < demand.count:
+            suitable = [node for node in nodes if matches(demand.selector, node.labels)]
+            have = ", ".join(f"{n.address} ({n.cpus:g} CPU, {n.gpus:g} GPU)" for n in suitable) or "none"
+            yield (
+                f"needs {demand}; {fitting} of them fit. Such nodes here: {have}. "
+                f"Lower {demand.settings}, or add nodes"
+            )

@@ -1,0 +1,121 @@
+"""The actors of a run: started together, ended together."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from cluster.preflight import Job
+from cluster.weight_sync import WeightSync, make_weight_sync
+from data.decode import Decoder
+from learner.group import LearnerGroup
+from rewards.pool import RewardPool
+from rollout.drain_gate import DrainGate
+from rollout.fleet import RolloutFleet
+
+logger = logging.getLogger(__name__)
+
+
+class Workers:
+    """Rollout fleet, reward pool, learner group, decoder, and the weights' way between them.
+
+    `on_fault` is told of every actor that failed and is replaced: who, and why; `on_recovery` when another
+    does its work: who, which other one, and after how many seconds.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        on_fault: Callable[[str, str], None],
+        on_recovery: Callable[[str, str, float], None],
+    ) -> None:
+        config = job.config
+        self._config = config
+        # An engine that starts takes what others take in the meantime of its GPU's memory for its own. So
+        # on shared GPUs engines start together, and ranks start or update while none does.
+        self._gpu_memory = DrainGate()
+        self.decoder = Decoder(
+            max_px=config.data.max_frame_px,
+            timeout_s=config.data.decode_timeout_s,
+            tasks=config.data.decode_tasks,
+            cpus=config.data.decode_cpus,
+            decoder=config.data.decoder,
+        )
+        self.rewards = RewardPool(config.rewards, on_fault, on_recovery)
+        self._on_recovery = on_recovery
+        self._total_updates = job.sizes.updates
+        self.learner = self._make_learner()
+        self.fleet = RolloutFleet(
+            config.rollout,
+            model_path=config.model.path,
+            frames_per_video=config.data.frames_per_video,
+            seed=config.seed,
+            trust_remote_code=config.model.trust_remote_code,
+            frame_tokens=config.data.frame_tokens,
+            placement_timeout_s=config.cluster.placement_timeout_s,
+            on_join=self._join,
+            starting=self._gpu_memory.entered if config.shares_gpu else nullcontext,
+            on_fault=on_fault,
+            on_recovery=on_recovery,
+        )
+        self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config)
+
+    async def start(self, checkpoint: Path | None) -> dict[str, Any]:
+        """Start everything side by side; returns the state kept in `checkpoint`, empty without one.
+
+        On a GPU that they share, engines start when the learner has.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            learner = tasks.create_task(self.learner.start(checkpoint))
+            if self._config.shares_gpu:
+                await learner
+            tasks.create_task(self.fleet.start(self._config.rollout.replicas))
+            tasks.create_task(self.rewards.start())
+        return learner.result().extra
+
+    async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]:
+        """Make all learner ranks anew; everything else stays. Returns the state kept in `checkpoint`.
+
+        Raises LearnerFailed if they do not come up.
+        """
+        started_s = time.monotonic()
+        await self.learner.close()
+        self.learner = self._make_learner()
+        self.sync = make_weight_sync(self.learner, self.fleet, self._config)
+        info = await self.learner.start(checkpoint)
+        seconds = time.monotonic() - started_s
+        loading = (
+            f"new ranks ({seconds - info.start_s:.0f} s for processes, {info.start_s:.0f} s for loading)"
+        )
+        self._on_recovery("learner", loading, seconds)
+        return info.extra
+
+    def _make_learner(self) -> LearnerGroup:
+        config = self._config
+        return LearnerGroup(
+            config.learner,
+            model_path=config.model.path,
+            total_updates=self._total_updates,
+            temperature=config.rollout.temperature,
+            trust_remote_code=config.model.trust_remote_code,
+            frame_tokens=config.data.frame_tokens,
+            placement_timeout_s=config.cluster.placement_timeout_s,
+            alone=self._gpu_memory.drained if config.shares_gpu else nullcontext,
+        )
+
+    async def close(self) -> None:
+        """End every actor, whatever state it is in; a failure to end one does not keep the others."""
+        closing = [self.fleet.close(), self.learner.close(), self.rewards.close()]
+        results = await asyncio.gather(
+            *(asyncio.wait_for(c, self._config.cluster.shutdown_timeout_s) for c in closing),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                logger.error("while ending the run's actors: %r", result)
+
+    async def _join(self, worker_id: str) -> None:
+        await self.sync.join(worker_id)

@@ -1,1 +1,0 @@
-"""Public sets of questions about video quality, read into one record."""

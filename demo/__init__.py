@@ -1,0 +1,1 @@
+"""The demo's material: its clips, and the tiny base model with its recipe."""

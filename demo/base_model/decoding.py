@@ -1,0 +1,122 @@
+"""Prompt once, answer many times: forward passes with a video's prompt shared by its answers.
+
+A video's frames go through the vision tower once and its prompt through the text model once; the answers
+attend to that prompt's keys and values. Gradients flow through the shared part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.prompt import prompt_text, sampleable_token_ids
+from demo.base_model.architecture import FRAME_PX, pixel_values
+
+MAX_ANSWER_TOKENS = 26
+
+
+def prompt_token_ids(processor: Any, n_frames: int) -> Tensor:
+    """The prompt of a video of `n_frames` as token ids [n_tokens], image placeholders expanded."""
+    blank = [np.zeros((FRAME_PX, FRAME_PX, 3), dtype=np.uint8)] * n_frames
+    batch = processor(text=[prompt_text(processor, n_frames)], images=blank, return_tensors="pt")
+    return cast(Tensor, batch["input_ids"][0])
+
+
+def frame_stride(processor: Any) -> int:
+    """Tokens from one frame's image tokens to the next frame's, the same for all frames of a prompt."""
+    starts = (prompt_token_ids(processor, 2) == processor.start_image_token_id).nonzero().flatten().tolist()
+    return int(starts[1] - starts[0])
+
+
+def embed_prompts(model: Any, prompt_ids: Tensor, frames: np.ndarray) -> Tensor:
+    """Prompts with the features of their frames in place: [n_videos, n_prompt_tokens, hidden].
+
+    Args:
+        prompt_ids: [n_prompt_tokens], the same for all videos.
+        frames: uint8 [n_videos, n_frames, FRAME_PX, FRAME_PX, 3].
+    """
+    return place_features(model, prompt_ids, frame_features(model, frames))
+
+
+def frame_features(model: Any, frames: np.ndarray) -> Tensor:
+    """What the text model reads of frames [n_videos, ...]: [n_videos, n_image_tokens, hidden]."""
+    features = model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
+    return cast(Tensor, features.reshape(len(frames), -1, features.shape[-1]))
+
+
+def place_features(model: Any, prompt_ids: Tensor, features: Tensor) -> Tensor:
+    """Prompts with `features` from `frame_features` in place: [n_videos, n_prompt_tokens, hidden]."""
+    embedded = model.get_input_embeddings()(prompt_ids).expand(len(features), -1, -1)
+    is_image = (prompt_ids == model.config.image_token_id).expand(len(features), -1).unsqueeze(-1)
+    return embedded.masked_scatter(is_image, features)
+
+
+def encode_answers(tokenizer: Any, answers: Sequence[str]) -> Tensor:
+    """Answers as token ids [n, n_tokens], each closed by the end of turn, padded on the right."""
+    rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(list(answers))["input_ids"]]
+    width = max(len(row) for row in rows)
+    return torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+
+
+def answer_logits(model: Any, prompts: Tensor, answers: Tensor) -> Tensor:
+    """Logits of each answer token given its prompt and the tokens before it.
+
+    Args:
+        prompts: [n_videos, n_prompt_tokens, hidden] from `embed_prompts`.
+        answers: ids [n_videos, n_answers, n_tokens].
+
+    Returns:
+        [n_videos, n_answers, n_tokens, vocabulary].
+    """
+    n_videos, n_answers, n_tokens = answers.shape
+    shared = model.model.language_model(inputs_embeds=prompts, use_cache=True)
+    first = shared.last_hidden_state[:, -1:].repeat_interleave(n_answers, 0)
+    cache = shared.past_key_values
+    cache.batch_repeat_interleave(n_answers)
+    embedded = model.get_input_embeddings()(answers.reshape(n_videos * n_answers, n_tokens)[:, :-1])
+    rest = model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+    hidden = torch.cat([first, rest.last_hidden_state], 1)
+    return cast(Tensor, model.lm_head(hidden)).reshape(n_videos, n_answers, n_tokens, -1)
+
+
+@torch.no_grad()
+def sample_answers(
+    model: Any,
+    processor: Any,
+    prompts: Tensor,
+    n_answers: int,
+    temperature: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Sampled answers as ids [n_videos, n_answers, n_tokens], padded after the end of turn.
+
+    `temperature` 0 is greedy. Vision placeholders are never drawn.
+    """
+    tokenizer = processor.tokenizer
+    barred = torch.ones(model.config.text_config.vocab_size, dtype=torch.bool)
+    barred[sampleable_token_ids(processor)] = False
+    out = model.model.language_model(inputs_embeds=prompts, use_cache=True)
+    hidden = out.last_hidden_state[:, -1].repeat_interleave(n_answers, 0)
+    cache = out.past_key_values
+    cache.batch_repeat_interleave(n_answers)
+    drawn: list[Tensor] = []
+    done = torch.zeros(len(hidden), dtype=torch.bool)
+    for _ in range(MAX_ANSWER_TOKENS):
+        logits = model.lm_head(hidden).masked_fill(barred, -torch.inf)
+        if temperature > 0:
+            token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+        else:
+            token = logits.argmax(-1)
+        token = token.masked_fill(done, tokenizer.pad_token_id)
+        drawn.append(token)
+        done |= token == tokenizer.eos_token_id
+        if bool(done.all()):
+            break
+        embedded = model.get_input_embeddings()(token[:, None])
+        out = model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+        hidden = out.last_hidden_state[:, -1]
+    return torch.stack(drawn, -1).reshape(len(prompts), n_answers, -1)

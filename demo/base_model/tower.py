@@ -1,0 +1,94 @@
+"""Warm-up of the vision tower alone: tell kind and quality of single frames.
+
+Learned together with the text model from the start, the features come out far weaker; the tower wants its
+own supervision. It is trained through the projector, so that what the text model will read is warm too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from data.distortions import TEMPORAL_KINDS
+from demo.base_model.architecture import HIDDEN, pixel_values
+from demo.base_model.clips import Clips, augment
+from demo.base_model.training import Schedule, Stage, finish, step_rng, train
+
+FRAMES_PER_STEP = 48
+QUALITY_WEIGHT = 6.0
+VISION_PREFIXES = ("model.vision_tower.", "model.multi_modal_projector.")
+
+
+class FrameJudge(nn.Module):
+    """Vision tower, projector and a linear head over their mean: logits of the kinds, then quality."""
+
+    def __init__(self, model: Any, kinds: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.kinds = kinds
+        self.head = nn.Linear(HIDDEN, len(kinds) + 1)
+
+    def forward(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Of frames uint8 [..., px, px, 3]: kind logits [n, kinds] and quality [n], 0 (worst) to 1."""
+        features = self.model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
+        out = self.head(features.mean(1))
+        return out[:, :-1], out[:, -1]
+
+    @torch.no_grad()
+    def quality(self, frames: np.ndarray, batch: int = 32) -> np.ndarray:
+        """Mean quality over the frames of each clip: frames [n, t, px, px, 3] to [n]."""
+        parts = [
+            self(frames[i : i + batch])[1].reshape(-1, frames.shape[1]).mean(1)
+            for i in range(0, len(frames), batch)
+        ]
+        return torch.cat(parts).numpy()
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Parameters of the warm-up by name: vision tower, projector, head."""
+        vision = {n: p for n, p in self.model.named_parameters() if n.startswith(VISION_PREFIXES)}
+        return vision | {f"head.{n}": p for n, p in self.head.named_parameters()}
+
+
+def warm_up_tower(
+    model: Any, clips: Clips, held_out: Mapping[str, Clips], stage: Stage, schedule: Schedule, seed: int
+) -> FrameJudge:
+    """Train `model`'s vision tower and projector in place on single frames of `clips`.
+
+    Clips with a temporal distortion are left out: no single frame shows it.
+
+    Args:
+        held_out: clips to report SRCC on while it runs, by name; nothing is chosen by them.
+    """
+    clips = clips.where([kind not in TEMPORAL_KINDS for kind in clips.kinds])
+    kinds = sorted(set(clips.kinds))
+    torch.manual_seed(seed)
+    judge = FrameJudge(model, kinds)
+    kind_index = torch.tensor([kinds.index(kind) for kind in clips.kinds])
+    quality = torch.from_numpy((clips.mos - 1) / 4).to(torch.float32)
+
+    def loss_of_step(step: int) -> tuple[Tensor, Mapping[str, float]]:
+        rng = step_rng(seed, stage, step)
+        rows = rng.choice(len(clips), FRAMES_PER_STEP, replace=False)
+        frames = clips.frames[rows, rng.integers(clips.frames.shape[1], size=FRAMES_PER_STEP)]
+        logits, predicted = judge(augment(frames, rng))
+        kind_loss = F.cross_entropy(logits, kind_index[rows])
+        quality_loss = F.mse_loss(predicted, quality[rows])
+        figures = {"kind_loss": kind_loss.item(), "quality_mse": quality_loss.item()}
+        return kind_loss + QUALITY_WEIGHT * quality_loss, figures
+
+    def evaluate() -> dict[str, float]:
+        return {
+            f"srcc_{name}": float(spearmanr(judge.quality(those.frames), those.mos)[0])
+            for name, those in held_out.items()
+        }
+
+    parameters = judge.trained()
+    train(stage, parameters, loss_of_step, schedule, weight_decay=0.02, evaluate=evaluate)
+    finish(stage, parameters)
+    return judge

@@ -1,0 +1,152 @@
+"""Supervised answers: the warm start of the tiny base, and the ceiling it is compared with.
+
+Both minimise the cross-entropy of whole answers. The warm start's scores are miscalibrated on purpose
+(`traces.miscalibrated_score`); the ceiling's are the true ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.distortions import TEMPORAL_KINDS
+from demo.base_model.architecture import N_FRAMES
+from demo.base_model.clips import Clips, augment
+from demo.base_model.decoding import (
+    answer_logits,
+    embed_prompts,
+    encode_answers,
+    frame_features,
+    place_features,
+    prompt_token_ids,
+)
+from demo.base_model.tower import VISION_PREFIXES
+from demo.base_model.traces import TEMPLATES, completion
+from demo.base_model.training import Schedule, Stage, finish, step_rng, train
+
+# Of a clip's kind and quality, a score to teach.
+Scorer = Callable[[str, float, np.random.Generator], float]
+# Of a clip's row, an answer to teach.
+Writer = Callable[[int, np.random.Generator], str]
+
+SCORE_TAG = "<answer>"
+CLIPS_PER_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """How answers are taught: `answers_per_video` share the cost of their video's frames and prompt.
+
+    `temporal_share` is how often a clip is drawn whose distortion shows only between frames, the hardest to
+    learn and one kind among many. `scores_only` teaches what follows an answer's reasoning, and not that.
+    """
+
+    schedule: Schedule
+    videos_per_step: int = 16
+    answers_per_video: int = 3
+    vision_lr_scale: float = 0.2
+    temporal_share: float = 2.0
+    scores_only: bool = False
+
+
+def true_score(kind: str, mos: float, rng: np.random.Generator) -> float:
+    """The label itself."""
+    return mos
+
+
+def right_words(clips: Clips, score: Scorer) -> Writer:
+    """Answers with the right words for each of `clips`, and the scores of `score`."""
+
+    def write(row: int, rng: np.random.Generator) -> str:
+        kind, mos = clips.kinds[row], clips.mos[row]
+        return completion(kind, mos, score(kind, mos, rng), int(rng.integers(len(TEMPLATES))))
+
+    return write
+
+
+def supervise(
+    model: Any,
+    processor: Any,
+    clips: Clips,
+    write: Writer,
+    stage: Stage,
+    plan: Supervision,
+    seed: int,
+) -> None:
+    """Teach the whole of `model`, in place, the answers of `write` for `clips`."""
+    prompt_ids = prompt_token_ids(processor, N_FRAMES)
+
+    def prompts(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        return embed_prompts(model, prompt_ids, augment(clips.frames[rows], rng))
+
+    scales = dict.fromkeys(VISION_PREFIXES, plan.vision_lr_scale)
+    _teach(model, processor, clips, write, stage, plan, seed, prompts, dict(model.named_parameters()), scales)
+
+
+def teach_reader(
+    model: Any,
+    processor: Any,
+    clips: Clips,
+    write: Writer,
+    stage: Stage,
+    plan: Supervision,
+    seed: int,
+) -> None:
+    """`supervise` for the text model alone, on features that a frozen tower has made once.
+
+    Several times cheaper a step, and it takes many steps to learn to compare frames with one another.
+    """
+    prompt_ids = prompt_token_ids(processor, N_FRAMES)
+    with torch.no_grad():
+        starts = range(0, len(clips), CLIPS_PER_BATCH)
+        features = torch.cat([frame_features(model, clips.frames[i : i + CLIPS_PER_BATCH]) for i in starts])
+
+    def prompts(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        return place_features(model, prompt_ids, features[rows])
+
+    read = {n: p for n, p in model.named_parameters() if not n.startswith(VISION_PREFIXES)}
+    _teach(model, processor, clips, write, stage, plan, seed, prompts, read, {})
+
+
+def without_words(answers: Tensor, tokenizer: Any) -> Tensor:
+    """Answers [..., n_tokens] with padding in the place of all that comes before the score's tag."""
+    tag = tokenizer.convert_tokens_to_ids(SCORE_TAG)
+    return answers.masked_fill((answers == tag).cumsum(-1) == 0, tokenizer.pad_token_id)
+
+
+def _teach(
+    model: Any,
+    processor: Any,
+    clips: Clips,
+    write: Writer,
+    stage: Stage,
+    plan: Supervision,
+    seed: int,
+    prompts: Callable[[np.ndarray, np.random.Generator], Tensor],
+    parameters: Mapping[str, torch.nn.Parameter],
+    scales: Mapping[str, float],
+) -> None:
+    tokenizer = processor.tokenizer
+    share = np.where([kind in TEMPORAL_KINDS for kind in clips.kinds], plan.temporal_share, 1.0)
+    share /= share.sum()
+
+    def loss_of_step(step: int) -> tuple[Tensor, Mapping[str, float]]:
+        rng = step_rng(seed, stage, step)
+        rows = rng.choice(len(clips), plan.videos_per_step, replace=False, p=share)
+        answers = encode_answers(
+            tokenizer, [write(row, rng) for row in rows for _ in range(plan.answers_per_video)]
+        )
+        answers = answers.reshape(len(rows), plan.answers_per_video, -1)
+        logits = answer_logits(model, prompts(rows, rng), answers)
+        taught = without_words(answers, tokenizer) if plan.scores_only else answers
+        loss = F.cross_entropy(logits.flatten(0, 2), taught.flatten(), ignore_index=tokenizer.pad_token_id)
+        return loss, {}
+
+    train(stage, parameters, loss_of_step, plan.schedule, lr_scale=scales)
+    finish(stage, dict(model.named_parameters()))

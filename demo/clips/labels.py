@@ -1,0 +1,76 @@
+"""Labels from 1 (very poor) to 5 (excellent) for the demo's clips.
+
+Where VMAF sees a distortion the label is a map of VMAF. VMAF looks at luma only, is nearly blind to shifts
+of brightness and is off for freezes and frames out of order, so those kinds are labelled by a formula of
+their strength.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.distortions import FORMULA_KINDS
+from demo.clips.contents import CLIP_FRAMES
+
+SAMPLED = tuple(int((i + 0.5) * CLIP_FRAMES / 4) for i in range(4))
+"""The frames that the tiny base looks at: the middle one of each of four segments."""
+
+_VISIBLE_DIFFERENCE = 2.0
+"""Mean absolute difference of two frames, in grey levels, from which motion shows."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def vmaf_scores(
+    pristine: Sequence[np.ndarray], distorted: Sequence[np.ndarray], batch_frames: int = 256
+) -> np.ndarray:
+    """VMAF of each clip, the mean over its frames.
+
+    The motion feature is off: frames are judged one by one, as the model sees them.
+
+    Args:
+        pristine, distorted: clips of uint8 [T, H, W, 3], all of one shape.
+        batch_frames: frames that are computed at once.
+    Returns:
+        float64 [n].
+    """
+    import torch
+    from vmaf_torch import VMAF
+
+    metric = VMAF(enable_motion=False).eval()
+    reference, tested = (np.concatenate(clips).astype(np.float32) @ _LUMA for clips in (pristine, distorted))
+    scores = []
+    with torch.inference_mode():
+        for start in range(0, len(reference), batch_frames):
+            batch = [
+                torch.from_numpy(luma[start : start + batch_frames, None]) for luma in (reference, tested)
+            ]
+            scores.append(metric(*batch).flatten().double().numpy())
+    return np.concatenate(scores).reshape(len(pristine), -1).mean(1)
+
+
+def mos_from_vmaf(vmaf: float) -> float:
+    """1 + 4 (v / 95)^0.8 with v the VMAF limited to 0..95: monotone, 5 at VMAF 95 where differences stop
+    being visible, and bent so that labels spread over the scale."""
+    return 1.0 + 4.0 * (min(max(vmaf, 0.0), 95.0) / 95.0) ** 0.8
+
+
+def mos_by_formula(strength: float) -> float:
+    """5 - 4 strength."""
+    return 5.0 - 4.0 * strength
+
+
+def label(kind: str, strength: float, vmaf: float) -> tuple[float, str]:
+    """(label, "vmaf" or "formula") of a clip."""
+    if kind in FORMULA_KINDS:
+        return mos_by_formula(strength), "formula"
+    return mos_from_vmaf(vmaf), "vmaf"
+
+
+def sampled_frames_show(pristine: np.ndarray, distorted: np.ndarray) -> bool:
+    """Whether a temporal distortion shows in the sampled frames: two neighbouring ones are the same picture
+    though the undistorted ones differ visibly."""
+    sampled = list(SAMPLED)
+    moved = np.abs(np.diff(pristine[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))
+    still = np.abs(np.diff(distorted[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))
+    return bool(np.any((still == 0) & (moved > _VISIBLE_DIFFERENCE)))

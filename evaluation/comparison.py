@@ -1,0 +1,191 @@
+"""What models say of test sets, and how that agrees with the labels."""
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.statistics.metrics import (
+    CORRELATIONS,
+    NAMES,
+    Average,
+    Difference,
+    Figures,
+    average,
+    average_difference,
+    difference,
+    judge,
+)
+from evaluation.test_sets import LabelledSet
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's score of one video from 1 to 5; None if its answer did not parse or it could not be asked,
+    the latter with the reason in `failure`."""
+
+    score: float | None
+    failure: str = ""
+
+
+Answers = Mapping[str, Answer]
+"""By video_id."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult:
+    """One model on one set. `predicted` [n] and `labels` [n] are what the figures are of: the videos with a
+    score, and in a comparison those that both models score. `videos` and `unparsed` count all of the set;
+    `failures` has the reason for each video_id that could not be asked."""
+
+    model: str
+    of: LabelledSet
+    predicted: np.ndarray
+    labels: np.ndarray
+    figures: Figures
+    videos: int
+    unparsed: int
+    failures: Mapping[str, str]
+
+    @property
+    def unparsed_share(self) -> float:
+        """Share of unparsed answers among all answers; NaN if there is none."""
+        answered = self.videos - len(self.failures)
+        return self.unparsed / answered if answered else np.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """One model's means over test sets, of each correlation."""
+
+    model: str
+    weighted: bool
+    n: int
+    of: Mapping[str, Average]
+
+    @property
+    def name(self) -> str:
+        return "weighted mean" if self.weighted else "plain mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All results of one command: by set, then by model, the first model first; means by model. With two
+    models also the differences, first minus second, by set (or mean, if there are several sets) and figure.
+    """
+
+    results: Mapping[str, Mapping[str, SetResult]]
+    means: Mapping[str, Sequence[Means]]
+    differences: Mapping[str, Mapping[str, Difference]]
+
+
+def report(
+    sets: Sequence[LabelledSet], answers: Mapping[str, Mapping[str, Answers]], samples: int, seed: int
+) -> Report:
+    """Judge one or two models on every set.
+
+    Args:
+        answers: of each model, of each set by its name.
+        samples, seed: bootstrap resamples behind the intervals, and their seed.
+    """
+    models = list(answers)
+    results = {
+        of.name: judge_models(of, {m: answers[m].get(of.name, {}) for m in models}, samples, seed)
+        for of in sets
+    }
+    means = {m: means_over([by_model[m] for by_model in results.values()]) for m in models}
+    return Report(results, means, _differences(results, means) if len(models) == 2 else {})
+
+
+def judge_models(
+    of: LabelledSet, answers: Mapping[str, Answers], samples: int, seed: int
+) -> dict[str, SetResult]:
+    """Each model's result on a set, all on the videos that all of them score.
+
+    Args:
+        answers: of each model. A video without an answer counts as failed.
+        samples, seed: bootstrap resamples behind the intervals, and their seed.
+    """
+    nothing = Answer(None, "no prediction")
+    scored = [
+        video
+        for video in of.videos
+        if all(given.get(video.video_id, nothing).score is not None for given in answers.values())
+    ]
+    labels = of.labels(scored)
+    sources = np.array([video.source or video.video_id for video in scored])
+    # Sets of equally many sources would else be resampled alike, and their means be too sure or too unsure.
+    seeds = (seed, zlib.crc32(of.name.encode()))
+    results = {}
+    for model, given in answers.items():
+        predicted = np.array([given[video.video_id].score for video in scored], dtype=float)
+        everything = {video.video_id: given.get(video.video_id, nothing) for video in of.videos}
+        results[model] = SetResult(
+            model=model,
+            of=of,
+            predicted=predicted,
+            labels=labels,
+            figures=judge(
+                predicted, labels, sources, of.scale, rank_only=of.rank_only, samples=samples, seed=seeds
+            ),
+            videos=len(of.videos),
+            unparsed=sum(1 for a in everything.values() if a.score is None and not a.failure),
+            failures={name: answer.failure for name, answer in everything.items() if answer.failure},
+        )
+    return results
+
+
+def means_over(results: Sequence[SetResult]) -> list[Means]:
+    """One model's means over its sets: plain, and weighted by the number of videos. RMSE has none: each set's
+    is on a scale of its own."""
+    figures = {result.of.name: result.figures for result in results}
+    return [
+        Means(
+            model=results[0].model,
+            weighted=weighted,
+            n=sum(result.figures.n for result in results),
+            of={name: average(figures, name, weighted) for name in CORRELATIONS},
+        )
+        for weighted in (False, True)
+    ]
+
+
+def _differences(
+    results: Mapping[str, Mapping[str, SetResult]], means: Mapping[str, Sequence[Means]]
+) -> dict[str, dict[str, Difference]]:
+    """The first model minus the second."""
+    first, second = means
+    found = {
+        name: difference(by_model[second].figures, by_model[first].figures)
+        for name, by_model in results.items()
+    }
+    if len(results) > 1:
+        for one, other in zip(means[first], means[second], strict=True):
+            found[one.name] = {
+                name: average_difference(other.of[name], one.of[name]) for name in CORRELATIONS
+            }
+    return found
+
+
+def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    """(model, set, what, note) of everything that a figure alone does not tell."""
+    for name, by_model in report.results.items():
+        for model, result in by_model.items():
+            for what, note in result.figures.notes.items():
+                yield model, name, what, note
+            if result.failures:
+                first, reason = next(iter(result.failures.items()))
+                yield model, name, "failed", f"{len(result.failures)} videos, the first is {first}: {reason}"
+    if len(report.results) == 1:
+        return
+    for model, (means, _) in report.means.items():
+        for missing in sorted({tuple(mean.missing) for mean in means.of.values() if mean.missing}):
+            figures = [NAMES[name] for name, mean in means.of.items() if tuple(mean.missing) == missing]
+            yield model, "means", ", ".join(figures), f"leave out {', '.join(missing)}, which have none"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A figure as it is printed; a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,74 @@
+"""Putting a question about a video, or about two, to an engine."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from data.frames import FrameInfo
+from data.records import Group, SamplingRequest, VideoRef
+from data.seeds import stable_hash
+from evaluation.answers import trace_of
+from evaluation.quiz.grading import final_answer
+from evaluation.settings import ScoringSettings
+from runtime.errors import ConfigError
+
+
+class Sampler(Protocol):
+    """What `evaluation.scorer.Scorer` is here."""
+
+    settings: ScoringSettings
+
+    async def sample(
+        self, ref: VideoRef, requests: list[SamplingRequest]
+    ) -> tuple[FrameInfo, list[Group]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a model said. `trace` is what stands inside `<think>`, empty without one; `answer` what it says in
+    the end, else the whole `text`. `finish_reason` is "length" where the answer was cut."""
+
+    text: str
+    trace: str
+    answer: str
+    finish_reason: str
+    frames: FrameInfo
+
+
+def reference(name: str, videos: tuple[str, ...], frames_per_video: int) -> VideoRef:
+    """The pixels to ask about; two videos share the frames that the model was trained to see at once.
+
+    Args:
+        name: tells this question from others, for its seed.
+        videos: absolute paths, one or two.
+    Raises:
+        ConfigError: if there are not two frames for two videos.
+    """
+    if len(videos) == 1:
+        return VideoRef(name, videos[0], frames_per_video)
+    if frames_per_video < 2:
+        raise ConfigError("a pair of videos needs 2 frames or more (--frames), and the model sees 1")
+    return VideoRef(name, videos[0], frames_per_video // 2 * 2, beside=videos[1])
+
+
+async def ask(sampler: Sampler, ref: VideoRef, prompt: str, temperature: float = 0.0) -> Asked:
+    """Ask once; temperature 0 is greedy.
+
+    Args:
+        prompt: the question, and how to answer.
+    Raises:
+        VideoError: if a video cannot be decoded.
+        RolloutFailed: if no engine answers, too long a prompt being a reason.
+    """
+    settings = sampler.settings
+    seed = stable_hash(settings.seed, "question", ref.video_id) if temperature else None
+    request = SamplingRequest(ref, (seed,), temperature, settings.max_completion_tokens, prompt)
+    frames, (group,) = await sampler.sample(ref, [request])
+    (completion,) = group.completions
+    text = completion.text
+    return Asked(
+        text=text,
+        trace=trace_of(text) if "<think>" in text else "",
+        answer=final_answer(text) or text.strip(),
+        finish_reason=completion.finish_reason,
+        frames=frames,
+    )

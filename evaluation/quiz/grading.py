@@ -1,0 +1,78 @@
+"""What an answer to a question says, and whether it is right by the rule of its set. Nothing is guessed: an
+answer that says none of the options, or several, is wrong and counted as unparsed."""
+
+import re
+from dataclasses import dataclass
+
+from evaluation.quiz.item import QuizItem
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_TAG = re.compile(r"</?(?:think|answer)>")
+_LETTER_AND_TEXT = re.compile(r"\W*([A-Za-z])\s*[.:)\]]+\s*(.+)", re.DOTALL)
+_AROUND_WORDS = " \t\r\n.,:;!?()[]{}\"'*`"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`said`: the letter of the option that the answer names, or its words where options have no letters;
+    None if it could not be read. Then `right` is false."""
+
+    said: str | None
+    right: bool
+
+
+def final_answer(text: str) -> str | None:
+    """What a model answers in the end: the inside of the only `<answer>`, else what follows its thinking.
+
+    None if there are several answers, a tag is left open, or nothing is said.
+    """
+    answers = _ANSWER.findall(text)
+    if len(answers) > 1:
+        return None
+    final = answers[0] if answers else text.rpartition("</think>")[2]
+    return None if _TAG.search(final) else final.strip() or None
+
+
+def judge_choice(item: QuizItem, text: str) -> Verdict:
+    """Apply the item's rule to a model's whole text.
+
+    first_letter   Q-Bench-Video's: the first character of the answer is the letter
+    choice         the letter alone, the option's text alone, or both together
+    text           the same words, capitals, punctuation and spaces around them apart
+
+    Raises:
+        ValueError: for an open question, which takes a judge.
+    """
+    if item.rule == "judged":
+        raise ValueError(f"{item.item_id} is an open question: no rule says what is right")
+    answer = final_answer(text)
+    if answer is None:
+        return Verdict(None, False)
+    if item.rule == "text":
+        said = normalised(answer)
+        if not said or (item.options and said not in map(normalised, item.options)):
+            return Verdict(None, False)
+        return Verdict(said, said == normalised(item.correct))
+    letter = answer[0] if item.rule == "first_letter" else _named_option(item, answer)
+    if letter is None or letter not in item.letters:
+        return Verdict(None, False)
+    return Verdict(letter, letter == item.correct)
+
+
+def normalised(text: str) -> str:
+    """Lower case, single spaces, no punctuation around."""
+    return " ".join(text.casefold().strip(_AROUND_WORDS).split())
+
+
+def _named_option(item: QuizItem, answer: str) -> str | None:
+    said = normalised(answer)
+    if len(said) == 1 and said.upper() in item.letters:
+        return said.upper()
+    texts = [normalised(option) for option in item.options]
+    if texts.count(said) == 1:
+        return item.letters[texts.index(said)]
+    both = _LETTER_AND_TEXT.fullmatch(answer)
+    if both is None or both[1].upper() not in item.letters:
+        return None
+    letter = both[1].upper()
+    return letter if normalised(both[2]) == texts[item.letters.index(letter)] else None

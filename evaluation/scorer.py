@@ -1,0 +1,238 @@
+"""Scores of videos, from any checkpoint.
+
+    from evaluation.scorer import score_videos
+    for video in score_videos(["a.mp4", "b.mp4"]):
+        print(video.path, video.score, video.trace)
+
+A video is decoded in a task and asked about on one engine of the fleet; short ones share these calls. Nothing
+that a score depends on comes from another video, from their order, or from the number of engines.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from data.decode import Decoder
+from data.frames import FrameInfo
+from data.records import Group, SamplingRequest, VideoRef
+from data.video_file import VideoError
+from evaluation.answers import ScoredVideo, failed_video, score_requests, scored_video
+from evaluation.models import resolve_checkpoint, scoring_settings
+from evaluation.settings import ScoringFailed, ScoringSettings
+from rollout.fleet import FleetExhausted, RolloutFailed, RolloutFleet
+from runtime.calls import together
+from runtime.concurrently import concurrently
+from runtime.session import cluster_address, ray_session
+
+__all__ = ["ScoredVideo", "Scorer", "ScoringFailed", "ScoringSettings", "score_videos"]
+
+_LARGEST_BATCH, _BATCH_S = 16, 0.25  # videos, and seconds of decoding, in one remote call
+
+
+class Scorer:
+    """Engines that hold one model, and the decoder that feeds them.
+
+        async with Scorer(settings) as scorer:
+            async for scored in scorer.score(refs):
+                ...
+
+    Starts a Ray unless one is running in this process, or joins the cluster that `settings.cluster` or
+    RAY_ADDRESS names; what it started ends with the block.
+    """
+
+    def __init__(self, settings: ScoringSettings) -> None:
+        self.settings = settings
+        self.replicas = settings.replicas or 1
+        self._batch_size = 1
+        self._exit = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "Scorer":
+        """Raises ConfigError if no cluster answers, ScoringFailed if no engine can be started."""
+        async with contextlib.AsyncExitStack() as started:
+            if not ray.is_initialized():
+                started.enter_context(ray_session(self.settings.cluster, self.settings.cpus(self.replicas)))
+            await self._start_fleet(started)
+            self._exit = started.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._exit.aclose()
+
+    async def _start_fleet(self, started: contextlib.AsyncExitStack) -> None:
+        settings = self.settings
+        gpus_per_replica, self.replicas = _sizes(settings)
+        self._decoder = Decoder(
+            max_px=settings.max_frame_px,
+            timeout_s=settings.decode_timeout_s,
+            tasks=settings.decode_tasks * self.replicas,
+            cpus=settings.decode_cpus,
+            decoder=settings.decoder,
+        )
+        self._fleet = RolloutFleet(
+            settings.rollout(self.replicas, gpus_per_replica),
+            model_path=settings.checkpoint,
+            frames_per_video=settings.frames_per_video,
+            seed=settings.seed,
+            trust_remote_code=settings.trust_remote_code,
+            frame_tokens=settings.frame_tokens,
+            placement_timeout_s=settings.cluster.placement_timeout_s,
+        )
+        started.push_async_callback(self._fleet.close)
+        try:
+            await self._fleet.start(self.replicas)
+        except Exception as error:
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            raise ScoringFailed(f"no engine starts with {settings.checkpoint}: {cause}") from error
+
+    async def sample(
+        self, ref: VideoRef, requests: Sequence[SamplingRequest]
+    ) -> tuple[FrameInfo, list[Group]]:
+        """Decode `ref` once and put all of `requests` to one engine; returns what was looked at, and a group
+        for each request.
+
+        Raises:
+            VideoError: if the file cannot be decoded.
+            RolloutFailed: if the engines do not answer this one.
+            ScoringFailed: if no engine is left.
+        """
+        info, frames = await self._decoder.look(ref)
+        cost_tokens = sum(len(r.seeds) * r.max_tokens for r in requests)
+        with _engines_needed():
+            return info, await self._fleet.sample(requests, frames, cost_tokens)
+
+    async def score(
+        self, refs: Iterable[VideoRef] | AsyncIterable[VideoRef], samples: int = 0
+    ) -> AsyncGenerator[ScoredVideo, None]:
+        """Score videos, as many at once as the engines take; yields each when it is done.
+
+        A video that cannot be decoded or sampled is yielded with its failure. Refs are drawn as there is
+        room, so that any number of them may come.
+        """
+        limit = self.settings.videos_in_flight * self.replicas
+        batches = concurrently(
+            self._batches(refs), lambda batch: self._score_batch(batch, samples), limit, weight=len
+        )
+        async with contextlib.aclosing(batches) as done:
+            async for batch in done:
+                for scored in batch:
+                    yield scored
+
+    async def _batches(
+        self, refs: Iterable[VideoRef] | AsyncIterable[VideoRef]
+    ) -> AsyncIterator[list[VideoRef]]:
+        """Videos that share their remote calls: several where decoding is quick, as a call then costs as much
+        as what it does. Nothing that comes over time is waited for."""
+        if isinstance(refs, AsyncIterable):
+            async for ref in refs:
+                yield [ref]
+        else:
+            iterator = iter(refs)
+            largest = 1 if self.settings.exact else self.settings.videos_in_flight
+            while batch := list(islice(iterator, min(self._batch_size, largest))):
+                yield batch
+
+    async def _score_batch(self, refs: Sequence[VideoRef], samples: int) -> list[ScoredVideo]:
+        try:
+            return await self._score_together(refs, samples)
+        except (VideoError, RolloutFailed) as error:
+            if len(refs) == 1:
+                return [failed_video(refs[0], _reason(error), seconds=0.0)]
+            # One of them has brought the call down: each for itself.
+            alone = (self._score_batch([ref], samples) for ref in refs)
+            return [scored for batch in await together(alone) for scored in batch]
+
+    async def _score_together(self, refs: Sequence[VideoRef], samples: int) -> list[ScoredVideo]:
+        """Raises VideoError or RolloutFailed if what they share fails."""
+        settings, started = self.settings, time.perf_counter()
+        looks, frames = await self._decoder.look_all(refs)
+        self._batch_size = max(1, min(_LARGEST_BATCH, int(_BATCH_S * len(refs) / looks.seconds)))
+        requests = [
+            []
+            if isinstance(info, VideoError)
+            else score_requests(
+                ref, samples, settings.seed, settings.temperature, settings.max_completion_tokens
+            )
+            for ref, info in zip(refs, looks.infos, strict=True)
+        ]
+        answers: list[list[Group] | ValueError] = [[] for _ in refs]
+        if any(requests):
+            cost_tokens = sum(map(bool, requests)) * (1 + samples) * settings.max_completion_tokens
+            with _engines_needed():
+                answers = await self._fleet.sample_all(requests, frames, cost_tokens)
+        seconds = time.perf_counter() - started
+        return [
+            _as_scored(ref, info, groups, seconds)
+            for ref, info, groups in zip(refs, looks.infos, answers, strict=True)
+        ]
+
+
+def _as_scored(
+    ref: VideoRef, info: FrameInfo | VideoError, groups: list[Group] | ValueError, seconds: float
+) -> ScoredVideo:
+    if isinstance(info, VideoError):
+        return failed_video(ref, _reason(info), seconds)
+    if isinstance(groups, ValueError):
+        return failed_video(ref, _reason(groups), seconds)
+    return scored_video(ref, info, groups, seconds)
+
+
+def score_videos(
+    paths: Iterable[str | Path], checkpoint: str | None = None, samples: int = 0, **settings: Any
+) -> list[ScoredVideo]:
+    """Score videos from Python, a notebook included; returns them in the order of `paths`.
+
+    An engine is started for the call and ended with it (about half a minute): give all videos at once, or
+    keep a `Scorer` open.
+
+    Args:
+        checkpoint: as `--checkpoint` of `launch.py score`.
+        samples: sampled answers for each video.
+        settings: fields of ScoringSettings.
+    Raises:
+        ConfigError: for a checkpoint or a setting that cannot be used.
+        ScoringFailed: if no engine can be started.
+    """
+    chosen = scoring_settings(resolve_checkpoint(checkpoint), **settings)
+    names = [str(path) for path in paths]
+    refs = [
+        VideoRef(name, str(Path(name).absolute()), chosen.frames_per_video) for name in dict.fromkeys(names)
+    ]
+
+    async def score() -> list[ScoredVideo]:
+        async with Scorer(chosen) as scorer:
+            found = {scored.video_id: scored async for scored in scorer.score(refs, samples)}
+            return [found[name] for name in names]
+
+    # A thread of its own: a notebook's has an event loop that is running already.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, score()).result()
+
+
+def _sizes(settings: ScoringSettings) -> tuple[int, int]:
+    """(GPUs of one engine, engines), from the settings and from what Ray has."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    each = settings.gpus_per_replica if settings.gpus_per_replica is not None else min(1, gpus)
+    if settings.replicas is not None:
+        return each, settings.replicas
+    on_cluster = cluster_address(settings.cluster) is not None
+    free_gpus = int(ray.available_resources().get("GPU", 0))
+    return each, max(1, free_gpus // each) if on_cluster and each else 1
+
+
+@contextlib.contextmanager
+def _engines_needed() -> Iterator[None]:
+    try:
+        yield
+    except FleetExhausted as error:
+        raise ScoringFailed(str(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, VideoError) else str(error)

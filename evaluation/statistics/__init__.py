@@ -1,0 +1,1 @@
+"""Agreement with MOS in the field's figures, with intervals."""

@@ -1,0 +1,253 @@
+"""The field's figures for the predictions of one model on one test set, with 95 % intervals.
+
+SRCC and KRCC are of the raw predictions, PLCC and RMSE of the raw predictions and again after the
+four-parameter logistic fit. A figure that does not exist is NaN, and a note says why.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.statistics.correlation import interval, krcc, plcc, resamples, rmse, srcc, why_undefined
+from evaluation.statistics.logistic_fit import (
+    FIT_NAME,
+    PARAMETERS,
+    FitError,
+    LogisticFit,
+    fit_logistic,
+    refit_logistic,
+)
+
+CORRELATIONS = ("srcc", "krcc", "plcc_raw", "plcc_fitted")
+ERRORS = ("rmse_raw", "rmse_fitted")
+NAMES = {
+    "srcc": "SRCC",
+    "krcc": "KRCC",
+    "plcc_raw": "PLCC raw",
+    "plcc_fitted": f"PLCC {FIT_NAME}",
+    "rmse_raw": "RMSE raw",
+    "rmse_fitted": f"RMSE {FIT_NAME}",
+}
+"""What each is called where it is printed."""
+_ENOUGH_DRAWS = 0.95
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A test set's own scale: `low` is its label of MOS 1, `high` that of MOS 5. `low` is the larger one
+    where a large label means bad quality."""
+
+    low: float = 1.0
+    high: float = 5.0
+
+    def of_mos(self, mos: np.ndarray) -> np.ndarray:
+        """Scores [n] from 1 to 5 on the set's own scale, [n]."""
+        return self.low + (mos - 1) / 4 * (self.high - self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How `n` scores agree with their labels.
+
+    `values` has CORRELATIONS and ERRORS, `intervals` (low, high) of each, `draws` its value in every
+    resample, and `notes` what there is to say of a figure or of the fit.
+    """
+
+    n: int
+    values: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    draws: Mapping[str, np.ndarray]
+    fit: LogisticFit | None
+    notes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A figure of one model minus that of another on the same videos, with the paired interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval has one sign; False where there is no interval."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """A correlation's mean over test sets, NaN if no set has it; `draws` has the mean in every resample, and
+    `missing` the sets that lack the figure and are left out."""
+
+    value: float
+    draws: np.ndarray
+    missing: Sequence[str]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return interval(self.draws)
+
+
+def judge(
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    scale: Scale | None = None,
+    *,
+    rank_only: bool = False,
+    samples: int = 2000,
+    seed: int | Sequence[int] = 0,
+) -> Figures:
+    """All figures of predictions [n] from 1 to 5 against labels [n] on the set's own scale.
+
+    Intervals are resampled over `groups` [n], the sources of the videos. All figures are taken on the same
+    resamples, and the curve is fitted to each of them anew, from the curve of the whole set.
+
+    Args:
+        scale: of the labels; default: 1 to 5.
+        rank_only: the labels are an order and no scale, so that there is no PLCC and no RMSE.
+    """
+    scale = scale or Scale()
+    # Everything is computed on a rising scale: turning predictions and labels over changes no figure.
+    sign = 1.0 if scale.high >= scale.low else -1.0
+    rising = sign * labels
+    on_scale = sign * scale.of_mos(predicted)
+    values, fit, notes = _of_the_set(predicted, rising, on_scale, rank_only)
+    draws = _draws(predicted, rising, on_scale, fit, resamples(groups, samples, seed))
+    for name in NAMES:
+        if not np.isfinite(values[name]):
+            draws[name] = np.full_like(draws[name], np.nan)
+    return Figures(
+        n=len(labels),
+        values=values,
+        intervals={name: interval(drawn) for name, drawn in draws.items()},
+        draws=draws,
+        fit=None if fit is None else LogisticFit(sign * fit.b1, sign * fit.b2, fit.b3, fit.b4),
+        notes=notes | _interval_notes(values, draws),
+    )
+
+
+def difference(before: Figures, after: Figures) -> dict[str, Difference]:
+    """`after` minus `before` for each figure. Both must be of the same videos in the same order, with the
+    same seed: then resample i of one holds the videos of resample i of the other."""
+    return {
+        name: _difference(before.values[name], after.values[name], before.draws[name], after.draws[name])
+        for name in NAMES
+    }
+
+
+def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
+    """A correlation's mean over test sets, plain or weighted by their numbers of videos.
+
+    Resample i of the mean is that of the sets' resamples i, so the sets must have been resampled with seeds
+    of their own.
+    """
+    known = {s: f for s, f in sets.items() if np.isfinite(f.values[name])}
+    missing = [s for s in sets if s not in known]
+    if not known:
+        return Average(np.nan, np.empty(0), missing)
+    weights = [f.n if weighted else 1 for f in known.values()]
+    draws = [f.draws[name] for f in known.values()]
+    if any(len(drawn) == 0 for drawn in draws):  # a set of a single source, which has no resamples
+        drawn_means = np.empty(0)
+    else:
+        drawn_means = np.average(draws, axis=0, weights=weights)
+    value = np.average([f.values[name] for f in known.values()], weights=weights)
+    return Average(float(value), drawn_means, missing)
+
+
+def average_difference(before: Average, after: Average) -> Difference:
+    """`after` minus `before`, means of two models over the same sets; NaN where those differ."""
+    if before.missing != after.missing:
+        return Difference(np.nan, np.nan, np.nan)
+    return _difference(before.value, after.value, before.draws, after.draws)
+
+
+def _difference(before: float, after: float, before_draws: np.ndarray, after_draws: np.ndarray) -> Difference:
+    return Difference(after - before, *interval(after_draws - before_draws))
+
+
+def _of_the_set(
+    predicted: np.ndarray, labels: np.ndarray, on_scale: np.ndarray, rank_only: bool
+) -> tuple[dict[str, float], LogisticFit | None, dict[str, str]]:
+    """(values, fit, notes) of predictions [n], given as they are and on the scale of the labels [n]."""
+    values = dict.fromkeys((*CORRELATIONS, *ERRORS), np.nan)
+    values |= {"srcc": srcc(predicted, labels), "krcc": krcc(predicted, labels)}
+    why = why_undefined(predicted, labels)
+    notes = {"correlations": why} if why else {}
+    if rank_only:
+        return values, None, notes | {"PLCC, RMSE": "the labels are an order and no scale (rank_only)"}
+    values["plcc_raw"] = plcc(predicted, labels)
+    if np.all((predicted >= 1) & (predicted <= 5)):
+        values["rmse_raw"] = rmse(on_scale, labels)
+    else:
+        notes[NAMES["rmse_raw"]] = "the scores do not run from 1 to 5, so that they are on no scale of labels"
+    if why:
+        return values, None, notes
+    try:
+        fit = fit_logistic(predicted, labels)
+    except FitError as error:
+        return values, None, notes | {FIT_NAME: str(error)}
+    fitted = fit(predicted)
+    values |= {"plcc_fitted": plcc(fitted, labels), "rmse_fitted": rmse(fitted, labels)}
+    if fit.b1 < fit.b2:
+        notes[FIT_NAME] = "the curve falls: predictions and labels are opposed, which PLCC after it hides"
+    elif values["plcc_fitted"] < values["plcc_raw"] - _SAME:
+        notes[FIT_NAME] = "converged to a curve that is worse than a straight line"
+    return values, fit, notes
+
+
+def _draws(
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    on_scale: np.ndarray,
+    fit: LogisticFit | None,
+    resampled_rows: Iterable[np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Each figure's value in every resample, [samples]."""
+    drawn: dict[str, list[float]] = {name: [] for name in NAMES}
+    # Values are sorted once and for all: ranking small integers anew takes no sorting.
+    distinct, codes_x = np.unique(predicted, return_inverse=True)
+    _, codes_y = np.unique(labels, return_inverse=True)
+    for rows in resampled_rows:
+        cx, cy, y = codes_x[rows], codes_y[rows], labels[rows]
+        fitted = np.full(len(y), np.nan) if fit is None else _refitted(distinct, cx, y, fit)
+        drawn["srcc"].append(plcc(_ranks(cx), _ranks(cy)))
+        drawn["krcc"].append(krcc(cx, cy))
+        drawn["plcc_raw"].append(plcc(predicted[rows], y))
+        drawn["plcc_fitted"].append(plcc(fitted, y) if np.isfinite(fitted).all() else np.nan)
+        drawn["rmse_raw"].append(rmse(on_scale[rows], y))
+        drawn["rmse_fitted"].append(rmse(fitted, y))
+    return {name: np.array(values) for name, values in drawn.items()}
+
+
+def _ranks(codes: np.ndarray) -> np.ndarray:
+    """Ranks [n] of integers [n] from 0 up, the mean of theirs to equal ones; SRCC is the PLCC of ranks."""
+    counts = np.bincount(codes)
+    return (np.cumsum(counts) - (counts - 1) / 2)[codes]
+
+
+def _refitted(distinct: np.ndarray, codes: np.ndarray, labels: np.ndarray, start: LogisticFit) -> np.ndarray:
+    """The predictions `distinct[codes]` [n] on a curve fitted to labels [n] from `start`, [n]; NaN where they
+    have too few values for a fit."""
+    counts = np.bincount(codes, minlength=len(distinct))
+    drawn = counts > 0
+    if drawn.sum() < PARAMETERS:
+        return np.full(len(codes), np.nan)
+    means = np.bincount(codes, weights=labels, minlength=len(distinct))[drawn] / counts[drawn]
+    return refit_logistic(distinct[drawn], means, counts[drawn], start)(distinct)[codes]
+
+
+def _interval_notes(values: Mapping[str, float], draws: Mapping[str, np.ndarray]) -> dict[str, str]:
+    known = {name: drawn for name, drawn in draws.items() if np.isfinite(values[name])}
+    if any(len(drawn) == 0 for name, drawn in known.items() if name in CORRELATIONS):
+        return {"intervals": "all videos are of one source: there is nothing to resample"}
+    finite = {name: np.isfinite(drawn).sum() for name, drawn in known.items()}
+    return {
+        f"interval of {NAMES[name]}": f"from {n} of {len(known[name])} resamples; the others have no value"
+        for name, n in finite.items()
+        if n < _ENOUGH_DRAWS * len(known[name])
+    }

