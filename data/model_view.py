@@ -37,7 +37,6 @@ def view_of_run(config: Mapping[str, Any]) -> ModelView:
     return ModelView(
         **{name: data[name] for name in FrameTokenSettings.model_fields if name in data},
         frames_per_video=data["frames_per_video"],
-        max_frame_px=data["max_frame_px"],
         max_completion_tokens=config["evaluation"]["max_completion_tokens"]
         or rollout["max_completion_tokens"],
         max_model_tokens=rollout["max_model_tokens"],
