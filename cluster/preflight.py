@@ -1,7 +1,6 @@
 """Everything that can be known to be wrong before an actor starts."""
 
 import importlib.util
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -196,27 +195,6 @@ def _check_attention(config: RunConfig) -> None:
         )
 
 
-_REFUSED_FAMILIES = {
-    "gemma3": "transformers 5.19 and vLLM 0.32 name the weights of its vision tower differently, so that new "
-    "weights would not reach the engines",
-}
-
-
-def _check_family(path: Path) -> None:
-    """Raises ConfigError for a model in a folder of which it is known that it cannot be trained."""
-    file = path / "config.json"
-    written = json.loads(file.read_text())
-    family = written.get("model_type", "none")
-    reason = _REFUSED_FAMILIES.get(family)
-    if written.get("text_config", written).get("final_logit_softcapping"):
-        reason = "it caps its logits (final_logit_softcapping), and the learner's log-probs would not"
-    if reason:
-        raise ConfigError(
-            f"model.path: {file}: models of type '{family}' cannot be trained: {reason}; "
-            f"docs/models.md lists those that can"
-        )
-
-
 def _check_model(config: RunConfig) -> None:
     path = Path(config.model.path)
     looks_local = path.is_absolute() or path.exists() or config.model.path.startswith((".", "~"))
@@ -225,8 +203,6 @@ def _check_model(config: RunConfig) -> None:
             f"model.path: {path} holds no config.json; give the folder of a Hugging Face checkpoint, "
             f"or a hub name"
         )
-    if looks_local:
-        _check_family(path)
     if not looks_local and config.model.path.count("/") != 1:
         raise ConfigError(
             f"model.path: '{config.model.path}' is neither a folder here nor a hub name (owner/name)"

@@ -21,13 +21,13 @@ class ModelRefused(PermanentError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CheckedModel:
-    """`image_options` are what `FrameTokens` asks of `processor`. `masked_token_ids` are never sampled; rows
-    that pad the vocabulary are among them. `linear_attention`: some text layers are of that kind."""
+    """`config` is the whole model's, `image_options` are what `FrameTokens` asks of `processor`, and
+    `masked_token_ids` are never sampled, padding rows of the vocabulary included."""
 
+    config: Any
     processor: Any
     image_options: dict[str, Any]
     masked_token_ids: list[int]
-    linear_attention: bool
 
 
 def load_checked(
@@ -63,21 +63,35 @@ def load_checked(
     except Exception as error:  # of any template engine
         raise ModelRefused(f"model.path: {model_path}: its chat template fails: {error}") from error
     allowed = set(sampleable_token_ids(processor))
-    return CheckedModel(
-        processor,
-        options,
-        [i for i in range(text.vocab_size) if i not in allowed],
-        "linear_attention" in (getattr(text, "layer_types", None) or []),
-    )
+    return CheckedModel(config, processor, options, [i for i in range(text.vocab_size) if i not in allowed])
+
+
+_NOT_TRAINED = {
+    "gemma3": "transformers 5.19 and vLLM 0.32 name the weights of its vision tower differently, so that new "
+    "weights would not reach the engines",
+}
+
+
+def require_trainable(config: Any) -> None:
+    """Raises ModelRefused for models of which it is known that they cannot be trained."""
+    reason = _NOT_TRAINED.get(config.model_type)
+    if getattr(config.get_text_config(), "final_logit_softcapping", None):
+        reason = "it caps its logits (final_logit_softcapping), and the learner's log-probs would not"
+    if reason:
+        raise ModelRefused(
+            f"model.path: models of type '{config.model_type}' cannot be trained: {reason}; docs/models.md "
+            f"lists those that can"
+        )
 
 
 def _check(job: dict[str, Any]) -> None:
-    load_checked(
+    checked = load_checked(
         job["model_path"],
         job["trust_remote_code"],
         FrameTokens(**job["frame_tokens"]),
         job["max_model_tokens"],
     )
+    require_trainable(checked.config)
 
 
 if __name__ == "__main__":

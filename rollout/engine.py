@@ -78,7 +78,8 @@ class Engine(ABC):
         self._processor, self._image_options = checked.processor, checked.image_options
         self.masked_token_ids = checked.masked_token_ids
         """Ids never sampled; the learner masks the same."""
-        self._linear_attention = checked.linear_attention
+        kinds = getattr(checked.config.get_text_config(), "layer_types", None) or []
+        self._linear_attention = "linear_attention" in kinds
         self._gate = DrainGate()
         self._version = 0
         self._death: BaseException | None = None

@@ -2,14 +2,17 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import AutoConfig, Gemma3Config, Gemma4Config
 
 from cluster.config import load_config
+from cluster.planning.published import PUBLISHED_FOLDER, folder_name, published_names
 from cluster.preflight import check_model
 from data.errors import PermanentError
 from data.frame_tokens import FrameTokens
-from data.model_check import ModelRefused, load_checked
+from data.model_check import ModelRefused, load_checked, require_trainable
 from runtime.errors import ConfigError
 
 
@@ -38,3 +41,22 @@ def test_a_run_asks_before_any_actor_starts(internvl: Path) -> None:
     """In a process of its own, whose errors are the user's."""
     with pytest.raises(ConfigError, match=r"rollout\.max_model_tokens is 8192"):
         check_model(load_config(None, [f"--model.path={internvl}"]))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (Gemma3Config(), "type 'gemma3' cannot be trained: .* name the weights"),
+        (Gemma4Config(), "type 'gemma4' cannot be trained: it caps its logits"),
+    ],
+    ids=["gemma3", "gemma4"],
+)
+def test_families_that_cannot_be_trained_are_refused(config: Any, reason: str) -> None:
+    config.get_text_config().final_logit_softcapping = 30.0 if config.model_type == "gemma4" else None
+    with pytest.raises(ModelRefused, match=reason):
+        require_trainable(config)
+
+
+def test_tested_families_are_not_refused() -> None:
+    for name in published_names():
+        require_trainable(AutoConfig.from_pretrained(PUBLISHED_FOLDER / folder_name(name)))
