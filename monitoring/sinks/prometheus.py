@@ -83,7 +83,7 @@ class PrometheusSink:
 
     def _gauge(self, name: str) -> Gauge:
         if name not in self._gauges:
-            self._gauges[name] = Gauge(metric_name(name), about(name), tag_keys=("run",))
+            self._gauges[name] = Gauge(metric_name(name), _description(name), tag_keys=("run",))
         return self._gauges[name]
 
     def _worker_gauge(self, name: str) -> Gauge:
@@ -91,6 +91,11 @@ class PrometheusSink:
         if name not in self._gauges:
             self._gauges[name] = Gauge(metric_name(name), name, tag_keys=("run", "worker"))
         return self._gauges[name]
+
+
+def _description(name: str) -> str:
+    """What a metric means, in the ASCII that Ray takes."""
+    return about(name).replace("…", "...").encode("ascii", "replace").decode()
 
 
 def metric_name(name: str) -> str:

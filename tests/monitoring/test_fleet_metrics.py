@@ -19,6 +19,7 @@ from monitoring.config import MetricsConfig
 from monitoring.grafana import __main__ as grafana
 from monitoring.grafana.check import check
 from monitoring.grafana.panels import DASHBOARDS
+from monitoring.metric_table import METRICS
 from monitoring.run_dir import RunDirectory
 from monitoring.sinks import prometheus
 from rollout.config import RolloutConfig
@@ -259,3 +260,9 @@ def test_the_check_tells_queries_with_data_from_those_without() -> None:
     assert {a.panel for a in answers if not a.points} == {"Faults"}
     assert {a.last for a in answers if a.points} == {0.5}
     assert not [query for query in asked if "$run" in query or "$__" in query]
+
+
+def test_ray_takes_the_description_of_every_metric() -> None:
+    """Ray's own gauges refuse text that is not ASCII, and a reward may be described in any language."""
+    sink = prometheus.PrometheusSink("demo")
+    sink.scalars(dict.fromkeys(METRICS, 1.0) | {"reward/größe": 1.0})
