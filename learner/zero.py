@@ -216,12 +216,12 @@ def reference_engine(policy: nn.Module, config: LearnerConfig, device: Device) -
 def _offload(config: LearnerConfig, device: Device) -> dict[str, Any]:
     """What `learner.offload` moves to host memory: pinned, so that copies run beside computation."""
     host = {"device": "cpu", "pin_memory": device == "cuda"}
-    parts = {
-        "none": [],
-        "optimizer": ["offload_optimizer"],
-        "optimizer_and_parameters": ["offload_optimizer", "offload_param"],
-    }[config.offload]
-    return {part: dict(host) for part in parts}
+    moved: dict[str, Any] = {}
+    if config.offload != "none":
+        moved["offload_optimizer"] = host
+    if config.offload == "optimizer_and_parameters":
+        moved["offload_param"] = dict(host)
+    return moved
 
 
 def _precision(device: Device) -> dict[str, Any]:
