@@ -1,7 +1,7 @@
 """Updates with state in host memory equal those without, and checkpoints move between the two.
 
 On the CPU DeepSpeed runs the code of the offload, its gradient buffers, norms and steps, and copies from host
-memory to host memory; `tests/gpu/test_offload.py` does the same on a GPU.
+memory to host memory; `tests/gpu/test_offload.py` does the same with one rank in bfloat16, there and on a GPU.
 """
 
 from pathlib import Path
@@ -27,13 +27,10 @@ def with_nan(batch: Batch) -> Batch:
     return Batch(batch.groups, batch.frames, [[float("nan")] * len(row) for row in batch.advantages])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("offload", "ranks"),
-    [
-        pytest.param("optimizer", 2, marks=pytest.mark.slow),
-        pytest.param("optimizer_and_parameters", 2, marks=pytest.mark.slow),
-        ("optimizer_and_parameters", 1),
-    ],
+    [("optimizer", 2), ("optimizer_and_parameters", 2), ("optimizer_and_parameters", 1)],
 )
 def test_updates_equal_one_process(internvl: Path, offload: str, ranks: int) -> None:
     """Between two updates a gradient that is not finite is skipped, and leaves nothing behind."""
