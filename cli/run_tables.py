@@ -18,6 +18,7 @@ from cluster.planning.memory import (
     GPU_SIZES_GB,
     SLACK,
     Line,
+    host_lines,
     learner_budget,
     learner_cure,
     rollout_budget,
@@ -130,6 +131,12 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
             Line("in all", learner.total_gb, "without those in brackets: they come at other times"),
         ],
     )
+    if host := host_lines(config, model):
+        _print_lines(
+            console,
+            f"Host memory: GB of each of {config.learner.ranks} learner ranks (learner.offload)",
+            [*host, Line("in all", sum(line.gb for line in host), "ranks of one node add up")],
+        )
     gpus = config.rollout.tensor_parallel_size
     _print_lines(
         console,

@@ -39,7 +39,7 @@ class LearnerConfig(BaseModel):
     """1 on GPUs (NCCL, bf16), 0 on the CPU (gloo, float32). A fraction shares one GPU with a rollout
     replica, for a single rank; weights then go through the object store."""
     cpus_per_rank: float = Field(1.0, gt=0)
-    """CPU cores that Ray reserves for one rank; on the CPU also the rank's threads."""
+    """CPU cores that Ray reserves for one rank; on the CPU and with `offload` also the rank's threads."""
     label_selector: dict[str, str] = {}
     """Labels of the nodes that may run learner ranks, as Ray selects them: {"group": "learner"}; empty
     takes any node."""
@@ -94,6 +94,11 @@ class LearnerConfig(BaseModel):
     """Train low-rank adapters (`learner.lora.rank` and so on) and leave the model itself as it is; None
     trains the model. Engines and exports get the two merged; the KL term's reference is the model with its
     adapters off."""
+    offload: Literal["none", "optimizer", "optimizer_and_parameters"] = "none"
+    """What lies in host memory instead of the GPU's: `optimizer` gradients, master weights and AdamW's
+    moments, where AdamW then steps on `cpus_per_rank` threads; `optimizer_and_parameters` also the shards of
+    the parameters, the reference's too, which are copied to the GPU at each use. Slower, for GPUs that are
+    too small. On the CPU it saves nothing."""
     max_skipped_updates: int = Field(5, ge=1)
     """Updates in a row whose loss or gradient is not finite (each is skipped) before the run ends."""
     max_restarts: int = Field(3, ge=0)

@@ -59,7 +59,7 @@ class LearnerRank:
         import torch
 
         started_s = time.monotonic()
-        if self._spec.device == "cpu":
+        if self._spec.device == "cpu" or self._spec.config.offload != "none":
             torch.set_num_threads(self._threads)
         select_attention_kernels()
         join_process_group(where, self._spec.device)

@@ -68,7 +68,7 @@ class Trainer:
         self.engine = train_engine(policy, spec.config, spec.device, make_optimizer)
         self._reference = None
         if spec.config.kl_coefficient > 0 and spec.config.lora is None:
-            self._reference = reference_engine(self._build_policy(), spec.device)
+            self._reference = reference_engine(self._build_policy(), spec.config, spec.device)
 
     def _build_policy(self) -> Policy:
         spec = self._spec

@@ -88,7 +88,7 @@ def zero_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": config.max_grad_norm,
-        "zero_optimization": {"stage": 3, "overlap_comm": False},
+        "zero_optimization": {"stage": 3, "overlap_comm": False, **_offload(config, device)},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,
@@ -96,11 +96,13 @@ def zero_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
     }
 
 
-def reference_config(device: Device) -> dict[str, Any]:
+def reference_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
     """DeepSpeed's configuration of the frozen reference: sharded parameters, no optimizer."""
+    offload = _offload(config, device)
+    offload.pop("offload_optimizer", None)
     return {
         "train_micro_batch_size_per_gpu": 1,
-        "zero_optimization": {"stage": 3},
+        "zero_optimization": {"stage": 3, **offload},
         "steps_per_print": 10**9,
         **_precision(device),
     }
@@ -117,7 +119,7 @@ def load_sharded(model_path: str, config: LearnerConfig, device: Device, trust_r
     model_config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
     tied = without_tying(model_config)
     # transformers looks for a live configuration while it loads, and no longer than that.
-    alive = HfDeepSpeedConfig(reference_config(device))
+    alive = HfDeepSpeedConfig(reference_config(config, device))
     with _constructors_keep_types():
         model, loaded = AutoModelForImageTextToText.from_pretrained(
             model_path,
@@ -171,9 +173,15 @@ def _constructors_keep_types() -> Iterator[None]:
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: LearnerConfig) -> torch.optim.Optimizer:
-    """torch's AdamW with the settings of `config`."""
+    """torch's AdamW with the settings of `config`; fused where it steps in host memory, which makes no
+    temporary copies."""
     return torch.optim.AdamW(
-        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+        parameters,
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True if config.offload != "none" else None,
     )
 
 
@@ -195,14 +203,25 @@ def train_engine(
     return engine
 
 
-def reference_engine(policy: nn.Module, device: Device) -> Any:
+def reference_engine(policy: nn.Module, config: LearnerConfig, device: Device) -> Any:
     """A DeepSpeed engine that only computes, in the same process as the trained one."""
     import deepspeed
 
     policy.requires_grad_(False)
     policy.eval()
-    engine, *_ = deepspeed.initialize(model=policy, config=reference_config(device))
+    engine, *_ = deepspeed.initialize(model=policy, config=reference_config(config, device))
     return engine
+
+
+def _offload(config: LearnerConfig, device: Device) -> dict[str, Any]:
+    """What `learner.offload` moves to host memory: pinned, so that copies run beside computation."""
+    host = {"device": "cpu", "pin_memory": device == "cuda"}
+    moved: dict[str, Any] = {}
+    if config.offload != "none":
+        moved["offload_optimizer"] = host
+    if config.offload == "optimizer_and_parameters":
+        moved["offload_param"] = dict(host)
+    return moved
 
 
 def _precision(device: Device) -> dict[str, Any]:

@@ -175,4 +175,4 @@ def _release_all() -> None:
 
     trained, reference = zero.zero_config, zero.reference_config
     zero.zero_config = lambda config, device: released(trained(config, device))
-    zero.reference_config = lambda device: released(reference(device))
+    zero.reference_config = lambda config, device: released(reference(config, device))

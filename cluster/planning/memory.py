@@ -1,9 +1,12 @@
-"""GPU memory that a run takes, worked out before anything is rented. Pure; docs/memory.md does it by hand.
+"""GPU memory that a run takes, and its learner's host memory, worked out before anything is rented.
+
+Pure; docs/memory.md does it by hand.
 
 Two kinds of GPU: a learner rank (ZeRO-3 shards in bfloat16 with float32 master weights) and a rollout replica
 (vLLM). Sizes that depend on the answers are taken at the largest that the settings allow. GB are 1e9 bytes.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +23,14 @@ LIVE_PARAMETERS = 1e9
 REDUCE_BUCKET = 5e8
 OPTIMIZER_SUB_GROUP = 1e9
 
+OFFLOADS = ("none", "optimizer", "optimizer_and_parameters")
+"""Values of `learner.offload`, by how much they move."""
+
 PROMPT_TEXT_TOKENS = 200
 FRAME_MARKER_TOKENS = 8
 LOGIT_BYTES = 20
 """Of one position and word: logits, masked logits, log-probs, probabilities and a gradient, float32 each."""
+OPTIMIZER_HOW = "float32 weights and AdamW's two moments, over the ranks"
 CONTEXT_GB = 2.0
 """CUDA context, NCCL channels and library workspaces of one process."""
 CUDA_GRAPHS_GB = 1.0
@@ -102,14 +109,15 @@ def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
     learner = config.learner
     trained = trained_parameters(learner, model)
     total = model.parameters + (trained if learner.lora is not None else 0)
-    shard, ranks = trained / learner.ranks, learner.ranks
-    held = [
-        Line("parameters", 2 * total / ranks / 1e9, "2 bytes a parameter, over the ranks"),
-        Line("gradients", 4 * shard / 1e9, "4 bytes a trained parameter, over the ranks"),
-        Line("optimizer", 12 * shard / 1e9, "float32 weights and AdamW's two moments, over the ranks"),
-    ]
-    if learner.kl_coefficient > 0 and learner.lora is None:
-        held.append(Line("reference policy", 2 * total / ranks / 1e9, "2 bytes a parameter, over the ranks"))
+    shard = trained / learner.ranks
+    held: list[Line] = []
+    if learner.offload != "optimizer_and_parameters":
+        held += _parameter_shards(learner, total)
+    if learner.offload == "none":
+        held += [
+            Line("gradients", 4 * shard / 1e9, "4 bytes a trained parameter, over the ranks"),
+            Line("optimizer", 12 * shard / 1e9, OPTIMIZER_HOW),
+        ]
     gathered = min(LIVE_PARAMETERS, total)
     held += [
         Line("gathered parameters", 2 * gathered / 1e9, "DeepSpeed's, 2 bytes of 1e9 at most"),
@@ -122,15 +130,49 @@ def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
     step = 8 * min(OPTIMIZER_SUB_GROUP, shard) / 1e9
     bucket = max(learner.bucket_mb * 2**20, _largest_weight_bytes(model))
     sending = 2 * bucket + _transfer_buffers_bytes(config, model)
-    return LearnerBudget(
-        held,
-        phases=[
-            Line("activations", activations_gb(config, model), "of one micro-batch, the largest possible"),
-            Line("optimizer step", step, "gradient and temporary, 4 bytes each, of 1e9 at most"),
-            Line("sending weights", sending / 1e9, "rank 0: bucket, its copy, 2 buffers"),
-        ],
-        beside=rollout_budget(config, model) if config.shares_gpu else None,
-    )
+    phases = [
+        Line("activations", activations_gb(config, model), "of one micro-batch, the largest possible"),
+        Line("sending weights", sending / 1e9, "rank 0: bucket, its copy, 2 buffers"),
+    ]
+    if learner.offload == "none":
+        phases.insert(1, Line("optimizer step", step, "gradient and temporary, 4 bytes each, of 1e9 at most"))
+    return LearnerBudget(held, phases, beside=rollout_budget(config, model) if config.shares_gpu else None)
+
+
+def host_lines(config: RunConfig, model: Architecture) -> list[Line]:
+    """Host memory that `learner.offload` takes for one rank; nothing without it. Buffers of gradients and
+    parameters are pinned, and PyTorch rounds each pinned one up to a power of two of bytes."""
+    learner = config.learner
+    if learner.offload == "none":
+        return []
+    trained = trained_parameters(learner, model)
+    shard = trained / learner.ranks
+    total = model.parameters + (trained if learner.lora is not None else 0)
+    whole, rest = divmod(shard, OPTIMIZER_SUB_GROUP)
+    groups = whole * _pinned_gb(4 * OPTIMIZER_SUB_GROUP) + _pinned_gb(4 * rest)
+    lines = [
+        Line("gradients", _pinned_gb(4 * shard), "4 bytes a trained parameter, over the ranks, pinned"),
+        Line("clipped gradients", groups, "as much again, pinned in groups of 1e9"),
+        Line("optimizer", 12 * shard / 1e9, OPTIMIZER_HOW),
+    ]
+    if learner.offload == "optimizer_and_parameters":
+        lines += [
+            Line(line.name, _pinned_gb(line.gb * 1e9), f"{line.how}, pinned")
+            for line in _parameter_shards(learner, total)
+        ]
+    return lines
+
+
+def _pinned_gb(size_bytes: float) -> float:
+    return 2 ** math.ceil(math.log2(size_bytes)) / 1e9 if size_bytes >= 1 else 0.0
+
+
+def _parameter_shards(learner: LearnerConfig, total: int) -> list[Line]:
+    gb, how = 2 * total / learner.ranks / 1e9, "2 bytes a parameter, over the ranks"
+    names = ["parameters"]
+    if learner.kl_coefficient > 0 and learner.lora is None:
+        names.append("reference policy")
+    return [Line(name, gb, how) for name in names]
 
 
 def activations_gb(config: RunConfig, model: Architecture) -> float:
@@ -210,11 +252,21 @@ def _transfer_buffers_bytes(config: RunConfig, model: Architecture) -> int:
 
 
 def learner_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
-    """The overrides, cheapest first, under which a rank fits into `gpu_gb`; None if no such are known."""
+    """The overrides, cheapest first, under which a rank fits into `gpu_gb`; None if no such are known.
+
+    Host memory is asked for before more GPUs are.
+    """
     learner = config.learner
-    for ranks in (learner.ranks * factor for factor in ((1,) if config.shares_gpu else (1, 2, 4, 8))):
+    offloads = OFFLOADS[OFFLOADS.index(learner.offload) :]
+    factors = (1,) if config.shares_gpu else (1, 2, 4, 8)
+    for factor, offload in itertools.product(factors, offloads):
         for tokens in (learner.micro_batch_tokens // part for part in (1, 2, 4)):
-            change = {"ranks": ranks, "micro_batch_tokens": tokens, "gradient_checkpointing": True}
+            change: dict[str, Any] = {
+                "ranks": learner.ranks * factor,
+                "offload": offload,
+                "micro_batch_tokens": tokens,
+                "gradient_checkpointing": True,
+            }
             changed = config.model_copy(update={"learner": learner.model_copy(update=change)})
             if learner_budget(changed, model).fits(gpu_gb):
                 return _overrides("learner", change, learner.model_dump())

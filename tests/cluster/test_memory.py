@@ -10,6 +10,7 @@ from cluster.config import RunConfig, load_config
 from cluster.planning.architecture import read_architecture
 from cluster.planning.memory import (
     activations_gb,
+    host_lines,
     learner_budget,
     learner_cure,
     rollout_budget,
@@ -193,6 +194,35 @@ def test_lora_by_hand() -> None:
         "gathered parameters": 2.0,
         "reduce bucket": 1.10,
     }
+
+
+def test_offload_by_hand() -> None:
+    """What leaves the GPU is in host memory, where pinned buffers take a power of two of bytes."""
+    whole, optimizer, both = (
+        paper(f"--learner.offload={where}") for where in ("none", "optimizer", "optimizer_and_parameters")
+    )
+    shard = INTERNVL.parameters / 4 / 1e9
+
+    def held(config: RunConfig) -> float:
+        return sum(line.gb for line in learner_budget(config, INTERNVL).held)
+
+    assert held(whole) - held(optimizer) == pytest.approx((4 + 12) * shard)
+    assert held(optimizer) - held(both) == pytest.approx((2 + 2) * shard)
+    assert host_lines(whole, INTERNVL) == []
+    assert {line.name: line.gb for line in host_lines(optimizer, INTERNVL)} == pytest.approx(
+        {"gradients": 2**33 / 1e9, "clipped gradients": 2 * 2**32 / 1e9, "optimizer": 12 * shard}
+    )
+    shards = {line.name: line.gb for line in host_lines(both, INTERNVL)[3:]}
+    assert shards == pytest.approx({"parameters": 2**32 / 1e9, "reference policy": 2**32 / 1e9})
+
+
+def test_offload_is_a_cure_before_more_gpus_are() -> None:
+    assert learner_cure(paper(), INTERNVL, 48) == "--learner.offload=optimizer"
+    less = paper("--learner.ranks=2", "--learner.offload=optimizer")
+    assert not learner_budget(less, INTERNVL).fits(24)
+    cure = learner_cure(less, INTERNVL, 24)
+    assert cure is not None
+    assert "--learner.offload=optimizer_and_parameters" in cure
 
 
 def test_a_shared_gpu_has_room_for_both_or_is_refused() -> None:
