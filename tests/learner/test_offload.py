@@ -1,7 +1,7 @@
 """Updates with state in host memory equal those without, and checkpoints move between the two.
 
 On the CPU DeepSpeed runs the code of the offload, its gradient buffers, norms and steps, and copies from host
-memory to host memory; `tests/gpu/test_offload.py` does the same with one rank in bfloat16, there and on a GPU.
+memory to host memory; `tests/gpu/test_offload.py` does so with one rank in bfloat16, there and on a GPU.
 """
 
 from pathlib import Path
