@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ INDEX = "checkpoint.json"
 FORMAT = 1
 MASTER = "fp32"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+_DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+"""Of what a rank holds, as safetensors calls it."""
 
 
 class CheckpointError(PermanentError, ValueError):
@@ -56,12 +58,12 @@ def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
         partial.mkdir(parents=True)
     torch.distributed.barrier()
     shard = {
-        f"{part}/{name}": tensor.detach().cpu().contiguous()
+        f"{part}/{name}": tensor.detach()
         for name, parameter in _trainable(engine.module)
         for part, tensor in _local_state(engine, parameter).items()
     }
     path = partial / _shard_name(rank, world)
-    save_file(shard, path)
+    write_tensors(shard, path)
     _sync(path)
     torch.distributed.barrier()
     if rank == 0:
@@ -78,6 +80,30 @@ def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
         _sync(partial)
         _replace_folder(partial, folder)
     torch.distributed.barrier()
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file with one tensor at a time in host memory.
+
+    safetensors' own writer wants all of them there: 12 bytes a parameter over the ranks, 95 GB of
+    an 8B model.
+    """
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, tensor in tensors.items():
+        end = offset + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tofile(file)
 
 
 def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
