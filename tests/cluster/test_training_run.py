@@ -84,8 +84,8 @@ def test_a_run_interrupted_resumed_and_finished(manifest: Path, tmp_path: Path) 
     assert max(float((trained[n] - base[n]).abs().max()) for n in base) > 1e-3
 
 
-def test_a_run_that_fails_says_why_and_leaves_nothing(manifest: Path, tmp_path: Path) -> None:
-    """A model whose positions do not suffice is found out by the engine only."""
+def test_a_run_that_cannot_start_says_why_and_leaves_nothing(manifest: Path, tmp_path: Path) -> None:
+    """A model whose positions do not suffice is refused before an engine starts."""
     done = subprocess.Popen(
         command(manifest, BASE, tmp_path / "run", "--rollout.max_model_tokens=8192"),
         stdout=subprocess.PIPE,
@@ -94,7 +94,7 @@ def test_a_run_that_fails_says_why_and_leaves_nothing(manifest: Path, tmp_path: 
         start_new_session=True,
     )
     output, _ = done.communicate(timeout=PATIENCE_S)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "rollout.max_model_tokens is 8192" in output.replace("\n", " "), output
     assert "Traceback" not in output
     assert nothing_left(done.pid) == []
