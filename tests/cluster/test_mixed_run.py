@@ -29,7 +29,7 @@ TRAINED = ("4k.mp4", "damaged.mp4", "one-frame.mp4")
 
 def mixed_set(folder: Path) -> Path:
     """Nine clips of the demo to train on and four to test, and the files above."""
-    clips = read_manifest(ROOT / "data" / "demo" / "clips" / "manifest.csv")
+    clips = read_manifest(ROOT / "demo" / "built" / "manifest.csv")
     train = [video for video in clips if video.split == "train"][:9]
     test = [video for video in clips if video.split == "test"][:4]
     rows = ["path,mos,split"]
