@@ -3,6 +3,9 @@
 decord hands out wrong frames, without a word, of many containers and codecs, of streams whose key frames are
 no clean start, and wherever packets are not pictures, one to one, with times of their own. So it reads only
 what it was shown to read right, frame by frame; a look at the packets tells.
+
+Its thread decodes ahead of the reader without a bound, so its memory grows with the frames between two seeks
+(`python -m benchmarks.decode_memory --decoder decord`). PyAV holds one frame.
 """
 
 from collections.abc import Iterator, Sequence

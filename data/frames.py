@@ -76,7 +76,7 @@ def look_at(
     square: bool = True,
     frame_rate: float | None = None,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """Decode the frames of `frame_indices`. No more than one is held at the size that it is stored at.
+    """Decode the frames of `frame_indices`. PyAV holds one at the size it is stored at.
 
     Args:
         max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
