@@ -1,0 +1,81 @@
+"""The transports that NCCL chose, read from the log that it writes for each process.
+
+NCCL falls back to TCP without a warning. Its log at level INFO has a line `Using network NAME` for each
+communicator, and for each connection `Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0`, `via P2P/IPC` or
+`via SHM/direct/direct` (NCCL 2.29). A connection `via NET` is one between nodes, or between GPUs of one node
+that reach each other in no other way.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import ConfigError
+
+_TCP = "NET/Socket"
+_NETWORK = re.compile(rb"NCCL INFO Using network (.+)")
+_CONNECTION = re.compile(rb"NCCL INFO Channel .*\] via (P2P|SHM|NET/[^/\s(]+|COLLNET/[^/\s(]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class NcclTransport:
+    """What one process used. `networks` are the names of those that NCCL had to choose from; `connections`
+    counts them by kind: P2P, SHM, NET/IB, NET/Socket, NET/ and a plug-in's name."""
+
+    process: str
+    networks: tuple[str, ...]
+    connections: dict[str, int]
+
+    @property
+    def uses_tcp(self) -> bool:
+        return _TCP in self.connections
+
+
+def nccl_log_environment(folder: Path) -> dict[str, str]:
+    """Environment of a process whose NCCL is to write `folder`/HOST-PID.log. The folder must exist."""
+    if "%" in str(folder):
+        raise ConfigError(
+            f"run_dir {folder}: NCCL replaces % in the path of its log: choose a path without it"
+        )
+    return {
+        "NCCL_DEBUG": "INFO",
+        "NCCL_DEBUG_SUBSYS": "INIT,NET,P2P,SHM",
+        "NCCL_DEBUG_FILE": f"{folder}/%h-%p.log",
+    }
+
+
+def read_nccl_logs(folder: Path) -> list[NcclTransport]:
+    """Of each process that used NCCL. A log without a communicator is left out."""
+    found = [_transport(path) for path in sorted(folder.glob("*.log"))]
+    return [transport for transport in found if transport.networks or transport.connections]
+
+
+def _transport(path: Path) -> NcclTransport:
+    log = path.read_bytes()
+    networks = tuple(sorted({name.decode(errors="replace").strip() for name in _NETWORK.findall(log)}))
+    connections = Counter(kind.decode(errors="replace") for kind in _CONNECTION.findall(log))
+    return NcclTransport(path.stem, networks, dict(sorted(connections.items())))
+
+
+def describe(transports: list[NcclTransport]) -> str:
+    """One line: how many processes, and their connections by kind."""
+    total: Counter[str] = Counter()
+    for transport in transports:
+        total.update(transport.connections)
+    networks = sorted({name for transport in transports for name in transport.networks})
+    kinds = ", ".join(f"{count} by {kind}" for kind, count in sorted(total.items())) or "none open"
+    network = ", ".join(networks) or "unknown"
+    return f"NCCL in {len(transports)} processes: network {network}; connections: {kinds}"
+
+
+def tcp_warning(transports: list[NcclTransport]) -> str | None:
+    """What to tell the user if NCCL sends over TCP, else None."""
+    slow = [transport.process for transport in transports if transport.uses_tcp]
+    if not slow:
+        return None
+    named = ", ".join(slow[:4]) + (", ..." if len(slow) > 4 else "")
+    return (
+        f"NCCL sends over TCP in {len(slow)} of {len(transports)} processes ({named}), which is slower than "
+        "RDMA. See `Networks between nodes` in docs/cluster.md, and the logs in nccl/ of the run directory"
+    )
