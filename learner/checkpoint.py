@@ -49,37 +49,86 @@ def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
 
     Args:
         folder: on storage that all ranks see; what it held before is replaced.
-        extra: anything that JSON can hold; `read_extra` and `load_checkpoint` give it back.
+        extra: anything that JSON can hold; `load_checkpoint` returns it.
     """
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    partial = folder.with_name(f".{folder.name}.partial")
+    rank = torch.distributed.get_rank()
     if rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        begin_checkpoint(folder)
     torch.distributed.barrier()
-    shard = {
+    write_shard(_local_states(engine), folder, rank, torch.distributed.get_world_size())
+    torch.distributed.barrier()
+    if rank == 0:
+        finish_checkpoint(folder, _index(engine), extra)
+    torch.distributed.barrier()
+
+
+class Snapshot:
+    """One rank's part of a checkpoint in host memory, to be written while the engine computes.
+
+    Takes as much memory as the shard, 12 bytes for each of the rank's trainable parameters, and keeps it for
+    the next one. On CUDA it is pinned, so that the copy runs at the speed of the bus.
+    """
+
+    def __init__(self) -> None:
+        self.shard: dict[str, Tensor] = {}
+        self.index: dict[str, Any] = {}
+
+    def take(self, engine: Any) -> None:
+        """Copy the engine's state; takes part in no collective."""
+        states = _local_states(engine)
+        for name, tensor in states.items():
+            if name not in self.shard:
+                self.shard[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+            self.shard[name].copy_(tensor, non_blocking=True)
+        if any(tensor.is_cuda for tensor in states.values()):
+            torch.cuda.current_stream().synchronize()
+        self.index = _index(engine)
+
+
+def begin_checkpoint(folder: Path) -> None:
+    """Make the folder that shards are written to, empty. One rank calls it, before any writes its shard."""
+    partial = _partial(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+
+def write_shard(shard: Mapping[str, Tensor], folder: Path, rank: int, ranks: int) -> None:
+    """Write one rank's shard; returns once it has reached the disk."""
+    path = _partial(folder) / _shard_name(rank, ranks)
+    write_tensors(shard, path)
+    _sync(path)
+
+
+def finish_checkpoint(folder: Path, index: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Make `folder` appear. One rank calls it, after all have written their shards."""
+    partial = _partial(folder)
+    (partial / INDEX).write_text(json.dumps(index | {"extra": extra}))
+    _sync(partial / INDEX)
+    _sync(partial)
+    _replace_folder(partial, folder)
+
+
+def _index(engine: Any) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "ranks": torch.distributed.get_world_size(),
+        "optimizer_step": _optimizer_step(engine),
+        "sizes": {name: int(p.ds_numel) for name, p in _trainable(engine.module)},
+        "adapter_scale": adapter_scale(engine.module),
+    }
+
+
+def _local_states(engine: Any) -> dict[str, Tensor]:
+    """This rank's part of the master weights and moments, by part and name."""
+    return {
         f"{part}/{name}": tensor.detach()
         for name, parameter in _trainable(engine.module)
         for part, tensor in _local_state(engine, parameter).items()
     }
-    path = partial / _shard_name(rank, world)
-    write_tensors(shard, path)
-    _sync(path)
-    torch.distributed.barrier()
-    if rank == 0:
-        index = {
-            "format": FORMAT,
-            "ranks": world,
-            "optimizer_step": _optimizer_step(engine),
-            "sizes": {name: int(p.ds_numel) for name, p in _trainable(engine.module)},
-            "adapter_scale": adapter_scale(engine.module),
-            "extra": extra,
-        }
-        (partial / INDEX).write_text(json.dumps(index))
-        _sync(partial / INDEX)
-        _sync(partial)
-        _replace_folder(partial, folder)
-    torch.distributed.barrier()
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -282,10 +331,9 @@ def export_hf(policy: Any, processor: Any, folder: Path, bucket_bytes: int) -> N
     all.
     """
     rank = torch.distributed.get_rank()
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = _partial(folder)
     if rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        begin_checkpoint(folder)
     placed: dict[str, str] = {}
     total_bytes = 0
     for number, bucket in enumerate(gather_buckets(policy, bucket_bytes), start=1):

@@ -54,7 +54,8 @@ class Script:
     """What ranks do: load a checkpoint, train on the batches in turn, save, and report.
 
     `release_all` has DeepSpeed give back every parameter after its use, as it does with those of large models
-    alone; the small ones of a test model would stay whole.
+    alone; the small ones of a test model would stay whole. `snapshot_to` is written from a snapshot, after
+    one more update on the last batch.
     """
 
     config: LearnerConfig
@@ -64,6 +65,7 @@ class Script:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     load_from: Path | None = None
     save_to: Path | None = None
+    snapshot_to: Path | None = None
     export_to: Path | None = None
     release_all: bool = False
 
@@ -158,8 +160,29 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
         trainer.save(script.save_to, {"version": script.first_version + len(metrics)})
     if script.export_to:
         export_hf(trainer.engine.module, trainer.processor, script.export_to, 2**18)
+    if script.snapshot_to:
+        _write_snapshot(trainer, script, rank, ranks)
     leave_process_group()
     return Report(metrics, weights, trainer.layout, extra)
+
+
+def _write_snapshot(trainer: Any, script: Script, rank: int, ranks: int) -> None:
+    import torch
+
+    from learner.checkpoint import Snapshot, begin_checkpoint, finish_checkpoint, write_shard
+
+    assert script.snapshot_to is not None
+    snapshot, version = Snapshot(), script.first_version + len(script.batches)
+    snapshot.take(trainer.engine)
+    shard, frames = script.batches[-1].shards(ranks)[rank]
+    trainer.update(shard, frames, version)
+    if rank == 0:
+        begin_checkpoint(script.snapshot_to)
+    torch.distributed.barrier()
+    write_shard(snapshot.shard, script.snapshot_to, rank, ranks)
+    torch.distributed.barrier()
+    if rank == 0:
+        finish_checkpoint(script.snapshot_to, snapshot.index, {"version": version})
 
 
 def _release_all() -> None:

@@ -27,6 +27,7 @@ def saved(internvl: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         internvl,
         batches(internvl, 2),
         save_to=folder / "v2",
+        snapshot_to=folder / "v2-snapshot",
         export_to=folder / "final",
     )
     return folder / "v2", run_ranks(script)
@@ -65,7 +66,15 @@ def test_holds_no_pickle_and_no_leftovers(saved: tuple[Path, Report]) -> None:
         "rank-0-of-2.safetensors",
         "rank-1-of-2.safetensors",
     ]
-    assert sorted(p.name for p in folder.parent.iterdir()) == ["final", "v2"]
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["final", "v2", "v2-snapshot"]
+
+
+def test_a_snapshot_holds_the_state_at_its_time_whatever_is_computed_before_it_is_written(
+    saved: tuple[Path, Report],
+) -> None:
+    folder, _ = saved
+    for file in sorted(folder.iterdir()):
+        assert (folder.parent / "v2-snapshot" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_export_loads_in_transformers_with_the_same_weights(saved: tuple[Path, Report]) -> None:
