@@ -145,10 +145,9 @@ class HandDriven:
                 _rng(turn, v).standard_normal(size.completions).tolist() for v in range(size.videos)
             ]
             samples = [TrainSample(g, f, a) for g, f, a in zip(groups, frames, advantages, strict=True)]
-            await self._workers.learner.update(samples, self._version)
-        self._version += 1
+            await self._workers.learner.update(samples)
         with timed("weights"):
-            await self._workers.sync.push(self._version)
+            await self._workers.sync.push()
         return Step(
             seconds,
             learner_tokens=sum(len(g.prompt_token_ids) + g.n_tokens for g in groups),

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import ray
@@ -18,12 +18,14 @@ from cluster.preflight import Job
 from cluster.run_actors import Workers
 from cluster.weight_sync import ObjectStoreSync
 from data.frames import FrameInfo
-from data.records import Video, VideoRef
+from data.records import Video, VideoRef, Weights
 from data.sampler import CohortSampler
 from learner.group import LearnerGroup
 from rewards.pool import RewardPool
 from rollout.fleet import RolloutFleet
-from runtime.calls import within
+from runtime.actors import RemoteCall, remote
+
+T = TypeVar("T")
 
 
 class SleepingLearner:
@@ -32,17 +34,19 @@ class SleepingLearner:
     def __init__(self, update_s: float) -> None:
         self._update_s = update_s
         self._rank: Any = None
+        self.version = 0
 
     async def start(self) -> None:
         self._rank = ray.remote(SleepingRank).options(num_cpus=0).remote()
         await self.weight_buckets()
 
-    async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
-        metrics = await self._ask("update", self._update_s)
+    async def update(self, samples: Sequence[Any]) -> dict[str, float]:
+        metrics = await self._ask(remote(SleepingRank.update, self._update_s))
+        self.version += 1
         return metrics | {"controller/processor_s": time.process_time()}
 
-    async def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
-        return await self._ask("weight_buckets")
+    async def weight_buckets(self) -> Weights:
+        return Weights(self.version, await self._ask(remote(SleepingRank.weight_buckets)))
 
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:
         pass
@@ -53,9 +57,8 @@ class SleepingLearner:
     async def close(self) -> None:
         ray.kill(self._rank)
 
-    async def _ask(self, method: str, *args: Any) -> Any:
-        call = getattr(self._rank, method).remote(*args)
-        return await within(call, CALL_TIMEOUT_S, f"sleeping learner.{method}")
+    async def _ask(self, call: RemoteCall[SleepingRank, T]) -> T:
+        return await call.on(self._rank, "sleeping learner", CALL_TIMEOUT_S)
 
 
 class _NoDecoder:

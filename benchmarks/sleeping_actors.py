@@ -35,7 +35,7 @@ class SleepingEngine:
 
     async def start(self) -> WorkerInfo:
         node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
-        return WorkerInfo(self._worker_id, node, os.getpid(), "sleeping", self._version, [], node_id)
+        return WorkerInfo(self._worker_id, node, os.getpid(), "sleeping", self._version, node_id)
 
     async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:
         async with self._gate.entered():
@@ -74,13 +74,9 @@ class SleepingEngine:
 
 
 class SleepingRank:
-    def __init__(self) -> None:
-        self._version = 0
-
     def update(self, seconds: float) -> dict[str, float]:
         time.sleep(seconds)
-        self._version += 1
         return {"learner/update_s": seconds}
 
-    def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
-        return self._version, [ray.put({"weight": np.zeros(1024, np.float32)})]
+    def weight_buckets(self) -> list[ray.ObjectRef]:
+        return [ray.put({"weight": np.zeros(1024, np.float32)})]

@@ -133,10 +133,12 @@ def scale(
 
     where = find_run(run)
 
+    from cluster.controller_actor import ControllerActor
     from cluster.remote.stop import AskFailed, ask_run
+    from runtime.actors import remote
 
     try:
-        ask_run(where, "scale", rollout_workers, timeout_s=timeout_s)
+        ask_run(where, remote(ControllerActor.scale, rollout_workers), timeout_s)
     except AskFailed as error:
         raise failure(str(error)) from None
     console.print(f"{run}: {rollout_workers} rollout workers", highlight=False, soft_wrap=True)
@@ -152,11 +154,12 @@ def status(
     where = find_run(run)
 
     from cli.run_tables import print_status
-    from cluster.controller_actor import ANSWER_TIMEOUT_S
+    from cluster.controller_actor import ANSWER_TIMEOUT_S, ControllerActor
     from cluster.remote.stop import AskFailed, ask_run
+    from runtime.actors import remote
 
     try:
-        found = ask_run(where, "status", timeout_s=ANSWER_TIMEOUT_S)
+        found = ask_run(where, remote(ControllerActor.status), ANSWER_TIMEOUT_S)
     except AskFailed as error:
         raise failure(str(error)) from None
     if as_json:

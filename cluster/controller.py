@@ -142,7 +142,7 @@ class Controller:
         self.journal.begin(version, self._job.sizes.updates, state)
         self._buffer = CohortBuffer(self._plan, self._config.schedule.max_staleness, version)
         if version or self._restarts:  # a fresh engine has read the base model itself
-            await self._workers.sync.push(version)
+            await self._workers.sync.push()
         if version == 0:
             await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
 
@@ -206,12 +206,12 @@ class Controller:
                 break
             waited_s = time.perf_counter() - started
             batch = training_batch(cohorts, update, self._config.learner)
-            # With nothing to learn from, the version still goes up: every row of an epoch has its update.
+            # A batch without samples is an update too: every row of an epoch belongs to one.
             with self._trace.span("learner", f"update {update}"):
-                metrics = await self._workers.learner.update(batch.samples, update) if batch.samples else {}
+                metrics = await self._workers.learner.update(batch.samples)
             batch = self._finite.check(batch, metrics, update)
             with self._trace.span("weights", f"version {update + 1}"):
-                metrics |= await self._workers.sync.push(update + 1)
+                metrics |= await self._workers.sync.push()
             await self._buffer.advance()
             step_s = time.perf_counter() - started
             metrics |= batch.metrics | self._watch.metrics
@@ -314,9 +314,8 @@ class Controller:
             self.journal.evaluation(self._buffer.version, split, scores, found)
 
     async def _save(self, version: int) -> None:
-        state = {"version": version} | self.journal.state()
         with self._trace.span("learner", f"checkpoint of version {version}"):
-            await self._workers.learner.save(self._run.checkpoint(version), state)
+            await self._workers.learner.save(self._run.checkpoint(version), self.journal.state())
         self._run.prune_checkpoints(self._config.checkpoint.keep_last, self.journal.best_version)
 
     async def _finish(self) -> None:

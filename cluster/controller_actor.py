@@ -12,7 +12,8 @@ from cluster.config import RunConfig
 from cluster.controller import Controller, RunStatus
 from cluster.preflight import read_job
 from monitoring.run_dir import RunDirectory
-from runtime.calls import DeadlineError, within
+from runtime.actors import explained, remote
+from runtime.calls import DeadlineError
 from runtime.errors import ConfigError
 
 EVENT_POLL_S = 0.5
@@ -81,19 +82,17 @@ async def follow_run(
             done, _ = await asyncio.wait([running], timeout=EVENT_POLL_S)
             if stop.is_set() and not told:
                 told = True
-                await within(controller.stop.remote(), ANSWER_TIMEOUT_S, "controller.stop")
+                await remote(ControllerActor.stop).on(controller, "controller", ANSWER_TIMEOUT_S)
             if not running.done() or running.exception() is None:
-                seen, events = await within(
-                    controller.events.remote(seen), ANSWER_TIMEOUT_S, "controller.events"
-                )
+                more = remote(ControllerActor.events, seen)
+                seen, events = await more.on(controller, "controller", ANSWER_TIMEOUT_S)
                 for event in events:
                     on_event(event)
             if done:
                 return running.result()
     except (ray.exceptions.RayError, DeadlineError) as error:
-        cause = root_cause(error)
         raise RunFailed(
-            f"{type(cause).__name__}: {cause}\n"
+            f"{explained(error)}\n"
             f"The run's folder is {config.run_dir}; if it holds a checkpoint, "
             f"`launch.py train --resume --run_dir={config.run_dir}` goes on from it"
         ) from error
@@ -107,17 +106,6 @@ def _name_taken(run_name: str) -> str:
         f"a run named '{run_name}' is going on in this cluster: give this one another --name, or end that "
         f"one with `launch.py stop {run_name}`"
     )
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error behind those that Ray and task groups wrap around it."""
-    while True:
-        if isinstance(error, ray.exceptions.RayTaskError):
-            error = error.cause
-        elif isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        else:
-            return error
 
 
 async def _await_ref(ref: Any) -> Any:

@@ -1,21 +1,19 @@
 """New weights from the learner to every engine, and to engines that join later."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
-
-import ray
+from typing import Any, Protocol, TypeVar
 
 from cluster.config import RunConfig
+from data.records import Weights
 from learner.group import LearnerFailed, LearnerGroup
 from learner.weight_transfer import BUFFERS
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 GRACE_S = 30.0
 """What the rest of a collective gets once a member of it is lost; few can leave it then."""
@@ -25,8 +23,8 @@ class WeightSync(Protocol):
     """Hands the learner's weights to engines. Every call has a deadline, and every engine confirms the
     version that it holds afterwards."""
 
-    async def push(self, version: int) -> dict[str, float]:
-        """Give every healthy worker the current weights; returns the seconds of each phase.
+    async def push(self) -> dict[str, float]:
+        """Give every healthy worker the learner's weights and version; returns the seconds of each phase.
 
         A worker that is lost on the way is replaced. Raises LearnerFailed if the learner cannot send.
         """
@@ -44,19 +42,13 @@ class ObjectStoreSync:
     def __init__(self, learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> None:
         self._learner = learner
         self._fleet = fleet
-        self._timeout_s = config.rollout.sync_timeout_s
-        self._version = 0
-        self._buckets: list[ray.ObjectRef] | None = None
+        self._weights: Weights | None = None
 
-    async def push(self, version: int) -> dict[str, float]:
+    async def push(self) -> dict[str, float]:
         started = time.perf_counter()
-        _, buckets = await self._learner.weight_buckets()
-        self._buckets, self._version = buckets, version
+        self._weights = await self._learner.weight_buckets()
         gathered = time.perf_counter()
-        held = await self._fleet.each_healthy(
-            "load_weights", version, self._buckets, timeout_s=self._timeout_s
-        )
-        _confirm(version, held)
+        _confirm(self._weights.version, await self._fleet.load_weights_everywhere(self._weights))
         loaded = time.perf_counter()
         return {
             "sync/gather_s": gathered - started,
@@ -65,12 +57,8 @@ class ObjectStoreSync:
         }
 
     async def join(self, worker_id: str) -> None:
-        if self._buckets is None:
-            return  # the base model, which the worker has read itself
-        await self._fleet.call(
-            worker_id, "load_weights", self._version, self._buckets, timeout_s=self._timeout_s
-        )
-        logger.info("worker %s holds version %d", worker_id, self._version)
+        if self._weights is not None:  # else the base model, which the worker has read itself
+            await self._fleet.load_weights(worker_id, self._weights)
 
 
 class NcclSync:
@@ -86,36 +74,33 @@ class NcclSync:
         self._timeout_s = config.rollout.sync_timeout_s
         self._engine_ranks = config.rollout.tensor_parallel_size
         self._buffer_bytes = config.learner.bucket_mb * 2**20
-        self._version = 0
+        self._pushed = False
         self._members: list[str] = []
         self._layout: dict[str, Any] = {}
 
-    async def push(self, version: int) -> dict[str, float]:
+    async def push(self) -> dict[str, float]:
         started = time.perf_counter()
-        # Whoever died idle is found out by this, and not by a collective in which the others hang.
-        await self._fleet.each_healthy("ping", timeout_s=self._timeout_s)
+        # This detects workers that died while idle; in a collective the others would hang for them.
+        await self._fleet.ping_everyone()
+        version = self._learner.version
         async with self._fleet.settled() as workers:
             while workers != self._members:
                 workers = await self._open_group(workers)
             opened = time.perf_counter()
-            held = {}
-            if workers:  # else newcomers ask for the weights
+            held: dict[str, int] = {}
+            if workers:  # else new workers ask for the weights
                 held = await self._in_step(
                     self._learner.send_weights(self._timeout_s),
-                    {w: self._call(w, "receive_weights", version, self._layout) for w in workers},
+                    {w: self._fleet.receive_weights(w, version, self._layout) for w in workers},
                 )
-            self._version = version
+            self._pushed = True
         _confirm(version, held)
         sent = time.perf_counter()
         return {"sync/open_s": opened - started, "sync/load_s": sent - opened, "sync/s": sent - started}
 
     async def join(self, worker_id: str) -> None:
-        if self._version == 0:
-            return
-        updated, buckets = await self._learner.weight_buckets()
-        # They may be of an update that was in progress and is not pushed yet. If they are older than what was
-        # pushed, the weights are the same: that version had nothing to learn from, or is a checkpoint's.
-        await self._call(worker_id, "load_weights", max(updated, self._version), buckets)
+        if self._pushed:  # else the base model, which the worker has read itself, or a push is to come
+            await self._fleet.load_weights(worker_id, await self._learner.weight_buckets())
 
     async def _open_group(self, workers: list[str]) -> list[str]:
         """Returns the workers that are left; they are in a group if they are all of those given."""
@@ -137,7 +122,7 @@ class NcclSync:
         joined = await self._in_step(
             self._learner.join_transfer(host, port, world_size, self._timeout_s),
             {
-                w: self._call(w, "init_transfer", shared | {"rank_offset": 1 + i * self._engine_ranks})
+                w: self._fleet.open_transfer(w, shared | {"rank_offset": 1 + i * self._engine_ranks})
                 for i, w in enumerate(workers)
             },
         )
@@ -146,8 +131,8 @@ class NcclSync:
         return list(joined)
 
     async def _in_step(
-        self, sender: Coroutine[Any, Any, None], calls: Mapping[str, Coroutine[Any, Any, Any]]
-    ) -> dict[str, Any]:
+        self, sender: Coroutine[Any, Any, None], calls: Mapping[str, Coroutine[Any, Any, T]]
+    ) -> dict[str, T]:
         """Make the calls of one collective; returns the answers of the workers that came through it.
 
         A member that is lost keeps the others inside, where nothing can call them off: those that do not come
@@ -184,9 +169,6 @@ class NcclSync:
             raise LearnerFailed(f"learner: still in a weight transfer {GRACE_S:g} s after {causes}")
         sending.result()
         return {worker: task.result() for worker, task in receiving.items() if worker not in lost}
-
-    async def _call(self, worker_id: str, method: str, *args: Any) -> Any:
-        return await self._fleet.call(worker_id, method, *args, timeout_s=self._timeout_s)
 
 
 def make_weight_sync(learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> WeightSync:

@@ -7,7 +7,10 @@ same frames. A `Group` is the G completions that one engine sampled for one Vide
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import ray
 
 PerturbationKind = Literal["shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "drop"]
 Copy = Literal["clean", "perturbed"]
@@ -144,6 +147,14 @@ class SamplingRequest:
     temperature: float
     max_tokens: int
     question: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A policy in the object store: its version, and a reference to each `Bucket` of its weights."""
+
+    version: int
+    buckets: list[ray.ObjectRef]
 
 
 @dataclass(slots=True)

@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from data.errors import PermanentError, permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
+from data.records import Weights
 from learner.batch_planning import spread
 from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank
@@ -24,9 +26,11 @@ from learner.records import LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
 from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
-from runtime.actor_death import ACTOR_IS_GONE, processes_left
+from runtime.actors import ACTOR_IS_GONE, RemoteCall, processes_left, remote, value_of
 from runtime.calls import DeadlineError, within
-from runtime.node_labels import on_nodes
+from runtime.placement import PlacementError, bundle_of, reserve
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +48,8 @@ class LearnerGroup:
     """
         learner = LearnerGroup(config, model_path, total_updates, temperature=1.0)
         info = await learner.start(checkpoint=None)
-        metrics = await learner.update(samples, version=0)
-        version, buckets = await learner.weight_buckets()
+        metrics = await learner.update(samples)
+        weights = await learner.weight_buckets()
         await learner.close()
 
     Calls made at once take turns. Not restartable: after `close` or `LearnerFailed`, make a new one. After a
@@ -84,6 +88,8 @@ class LearnerGroup:
         self._processes: list[tuple[str, int]] = []
         """Node and process id of every rank that was started and may still hold memory."""
         self._turn = asyncio.Lock()
+        self.version = 0
+        """The policy version that the ranks hold: updates done, those before the checkpoint included."""
 
     async def start(self, checkpoint: Path | None = None) -> LearnerInfo:
         """Place and start all ranks and load the model, then `checkpoint` if given.
@@ -93,44 +99,49 @@ class LearnerGroup:
         """
         try:
             await self._place()
-            self._processes = await self._call_all("process", self._config.start_timeout_s)
-            host, port = await self._call_one(0, "address", self._config.start_timeout_s)
-            timeout_s = self._config.collective_timeout_s
-            where = [Rendezvous(host, port, r, len(self._ranks), timeout_s) for r in range(len(self._ranks))]
-            async with self._alone():
-                infos = await self._call_all(
-                    "start", self._config.start_timeout_s, lambda rank: (where[rank], checkpoint)
-                )
+            start_timeout_s, timeout_s = self._config.start_timeout_s, self._config.collective_timeout_s
+            self._processes = await self._call_all(remote(LearnerRank.process), start_timeout_s)
+            host, port = await self._call_one(0, remote(LearnerRank.address), start_timeout_s)
+            world = len(self._ranks)
+            calls = [
+                remote(LearnerRank.start, Rendezvous(host, port, rank, world, timeout_s), checkpoint)
+                for rank in range(world)
+            ]
+            async with self._alone(), self._turn:
+                infos = await self._call_each(calls, start_timeout_s)
         except BaseException:
             self._kill()
             raise
+        self.version = int(infos[0].extra.get("version", 0))
         return infos[0]
 
-    async def update(self, samples: Sequence[TrainSample], version: int) -> dict[str, float]:
-        """One GRPO update on all `samples`; returns its metrics.
+    async def update(self, samples: Sequence[TrainSample]) -> dict[str, float]:
+        """One GRPO update on all `samples`, after which `version` is one higher; returns its metrics.
+
+        Without samples the weights stay as they are, and only `version` counts the update.
 
         Args:
             samples: groups with advantages; spread over the ranks by their token counts.
-            version: updates done before this one.
         """
         if not samples:
-            raise ValueError("an update needs at least one group")
-        shards = self._shards(samples)
-        async with self._alone():
-            replies = await self._call_all(
-                "update",
-                self._config.update_timeout_s,
-                lambda rank: (version, shards[rank][0], *shards[rank][1]),
-            )
+            async with self._turn:
+                self.version += 1
+            return {}
+        async with self._alone(), self._turn:
+            calls = [
+                remote(LearnerRank.update, self.version, shard, *frames)
+                for shard, frames in self._shards(samples)
+            ]
+            replies = await self._call_each(calls, self._config.update_timeout_s)
+            self.version += 1
         return replies[0]
 
     async def logprobs(self, samples: Sequence[TrainSample]) -> list[list[list[float]]]:
         """Log-probs of every completion token under the current policy, by sample and completion."""
         owners = self._assign(samples)
-        shards = self._shards(samples)
-        replies = await self._call_all(
-            "logprobs", self._config.update_timeout_s, lambda rank: (shards[rank][0], *shards[rank][1])
-        )
+        calls = [remote(LearnerRank.logprobs, shard, *frames) for shard, frames in self._shards(samples)]
+        async with self._turn:
+            replies = await self._call_each(calls, self._config.update_timeout_s)
         found = {
             i: reply
             for mine, part in zip(owners, replies, strict=True)
@@ -138,47 +149,49 @@ class LearnerGroup:
         }
         return [found[i] for i in range(len(samples))]
 
-    async def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
-        """The current policy in the object store: a reference to each `Bucket`.
+    async def weight_buckets(self) -> Weights:
+        """The current policy in the object store, once an update in progress has ended.
 
-        Waits for an update in progress, so the version that the last update led to comes with them: 0 if
-        there was none since the start, from a checkpoint or not. The objects live as long as rank 0 and the
-        references do.
+        The objects live as long as rank 0 and the references do.
         """
-        replies = await self._call_all("weight_buckets", self._config.update_timeout_s)
-        return replies[0]
+        async with self._turn:
+            replies = await self._call_each(
+                [remote(LearnerRank.weight_buckets)] * len(self._ranks), self._config.update_timeout_s
+            )
+            return Weights(self.version, replies[0])
 
     async def weight_layout(self) -> WeightLayout:
         """What `send_weights` sends, in its order."""
-        return (await self._call_all("weight_layout", self._config.update_timeout_s))[0]
+        layouts = await self._call_all(remote(LearnerRank.weight_layout), self._config.update_timeout_s)
+        return layouts[0]
 
     async def transfer_address(self) -> tuple[str, int]:
         """An address on which `join_transfer` can open a group."""
-        return await self._call_one(0, "address", self._config.collective_timeout_s)
+        return await self._call_one(0, remote(LearnerRank.address), self._config.collective_timeout_s)
 
     async def join_transfer(self, host: str, port: int, world_size: int, timeout_s: float) -> None:
         """Open the NCCL group of rank 0 and the engines; returns when all `world_size` members are in."""
-        await self._call_all("join_transfer", timeout_s, lambda _: (host, port, world_size))
+        await self._call_all(remote(LearnerRank.join_transfer, host, port, world_size), timeout_s)
 
     async def send_weights(self, timeout_s: float) -> None:
         """Broadcast the current policy over the group that `join_transfer` opened.
 
         Raises:
-            LearnerFailed: if an engine does not take it in time; a broadcast that hangs cannot be called off.
+            LearnerFailed: if an engine does not take it in time; a broadcast that hangs cannot be cancelled.
         """
-        await self._call_all("send_weights", timeout_s)
+        await self._call_all(remote(LearnerRank.send_weights), timeout_s)
 
     async def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint; `extra` (JSON) comes back from `start(checkpoint=folder)`."""
-        await self._call_all("save", self._config.update_timeout_s, lambda _: (folder, extra or {}))
+        """Write a checkpoint; `extra` (JSON) comes back from `start(checkpoint=folder)`, with the version."""
+        state = (extra or {}) | {"version": self.version}
+        await self._call_all(remote(LearnerRank.save, folder, state), self._config.update_timeout_s)
 
     async def export_hf(self, folder: Path) -> None:
         """Write the policy as a Hugging Face folder."""
-        await self._call_all("export_hf", self._config.update_timeout_s, lambda _: (folder,))
+        await self._call_all(remote(LearnerRank.export_hf, folder), self._config.update_timeout_s)
 
     def abandon(self) -> None:
-        """End all ranks at once, for one that sits in a broadcast answers nothing; make a new group to go
-        on."""
+        """Kill all ranks at once: one that is stuck in a broadcast answers nothing. Make a new group."""
         self._kill()
 
     async def close(self) -> None:
@@ -189,7 +202,7 @@ class LearnerGroup:
         """
         if self._ranks:
             try:
-                await self._call_all("leave", self._shutdown_timeout_s)
+                await self._call_all(remote(LearnerRank.leave), self._shutdown_timeout_s)
             except LearnerFailed as error:
                 logger.warning("learner ranks did not end in order and were killed: %s", error)
         self._kill()
@@ -201,24 +214,16 @@ class LearnerGroup:
 
     async def _place(self) -> None:
         config = self._config
-        bundle = {"CPU": config.cpus_per_rank}
-        if config.gpus_per_rank:
-            bundle["GPU"] = float(config.gpus_per_rank)
-        self._placement = placement_group(
-            [dict(bundle) for _ in range(config.ranks)],
-            strategy="PACK",
-            bundle_label_selector=[config.label_selector] * config.ranks if config.label_selector else None,
-        )
         try:
-            await within(self._placement.ready(), self._placement_timeout_s, "learner placement")
-        except DeadlineError:
-            free = {k: v for k, v in ray.available_resources().items() if k in bundle}
-            whole = {k: v for k, v in ray.cluster_resources().items() if k in bundle}
-            raise LearnerFailed(
-                f"no room for the learner after {self._placement_timeout_s:.0f} s: it asks for "
-                f"{config.ranks} x {bundle}{on_nodes(config.label_selector)}, the cluster has {whole}, "
-                f"of which free {free}; lower learner.ranks or learner.cpus_per_rank, or add nodes"
-            ) from None
+            self._placement = await reserve(
+                "learner",
+                [bundle_of(config.cpus_per_rank, config.gpus_per_rank)] * config.ranks,
+                self._placement_timeout_s,
+                "lower learner.ranks or learner.cpus_per_rank, or add nodes",
+                label_selector=config.label_selector,
+            )
+        except PlacementError as error:
+            raise LearnerFailed(str(error)) from None
         # Ray's own annotations leave this option out.
         actor: Any = ray.remote(concurrency_groups=CONCURRENCY)(LearnerRank)  # type: ignore[call-overload]
         threads = max(1, int(config.cpus_per_rank))
@@ -240,7 +245,8 @@ class LearnerGroup:
         costs = [len(s.group.prompt_token_ids) + s.group.n_tokens for s in samples]
         return spread(costs, len(self._ranks))
 
-    def _shards(self, samples: Sequence[TrainSample]) -> list[tuple[RankShard, list[ray.ObjectRef]]]:
+    def _shards(self, samples: Sequence[TrainSample]) -> list[tuple[RankShard, list[np.ndarray]]]:
+        """What each rank trains on, and the frames of its groups as arguments of a remote call."""
         completions = sum(len(s.group.completions) for s in samples)
         tokens = sum(s.group.n_tokens for s in samples)
         shards = []
@@ -254,43 +260,36 @@ class LearnerGroup:
                 completions=completions,
                 tokens=tokens,
             )
-            shards.append((shard, [s.frames for s in mine]))
+            shards.append((shard, [value_of(s.frames) for s in mine]))
         return shards
 
-    async def _call_one(self, rank: int, method: str, timeout_s: float, *args: Any) -> Any:
+    async def _call_one(self, rank: int, call: RemoteCall[LearnerRank, T], timeout_s: float) -> T:
         started_s = time.monotonic()
+        name = f"learner rank {rank}"
         try:
-            return await within(
-                getattr(self._ranks[rank], method).remote(*args), timeout_s, f"learner rank {rank}.{method}"
-            )
+            return await call.on(self._ranks[rank], name, timeout_s)
         except DeadlineError as error:
             raise LearnerFailed(str(error)) from None
         except ray.exceptions.RayError as error:
             if permanent := permanent_cause(error):
                 raise permanent from error
             seconds = time.monotonic() - started_s
-            raise LearnerFailed(
-                f"learner rank {rank}.{method}: failed after {seconds:.1f} s: {error}"
-            ) from error
+            raise LearnerFailed(f"{name}.{call.method}: failed after {seconds:.1f} s: {error}") from error
 
-    async def _call_all(
-        self, method: str, timeout_s: float, args: Callable[[int], tuple[Any, ...]] = lambda _: ()
-    ) -> list[Any]:
-        """Call `method` on every rank; the first failure ends them all.
-
-        Ranks must make their collectives in the same order, so calls do not overlap.
-        """
+    async def _call_all(self, call: RemoteCall[LearnerRank, T], timeout_s: float) -> list[T]:
+        """Make `call` on every rank, when it is its turn."""
         async with self._turn:
-            return await self._call_ranks(method, timeout_s, args)
+            return await self._call_each([call] * len(self._ranks), timeout_s)
 
-    async def _call_ranks(
-        self, method: str, timeout_s: float, args: Callable[[int], tuple[Any, ...]]
-    ) -> list[Any]:
+    async def _call_each(self, calls: Sequence[RemoteCall[LearnerRank, T]], timeout_s: float) -> list[T]:
+        """Make one call on each rank; the first failure ends them all.
+
+        Ranks must make their collectives in the same order, so the caller holds `_turn`.
+        """
         if not self._ranks:
-            raise LearnerFailed(f"learner: {method} called, but no rank is running")
+            raise LearnerFailed("the learner has no rank that runs")
         tasks = [
-            asyncio.ensure_future(self._call_one(rank, method, timeout_s, *args(rank)))
-            for rank in range(len(self._ranks))
+            asyncio.ensure_future(self._call_one(rank, call, timeout_s)) for rank, call in enumerate(calls)
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

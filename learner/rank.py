@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -25,6 +26,14 @@ from learner.zero import Rendezvous, join_process_group, leave_process_group
 
 CONCURRENCY = {"work": 1, "control": 2}
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_group(name: str) -> Callable[[F], F]:
+    """`ray.method(concurrency_group=name)`, which by its own annotations would hide the method's."""
+    decorate: Any = ray.method(concurrency_group=name)
+    return decorate
+
 
 class LearnerRank:
     """One rank of the learner; all methods but those of the control group are collectives among the ranks."""
@@ -34,26 +43,20 @@ class LearnerRank:
         self._spec = spec
         self._threads = threads
         self._sender = NcclSender(self._bucket_bytes)
-        self._version = 0
 
-    @ray.method(concurrency_group="control")
-    def ping(self) -> int:
-        """The actor's process id."""
-        return os.getpid()
-
-    @ray.method(concurrency_group="control")
+    @in_group("control")
     def process(self) -> tuple[str, int]:
         """Ray's id of this node, and this process's."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
-    @ray.method(concurrency_group="control")
+    @in_group("control")
     def address(self) -> tuple[str, int]:
         """This node's address and a port that is free on it."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def start(self, where: Rendezvous, checkpoint: Path | None) -> LearnerInfo:
         """Join the other ranks, load the model sharded and, if given, a checkpoint."""
         import torch
@@ -70,34 +73,32 @@ class LearnerRank:
             where.world, self._trainer.layout, trainable, frozen, time.monotonic() - started_s, extra
         )
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def update(self, version: int, shard: RankShard, *frames: np.ndarray) -> dict[str, float]:
-        metrics = self._trainer.update(shard, frames, version)
-        self._version = version + 1
-        return metrics
+        return self._trainer.update(shard, frames, version)
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def logprobs(self, shard: RankShard, *frames: np.ndarray) -> list[list[list[float]]]:
         return self._trainer.logprobs(shard, frames)
 
-    @ray.method(concurrency_group="work")
-    def weight_buckets(self) -> tuple[int, list[ray.ObjectRef]]:
-        """The version that the last update here led to (0 before any), and the policy in the object store: a
-        reference to each `Bucket`, in the types of the parameters; rank 0 has them."""
+    @in_group("work")
+    def weight_buckets(self) -> list[ray.ObjectRef]:
+        """Put the policy into the object store; rank 0 returns a reference to each `Bucket`, in the types of
+        the parameters."""
         buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
-        return self._version, send_behind(filter(None, buckets), lambda bucket: ray.put(bucket_of(bucket)))
+        return send_behind(filter(None, buckets), lambda bucket: ray.put(bucket_of(bucket)))
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def weight_layout(self) -> WeightLayout:
         return weight_layout(self._trainer.engine.module)
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def join_transfer(self, host: str, port: int, world_size: int) -> None:
         """Open the group over which weights go to the engines; only rank 0 is in it."""
         if self._rank == 0:
             self._sender.join(host, port, world_size)
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def send_weights(self) -> None:
         """Broadcast the policy to the engines; the other ranks take part in gathering it."""
         buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
@@ -108,17 +109,17 @@ class LearnerRank:
             for _ in tensors:
                 raise AssertionError("only rank 0 is handed tensors")
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         self._trainer.save(folder, extra)
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def export_hf(self, folder: Path) -> None:
         from learner.checkpoint import export_hf
 
         export_hf(self._trainer.engine.module, self._trainer.processor, folder, self._bucket_bytes)
 
-    @ray.method(concurrency_group="work")
+    @in_group("work")
     def leave(self) -> None:
         self._sender.leave()
         leave_process_group()

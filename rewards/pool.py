@@ -11,7 +11,7 @@ import ray
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rewards.config import RewardConfig
 from rewards.registry import rewards_of
-from runtime.actor_death import ACTOR_IS_GONE
+from runtime.actors import ACTOR_IS_GONE
 from runtime.calls import DeadlineError, within
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,3 @@ class RolloutFailed(RuntimeError):
 
 class FleetExhausted(RuntimeError):
     """No worker is left to sample with, or too many had to be replaced: the run cannot go on."""
-
-
-class PlacementError(RuntimeError):
-    """The cluster did not give the resources of a worker in time."""

@@ -9,15 +9,18 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from data.errors import permanent_cause
-from data.records import Group, SamplingRequest
+from data.records import Group, SamplingRequest, Weights
 from rollout.errors import FleetExhausted, RolloutFailed
-from rollout.membership import Lost, Member, Roster, ask, cause_of
-from rollout.worker import WorkerStats
+from rollout.membership import Lost, Member, Roster, ask
+from rollout.worker import RolloutWorker, WorkerStats
+from runtime.actors import RemoteCall, explained, remote, value_of
+
+T = TypeVar("T")
 
 __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]
 
@@ -27,7 +30,7 @@ class RolloutFleet(Roster):
 
     await fleet.start(2)
     groups = await fleet.sample(requests, frames_ref, cost_tokens)
-    await fleet.each_healthy("load_weights", version, buckets, timeout_s=300)
+    await fleet.load_weights_everywhere(weights)
     await fleet.close()
     """
 
@@ -50,7 +53,8 @@ class RolloutFleet(Roster):
             RolloutFailed: if the request cannot be served, or workers died of it again and again.
             FleetExhausted: if there is no worker left to ask.
         """
-        return await self._ask_any("sample", requests, frames, cost_tokens, requests[0].ref.path)
+        call = remote(RolloutWorker.sample, requests, value_of(frames))
+        return await self._ask_any(call, cost_tokens, requests[0].ref.path)
 
     async def sample_all(
         self, batch: Sequence[Sequence[SamplingRequest]], frames: ray.ObjectRef, cost_tokens: int
@@ -67,16 +71,15 @@ class RolloutFleet(Roster):
             RolloutFailed, FleetExhausted: as `sample`, for all of them.
         """
         first = next(requests[0].ref.path for requests in batch if requests)
-        return await self._ask_any("sample_all", batch, frames, cost_tokens, first)
+        call = remote(RolloutWorker.sample_all, batch, value_of(frames))
+        return await self._ask_any(call, cost_tokens, first)
 
-    async def _ask_any(
-        self, method: str, requests: Any, frames: ray.ObjectRef, cost_tokens: int, path: str
-    ) -> Any:
+    async def _ask_any(self, call: RemoteCall[RolloutWorker, T], cost_tokens: int, path: str) -> T:
         for attempt in itertools.count(1):
             member = await self._acquire(cost_tokens)
             try:
                 async with self._at_work([member]):
-                    return await ask(member, method, requests, frames, timeout_s=self._config.group_timeout_s)
+                    return await ask(member, call, self._config.group_timeout_s)
             except Lost as error:
                 self._give_up(member, str(error))
                 if attempt > self._config.max_retries:
@@ -88,7 +91,7 @@ class RolloutFleet(Roster):
                 if permanent := permanent_cause(error):
                     self._exhaust(f"{path}: {permanent}")
                     self._raise_failure()
-                raise RolloutFailed(f"{path}: {cause_of(error)}") from error
+                raise RolloutFailed(f"{path}: {explained(error)}") from error
             finally:
                 self._router.release(member, cost_tokens)
         raise AssertionError("unreachable")
@@ -102,58 +105,82 @@ class RolloutFleet(Roster):
             async with self._at_work(members):
                 yield [member.worker_id for member in members]
 
-    async def each_healthy(self, method: str, *args: Any, timeout_s: float) -> dict[str, Any]:
-        """Call `method` of every healthy worker at once; returns the answers by worker id.
+    async def load_weights_everywhere(self, weights: Weights) -> dict[str, int]:
+        """Have every healthy worker load `weights`; returns the version that each holds then.
 
-        A worker that dies or lets the deadline pass is replaced, and has no answer. An error of any other
-        kind is raised.
+        As of every call of all workers: one that dies or misses the deadline is replaced and left out of the
+        result. Any other error is raised.
         """
+        call = remote(RolloutWorker.load_weights, weights.version, weights.buckets)
+        return await self.ask_healthy(call, self._config.sync_timeout_s)
+
+    async def load_weights(self, worker_id: str, weights: Weights) -> int:
+        """Have one worker load `weights`; returns the version that it holds then.
+
+        As of every call of one worker: it may be healthy, joining or leaving. Raises RolloutFailed if it is
+        gone, dies or misses the deadline: give it up then.
+        """
+        return await self._ask(
+            worker_id, remote(RolloutWorker.load_weights, weights.version, weights.buckets)
+        )
+
+    async def open_transfer(self, worker_id: str, init_info: dict[str, Any]) -> None:
+        """Have one worker join the NCCL group that the learner opens at the same time."""
+        await self._ask(worker_id, remote(RolloutWorker.init_transfer, init_info))
+
+    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> int:
+        """Have one worker take part in the learner's broadcast; returns the version that it holds then."""
+        return await self._ask(worker_id, remote(RolloutWorker.receive_weights, version, update_info))
+
+    async def ping_everyone(self) -> dict[str, int]:
+        """The policy version that every healthy worker holds."""
+        return await self.ask_healthy(remote(RolloutWorker.ping), self._config.sync_timeout_s)
+
+    async def stats(self, timeout_s: float = 30.0) -> list[WorkerStats]:
+        """Totals of every healthy worker since its start; waits for no other call.
+
+        A worker that died or does not answer in time is left out and not replaced: its work has its own
+        deadline.
+        """
+        members = [member for member in self._members.values() if member.healthy]
+        answers = await self._gather(members, remote(RolloutWorker.stats), timeout_s)
+        return [answer for answer in answers if not isinstance(answer, Lost)]
+
+    async def ask_healthy(self, call: RemoteCall[RolloutWorker, T], timeout_s: float) -> dict[str, T]:
+        """Make `call` on every healthy worker at once; returns the answers by worker id."""
         async with self._membership:
             self._raise_failure()
             members = [member for member in self._members.values() if member.healthy]
-            calls = [ask(member, method, *args, timeout_s=timeout_s) for member in members]
             async with self._at_work(members):
-                answers = await asyncio.gather(*calls, return_exceptions=True)
+                answers = await self._gather(members, call, timeout_s)
+            answered = {}
             for member, answer in zip(members, answers, strict=True):
                 if isinstance(answer, Lost):
                     self._give_up(member, str(answer))
-        answered = {}
-        for member, answer in zip(members, answers, strict=True):
-            if isinstance(answer, Lost):
-                continue
-            if isinstance(answer, BaseException):
+                else:
+                    answered[member.worker_id] = answer
+            return answered
+
+    async def _gather(
+        self, members: Sequence[Member], call: RemoteCall[RolloutWorker, T], timeout_s: float
+    ) -> list[T | Lost]:
+        """The answer of each member, or why it is lost. Any other error is raised once all have answered."""
+        calls = (ask(member, call, timeout_s) for member in members)
+        answers: list[T | Lost] = []
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, Lost):
                 raise answer
-            answered[member.worker_id] = answer
-        return answered
+            answers.append(answer)
+        return answers
 
-    async def call(self, worker_id: str, method: str, *args: Any, timeout_s: float) -> Any:
-        """Call `method` of one worker, healthy, about to join or about to leave.
-
-        Raises RolloutFailed if it is gone, dies or lets the deadline pass: give it up then.
-        """
+    async def _ask(self, worker_id: str, call: RemoteCall[RolloutWorker, T]) -> T:
         member = self._members.get(worker_id)
         if member is None:
-            raise RolloutFailed(f"{worker_id}.{method}: the worker is gone")
+            raise RolloutFailed(f"{worker_id}.{call.method}: the worker is gone")
         try:
-            return await ask(member, method, *args, timeout_s=timeout_s)
+            return await ask(member, call, self._config.sync_timeout_s)
         except Lost as error:
             raise RolloutFailed(str(error)) from error
-
-    async def stats(self, timeout_s: float = 30.0) -> list[WorkerStats]:
-        """Totals of every healthy worker since its start; waits for nothing else that goes on.
-
-        A worker that died or does not answer in time is left out, and stays: its work has its own deadline.
-        """
-        members = [member for member in self._members.values() if member.healthy]
-        calls = [ask(member, "stats", timeout_s=timeout_s) for member in members]
-        found = []
-        for answer in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(answer, Lost):
-                continue
-            if isinstance(answer, BaseException):
-                raise answer
-            found.append(answer)
-        return found
 
     async def _acquire(self, cost_tokens: int) -> Member:
         """The worker to ask, once one has room. As long as there are workers, each of their calls has a

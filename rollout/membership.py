@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -27,8 +27,10 @@ from rollout.errors import EngineDead, FleetExhausted
 from rollout.placement import Placement, place
 from rollout.router import Router
 from rollout.worker import RolloutWorker, WorkerInfo
-from runtime.actor_death import ACTOR_IS_GONE
+from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, remote
 from runtime.calls import DeadlineError, together, within
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -59,11 +61,11 @@ class Lost(Exception):
     """A worker died, or has to be given up as hung."""
 
 
-async def ask(member: Member, method: str, *args: Any, timeout_s: float) -> Any:
-    """Call an actor's method. Raises Lost if the worker is of no more use, else the method's error."""
-    what = f"{member.worker_id}.{method}"
+async def ask(member: Member, call: RemoteCall[RolloutWorker, T], timeout_s: float) -> T:
+    """Call an actor's method. Raises Lost if the worker has to be replaced, else the method's error."""
+    what = f"{member.worker_id}.{call.method}"
     try:
-        return await within(getattr(member.actor, method).remote(*args), timeout_s, what)
+        return await call.on(member.actor, member.worker_id, timeout_s)
     except DeadlineError as error:
         raise Lost(str(error)) from error
     except ACTOR_IS_GONE as error:
@@ -72,12 +74,6 @@ async def ask(member: Member, method: str, *args: Any, timeout_s: float) -> Any:
         if isinstance(error.cause, EngineDead):
             raise Lost(f"{what}: {error.cause}") from error
         raise
-
-
-def cause_of(error: BaseException) -> str:
-    """The error that a method raised, without what Ray wraps around it."""
-    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-    return f"{type(cause).__name__}: {cause}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -264,7 +260,7 @@ class Roster:
         self._members[worker_id] = member
         try:
             async with self._starting():
-                member.info = await ask(member, "start", timeout_s=self._config.start_timeout_s)
+                member.info = await ask(member, remote(RolloutWorker.start), self._config.start_timeout_s)
             async with self._membership:
                 if self._on_join is not None:
                     await self._on_join(worker_id)
@@ -279,8 +275,8 @@ class Roster:
     def _make_actor(self, worker_id: str, number: int, placement: Placement) -> Any:
         # Requests without a seed must not be the same on two workers.
         seed = (self._seed + number) % 2**31
-        remote: Any = ray.remote(self._worker_class)
-        return remote.options(**placement.actor_options(self._worker_arguments[1])).remote(
+        actor: Any = ray.remote(self._worker_class)
+        return actor.options(**placement.actor_options(self._worker_arguments[1])).remote(
             worker_id, *self._worker_arguments, seed, self._trust_remote_code, self._frame_tokens
         )
 
@@ -345,16 +341,16 @@ class Roster:
                     self._exhaust(f"no replacement of {worker_id} can start: {permanent}")
                     return
                 self._restarts += 1
-                logger.warning("a replacement of %s could not be started: %s", worker_id, cause_of(error))
+                logger.warning("a replacement of %s could not be started: %s", worker_id, explained(error))
                 if self._restarts > self._config.max_worker_restarts:
-                    self._exhaust(f"replacements of {worker_id} could not be started: {cause_of(error)}")
+                    self._exhaust(f"replacements of {worker_id} could not be started: {explained(error)}")
 
     async def _end(self, member: Member) -> None:
         """End a worker's engine, then its process, and free its place."""
         member.healthy = False
         self._router.leave(member)
         try:
-            await ask(member, "close", timeout_s=CLOSE_TIMEOUT_S)
+            await ask(member, remote(RolloutWorker.close), CLOSE_TIMEOUT_S)
         except (Lost, ray.exceptions.RayError) as error:
             logger.warning("%s is ended by force: %s", member.worker_id, error)
         self._members.pop(member.worker_id, None)

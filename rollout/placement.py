@@ -1,6 +1,5 @@
 """Where a worker runs: one placement group each, so that workers come and go by themselves."""
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
-from rollout.errors import PlacementError
-from runtime.actor_death import ACTOR_IS_GONE
+from runtime.actors import ACTOR_IS_GONE
 from runtime.calls import DeadlineError, within
-from runtime.node_labels import matches, on_nodes
+from runtime.node_labels import matches
+from runtime.placement import bundle_of, reserve
 
 logger = logging.getLogger(__name__)
 
@@ -60,34 +59,21 @@ class Placement:
 async def place(config: RolloutConfig, timeout_s: float, worker_id: str, number: int = 0) -> Placement:
     """Reserve the resources of one worker on one node.
 
-    Workers go round the nodes by their `number`: groups of one bundle each know nothing of one another, and
-    left to itself Ray fills one node first. A node that is full or gone is passed over.
+    Workers take turns over the nodes by their `number`: placement groups are independent of one another, and
+    by default Ray fills one node first. A node that is full or gone is passed over.
 
     Raises PlacementError if the cluster has not granted them within `timeout_s`.
     """
-    bundle = {"CPU": config.cpus_per_replica}
-    if config.gpus_per_replica:
-        bundle["GPU"] = float(config.gpus_per_replica)
+    bundle = bundle_of(config.cpus_per_replica, config.gpus_per_replica)
     nodes = nodes_for(bundle, config.label_selector, ray.nodes())
-    group = placement_group(
+    group = await reserve(
+        worker_id,
         [bundle],
-        strategy="STRICT_PACK",
-        bundle_label_selector=[config.label_selector] if config.label_selector else None,
-        _soft_target_node_id=nodes[number % len(nodes)] if nodes else None,
+        timeout_s,
+        "lower rollout.replicas, rollout.cpus_per_replica or rollout.gpus_per_replica, or add nodes",
+        label_selector=config.label_selector,
+        first_choice=nodes[number % len(nodes)] if nodes else None,
     )
-    try:
-        # `wait` blocks, and costs no worker process, as `ready` would.
-        granted = await asyncio.to_thread(group.wait, timeout_s)
-    except BaseException:
-        remove_placement_group(group)
-        raise
-    if not granted:
-        remove_placement_group(group)
-        raise PlacementError(
-            f"{worker_id}: no node had {_words(bundle)} free{on_nodes(config.label_selector)} within "
-            f"{timeout_s:g} s (rollout.cpus_per_replica, rollout.gpus_per_replica); the cluster has "
-            f"{_words(ray.cluster_resources())}, of which {_words(ray.available_resources())} are free"
-        )
     return Placement(worker_id, group, config)
 
 
@@ -109,7 +95,3 @@ def nodes_for(
     ]
     suitable.sort(key=lambda node: ([-node["Resources"].get(kind, 0.0) for kind in bundle], node["NodeID"]))
     return [node["NodeID"] for node in suitable]
-
-
-def _words(resources: dict[str, float]) -> str:
-    return ", ".join(f"{resources.get(kind, 0.0):g} {kind}" for kind in ("CPU", "GPU"))

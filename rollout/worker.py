@@ -31,14 +31,13 @@ EXIT_DELAY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """Who a worker is. `node` is the address of its machine; `masked_token_ids` are never sampled."""
+    """Who a worker is. `node` is the address of its machine."""
 
     worker_id: str
     node: str
     pid: int
     engine: str
     version: int
-    masked_token_ids: list[int]
     node_id: str = ""
     """Ray's name of its machine."""
 
@@ -105,7 +104,6 @@ class RolloutWorker:
             pid=os.getpid(),
             engine=type(engine).__name__,
             version=engine.version,
-            masked_token_ids=engine.masked_token_ids,
             node_id=ray.get_runtime_context().get_node_id(),
         )
 

@@ -50,7 +50,7 @@ ALLOWED = {
     "evaluation/scorer.py _run thread.submit(asyncio.run, work).result": "its calls do",
     "runtime/calls.py one_ahead await coming": "the calls that it is given have deadlines",
     "runtime/calls.py one_ahead await ready": "the calls that it is given have deadlines",
-    "learner/group.py LearnerGroup._call_ranks asyncio.wait": "each task is a call with a deadline",
+    "learner/group.py LearnerGroup._call_each asyncio.wait": "each task is a call with a deadline",
     "rollout/router.py Router.acquire await future": "RolloutFleet._acquire has the deadline",
     # Inside an actor or a process whose caller has the deadline, and kills it.
     "monitoring/frame_sheets.py FrameReader._render self._connection.recv": "after a poll with a deadline",

@@ -19,6 +19,7 @@ from cluster.weight_sync import ObjectStoreSync
 from learner.group import LearnerGroup
 from rollout.fleet import RolloutFleet
 from rollout.worker import RolloutWorker
+from runtime.actors import remote
 from runtime.calls import within
 
 TIMEOUT_S = 900.0
@@ -123,9 +124,10 @@ async def phases(config: RunConfig, repeats: int) -> dict[str, Any]:
     try:
         info = await learner.start()
         await fleet.start(config.rollout.replicas)
-        for version in range(1, 2 + repeats):
-            measured = await sync.push(version)
-            resets = await fleet.each_healthy("cache_reset_s", timeout_s=TIMEOUT_S)
+        reset = remote(TimedWorker.cache_reset_s)
+        for _ in range(1 + repeats):
+            measured = await sync.push()
+            resets = await fleet.ask_healthy(reset, TIMEOUT_S)
             pushes.append(measured | {"reset_s": max(resets.values())})
     finally:
         await fleet.close()

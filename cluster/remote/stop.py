@@ -7,25 +7,28 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import ray
 
-from cluster.controller_actor import ANSWER_TIMEOUT_S, actor_name, root_cause
+from cluster.controller_actor import ANSWER_TIMEOUT_S, ControllerActor, actor_name
 from cluster.remote.whereabouts import AUTH_MODE, NOTE, Whereabouts
 from monitoring.run_dir import RunDirectory
-from runtime.calls import DeadlineError, within
+from runtime.actors import RemoteCall, explained, remote
+from runtime.calls import DeadlineError
 from runtime.config import ClusterConfig
 from runtime.errors import ConfigError
 from runtime.session import cluster_address, join_cluster
+
+T = TypeVar("T")
 
 
 class AskFailed(RuntimeError):
     """A run did not do what it was asked, or did not answer; says why."""
 
 
-def ask_run(run: Whereabouts, method: str, *args: Any, timeout_s: float) -> Any:
-    """Call `method` of a run's controller; returns its answer.
+def ask_run(run: Whereabouts, call: RemoteCall[ControllerActor, T], timeout_s: float) -> T:
+    """Call a method of a run's controller; returns its answer.
 
     Raises:
         ConfigError: if no such run is going on.
@@ -34,26 +37,25 @@ def ask_run(run: Whereabouts, method: str, *args: Any, timeout_s: float) -> Any:
     address = run.address or cluster_address(ClusterConfig()) or "auto"
     join_cluster(address)
     try:
-        return asyncio.run(_ask(run.name, address, method, args, timeout_s))
+        return asyncio.run(_ask(run.name, address, call, timeout_s))
     except DeadlineError as error:
         raise AskFailed(str(error)) from error
     except ray.exceptions.RayError as error:
-        cause = root_cause(error)
-        raise AskFailed(f"{actor_name(run.name)}.{method}: {type(cause).__name__}: {cause}") from error
+        raise AskFailed(f"{actor_name(run.name)}.{call.method}: {explained(error)}") from error
     finally:
         ray.shutdown()  # a Ray that belongs to the run ends with it, and would take this process along
 
 
-async def _ask(name: str, address: str, method: str, args: tuple[Any, ...], timeout_s: float) -> Any:
+async def _ask(name: str, address: str, call: RemoteCall[ControllerActor, T], timeout_s: float) -> T:
     try:
-        controller: Any = ray.get_actor(actor_name(name))
+        controller = ray.get_actor(actor_name(name))
     except ValueError:
         prefix = actor_name("")
         others = [n.removeprefix(prefix) for n in ray.util.list_named_actors() if n.startswith(prefix)]
         raise ConfigError(
             f"no run named '{name}' is going on at {address}; going on there: {', '.join(others) or 'none'}"
         ) from None
-    return await within(getattr(controller, method).remote(*args), timeout_s, f"{actor_name(name)}.{method}")
+    return await call.on(controller, actor_name(name), timeout_s)
 
 
 POLL_S = 0.5
@@ -103,7 +105,7 @@ def stop_run(run: Whereabouts, timeout_s: float) -> Ended:
         AskFailed: if it cannot be asked.
         TimeoutError: if it is not over in time; it still ends by itself.
     """
-    folder: Path = ask_run(run, "stop", timeout_s=ANSWER_TIMEOUT_S)
+    folder = ask_run(run, remote(ControllerActor.stop), ANSWER_TIMEOUT_S)
     deadline = time.monotonic() + timeout_s
     while (folder / NOTE).exists():
         if time.monotonic() > deadline:

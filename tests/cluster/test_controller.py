@@ -40,6 +40,7 @@ class FakeWorkers:
     config: RunConfig
     delays: random.Random
     version: int = 0
+    updates: int = 0
     asked: list[SamplingRequest] = field(default_factory=list)
     trained: list[tuple[int, list[str]]] = field(default_factory=list)
     saved: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -59,7 +60,8 @@ class FakeWorkers:
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
         self.learner_starts += 1
-        return {} if checkpoint is None else {"version": int(checkpoint.name[1:])}
+        self.updates = 0 if checkpoint is None else int(checkpoint.name[1:])
+        return {} if checkpoint is None else {"version": self.updates}
 
     async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]:
         return await self.start(checkpoint)
@@ -116,8 +118,9 @@ class FakeWorkers:
         busy = WorkerStats("fake-0", self.version, n, 40 * n, 10 * n, 100 * n, 3.0 * n, 4.0 * n)
         return [busy, WorkerStats("fake-1", self.version, 0, 0, 0, 0, 0.0, 0.0)] if n == 1 else [busy]
 
-    async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
+    async def update(self, samples: Sequence[Any]) -> dict[str, float]:
         await self._wait()
+        version = self.updates
         if version == self.fail_at_update:
             raise RuntimeError("a rank died")
         if version == self.mismatch_at:
@@ -126,19 +129,23 @@ class FakeWorkers:
             self.learner_dies_at.remove(version)
             raise LearnerFailed(f"rank 1 died in update {version}")
         if version in self.not_finite:
+            self.updates += 1
             return {"learner/loss": math.nan, "learner/skipped": 1.0}
+        self.updates += 1
+        if not samples:
+            return {}
         self.trained.append((version, [s.group.ref.video_id for s in samples]))
         return {"learner/loss": 0.0}
 
-    async def push(self, version: int) -> dict[str, float]:
+    async def push(self) -> dict[str, float]:
         await self._wait()
-        self.version = version
+        self.version = self.updates
         return {"sync/s": 0.0}
 
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:
         folder.mkdir(parents=True)
         (folder / "checkpoint.json").write_text("{}")
-        self.saved[extra["version"]] = extra
+        self.saved[self.updates] = extra
 
     async def export_hf(self, folder: Path) -> None:
         folder.mkdir()

@@ -15,8 +15,8 @@ from cluster.remote.stop import Ended
 from cluster.remote.whereabouts import Whereabouts
 from launch import app
 from monitoring.run_dir import RunDirectory
-from rollout.errors import PlacementError
 from runtime.calls import DeadlineError
+from runtime.placement import PlacementError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cluster import weight_sync
 from cluster.config import load_config
 from cluster.weight_sync import NcclSync
+from data.records import Weights
 from learner.group import LearnerFailed, LearnerGroup
 from learner.weight_transfer import WeightLayout, weight_layout
 from learner.weights import send_behind
@@ -50,8 +51,8 @@ class FakeLearner:
     def abandon(self) -> None:
         self.abandoned = True
 
-    async def weight_buckets(self) -> tuple[int, list[str]]:
-        return self.version, ["bucket"]
+    async def weight_buckets(self) -> Weights:
+        return Weights(self.version, [])
 
 
 class FakeFleet:
@@ -59,15 +60,15 @@ class FakeFleet:
 
     def __init__(self, workers: list[str]) -> None:
         self.workers = workers
-        self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
+        self.init_infos: list[dict[str, Any]] = []
         self.held: dict[str, int] = {}
         self.stuck: set[str] = set()
         self.fails: dict[tuple[str, str], Exception | None] = {}
         self.given_up: dict[str, bool] = {}
 
-    async def each_healthy(self, method: str, *args: Any, timeout_s: float) -> dict[str, Any]:
-        self.workers = [w for w in self.workers if (w, method) not in self.fails]
-        return dict.fromkeys(self.workers)
+    async def ping_everyone(self) -> dict[str, int]:
+        self.workers = [w for w in self.workers if (w, "ping") not in self.fails]
+        return dict.fromkeys(self.workers, 0)
 
     def give_up(self, worker_id: str, reason: str, its_fault: bool) -> None:
         self.workers.remove(worker_id)
@@ -77,11 +78,20 @@ class FakeFleet:
     async def settled(self) -> AsyncIterator[list[str]]:
         yield list(self.workers)
 
-    async def call(self, worker_id: str, method: str, *args: Any, timeout_s: float) -> Any:
-        self.calls.append((worker_id, method, args))
-        await outcome((worker_id, method), self.fails)
-        if method in ("receive_weights", "load_weights") and worker_id not in self.stuck:
-            self.held[worker_id] = args[0]
+    async def open_transfer(self, worker_id: str, init_info: dict[str, Any]) -> None:
+        self.init_infos.append(init_info)
+        await outcome((worker_id, "open_transfer"), self.fails)
+
+    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> int:
+        await outcome((worker_id, "receive_weights"), self.fails)
+        return self._hold(worker_id, version)
+
+    async def load_weights(self, worker_id: str, weights: Weights) -> int:
+        return self._hold(worker_id, weights.version)
+
+    def _hold(self, worker_id: str, version: int) -> int:
+        if worker_id not in self.stuck:
+            self.held[worker_id] = version
         return self.held.get(worker_id, 0)
 
 
@@ -99,10 +109,15 @@ def make(workers: list[str]) -> tuple[NcclSync, FakeLearner, FakeFleet]:
     return NcclSync(cast(LearnerGroup, learner), cast(RolloutFleet, fleet), config), learner, fleet
 
 
+async def push(sync: NcclSync, learner: FakeLearner, version: int) -> None:
+    learner.version = version
+    await sync.push()
+
+
 def test_every_engine_rank_has_a_place_of_its_own() -> None:
     sync, learner, fleet = make(["r0", "r1", "r2"])
-    asyncio.run(sync.push(1))
-    infos = [args[0] for _, method, args in fleet.calls if method == "init_transfer"]
+    asyncio.run(push(sync, learner, 1))
+    infos = fleet.init_infos
     assert learner.groups == [7]
     taken = [info["rank_offset"] + rank for info in infos for rank in range(2)]
     assert sorted(taken) == [1, 2, 3, 4, 5, 6], "rank 0 is the learner's"
@@ -114,10 +129,10 @@ def test_the_group_is_opened_anew_only_when_the_workers_change() -> None:
     sync, learner, fleet = make(["r0", "r1"])
 
     async def pushes() -> None:
-        await sync.push(1)
-        await sync.push(2)
+        await push(sync, learner, 1)
+        await push(sync, learner, 2)
         fleet.workers = ["r1", "r5"]
-        await sync.push(3)
+        await push(sync, learner, 3)
 
     asyncio.run(pushes())
     assert learner.groups == [5, 5]
@@ -126,11 +141,11 @@ def test_the_group_is_opened_anew_only_when_the_workers_change() -> None:
 
 
 def test_a_newcomer_gets_the_weights_that_the_others_hold() -> None:
-    sync, _, fleet = make(["r0"])
+    sync, learner, fleet = make(["r0"])
 
     async def join_twice() -> None:
         await sync.join("early")
-        await sync.push(4)
+        await push(sync, learner, 4)
         await sync.join("late")
 
     asyncio.run(join_twice())
@@ -138,28 +153,28 @@ def test_a_newcomer_gets_the_weights_that_the_others_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pushed", "updated", "held"),
-    [(4, 4, 4), (4, 5, 5), (4, 3, 4), (4, 0, 4)],
-    ids=["between updates", "once an update is done", "after one without a cohort", "after a restart"],
+    ("pushed", "updated"),
+    [(4, 4), (4, 5)],
+    ids=["between updates", "once an update is done"],
 )
-def test_what_a_newcomer_loads_bears_the_version_that_it_is_of(pushed: int, updated: int, held: int) -> None:
+def test_what_a_newcomer_loads_bears_the_version_that_it_is_of(pushed: int, updated: int) -> None:
     """The learner hands out no weights before the update in progress is done, and they are its result."""
     sync, learner, fleet = make(["r0"])
 
     async def join_after_update() -> None:
-        await sync.push(pushed)
+        await push(sync, learner, pushed)
         learner.version = updated
         await sync.join("late")
 
     asyncio.run(join_after_update())
-    assert fleet.held["late"] == held
+    assert fleet.held["late"] == updated
 
 
 def test_an_engine_that_confirms_another_version_is_an_error() -> None:
-    sync, _, fleet = make(["r0", "r1"])
+    sync, learner, fleet = make(["r0", "r1"])
     fleet.stuck = {"r1"}
     with pytest.raises(RuntimeError, match=r"other versions than 1 .*'r1': 0"):
-        asyncio.run(sync.push(1))
+        asyncio.run(push(sync, learner, 1))
 
 
 @pytest.fixture
@@ -173,9 +188,9 @@ def test_a_worker_lost_in_a_push_that_the_others_come_through_is_replaced() -> N
     fleet.fails["r1", "receive_weights"] = RolloutFailed("r1 died")
 
     async def pushes() -> None:
-        await sync.push(1)
+        await push(sync, learner, 1)
         fleet.workers = ["r0", "r2"]
-        await sync.push(2)
+        await push(sync, learner, 2)
 
     asyncio.run(pushes())
     assert fleet.given_up == {"r1": True}
@@ -185,7 +200,7 @@ def test_a_worker_lost_in_a_push_that_the_others_come_through_is_replaced() -> N
 
 
 @pytest.mark.parametrize(
-    ("sender", "method"), [("send_weights", "receive_weights"), ("join_transfer", "init_transfer")]
+    ("sender", "method"), [("send_weights", "receive_weights"), ("join_transfer", "open_transfer")]
 )
 def test_a_lost_worker_that_holds_the_learner_inside_has_it_restarted(
     sender: str, method: str, no_grace: None
@@ -195,7 +210,7 @@ def test_a_lost_worker_that_holds_the_learner_inside_has_it_restarted(
     fleet.fails = {("r1", method): RolloutFailed("r1 died"), ("r2", method): None}
     learner.fails[sender] = None
     with pytest.raises(LearnerFailed, match="still in a weight transfer 0.01 s after r1 died"):
-        asyncio.run(sync.push(1))
+        asyncio.run(push(sync, learner, 1))
     assert fleet.given_up == {"r1": True, "r2": False}
     assert learner.abandoned
 
@@ -205,14 +220,14 @@ def test_workers_that_a_failed_sender_leaves_inside_are_replaced(no_grace: None)
     fleet.fails = {("r0", "receive_weights"): None}
     learner.fails["send_weights"] = LearnerFailed("rank 0 died")
     with pytest.raises(LearnerFailed, match="rank 0 died"):
-        asyncio.run(sync.push(1))
+        asyncio.run(push(sync, learner, 1))
     assert fleet.given_up == {"r0": False}
 
 
 def test_a_group_is_opened_again_without_those_who_were_lost_in_opening_it() -> None:
     sync, learner, fleet = make(["r0", "r1"])
-    fleet.fails["r0", "init_transfer"] = RolloutFailed("r0 died")
-    asyncio.run(sync.push(1))
+    fleet.fails["r0", "open_transfer"] = RolloutFailed("r0 died")
+    asyncio.run(push(sync, learner, 1))
     assert learner.groups == [5, 3]
     assert (learner.sent, fleet.held) == (1, {"r1": 1})
 
@@ -220,7 +235,7 @@ def test_a_group_is_opened_again_without_those_who_were_lost_in_opening_it() -> 
 def test_a_worker_that_died_idle_takes_no_part() -> None:
     sync, learner, fleet = make(["r0", "r1"])
     fleet.fails["r0", "ping"] = RolloutFailed("r0 died")
-    asyncio.run(sync.push(1))
+    asyncio.run(push(sync, learner, 1))
     assert (learner.groups, fleet.held) == ([3], {"r1": 1})
 
 
@@ -228,7 +243,7 @@ def test_with_no_worker_left_nothing_is_sent_and_newcomers_ask() -> None:
     sync, learner, fleet = make([])
 
     async def push_and_join() -> None:
-        await sync.push(3)
+        await push(sync, learner, 3)
         await sync.join("late")
 
     asyncio.run(push_and_join())

@@ -115,10 +115,10 @@ class Run:
         assert await self._off(samples, engine) < self._tolerance
         return samples
 
-    async def learn(self, samples: list[TrainSample], version: int) -> None:
+    async def learn(self, samples: list[TrainSample]) -> None:
         """One update, after which the old log-probs no longer hold."""
         before = [row for rows in await self.workers.learner.logprobs(samples) for row in rows]
-        metrics = await self.workers.learner.update(samples, version)
+        metrics = await self.workers.learner.update(samples)
         assert metrics["learner/skipped"] == 0
         assert await self._off(samples, before) > 4 * self._tolerance, "agreement would prove nothing"
 
@@ -161,14 +161,14 @@ def test_join_push_kill_join(
         try:
             await workers.start(None)
             made = Run(workers, shape.device, size.frame_px)
-            await made.learn(await made.agree(0), 0)
-            seconds = await workers.sync.push(1)
+            await made.learn(await made.agree(0))
+            seconds = await workers.sync.push()
             print({name: round(value, 3) for name, value in seconds.items()})
             samples = await made.agree(1)
             await made.replaced()
             await made.agree(1)
-            await made.learn(samples, 1)
-            await workers.sync.push(2)
+            await made.learn(samples)
+            await workers.sync.push()
             await made.agree(2)
         finally:
             await workers.close()

@@ -18,6 +18,8 @@ from rollout.fleet import RolloutFleet
 class Learner:
     """Sends nothing."""
 
+    version = 1
+
     async def weight_layout(self) -> WeightLayout:
         return weight_layout(nn.ModuleDict({"model": nn.Linear(3, 2, bias=False, dtype=torch.bfloat16)}))
 
@@ -35,18 +37,22 @@ class Fleet:
     """One worker that confirms all that it is told."""
 
     def __init__(self) -> None:
-        self.told: dict[str, tuple[Any, ...]] = {}
+        self.init_info: dict[str, Any] = {}
+        self.update_info: dict[str, Any] = {}
 
-    async def each_healthy(self, method: str, *args: Any, timeout_s: float) -> dict[str, Any]:
+    async def ping_everyone(self) -> dict[str, int]:
         return {}
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[list[str]]:
         yield ["rollout-0"]
 
-    async def call(self, worker_id: str, method: str, *args: Any, timeout_s: float) -> Any:
-        self.told[method] = args
-        return args[0]
+    async def open_transfer(self, worker_id: str, init_info: dict[str, Any]) -> None:
+        self.init_info = init_info
+
+    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> int:
+        self.update_info = update_info
+        return version
 
 
 def recorded_infos() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -54,5 +60,5 @@ def recorded_infos() -> tuple[dict[str, Any], dict[str, Any]]:
     fleet = Fleet()
     config = load_config(None, ["--rollout.gpus_per_replica=1", "--learner.gpus_per_rank=1"])
     sync = NcclSync(cast(LearnerGroup, Learner()), cast(RolloutFleet, fleet), config)
-    asyncio.run(sync.push(1))
-    return dict(fleet.told["init_transfer"][0]), dict(fleet.told["receive_weights"][1])
+    asyncio.run(sync.push())
+    return fleet.init_info, fleet.update_info

@@ -146,16 +146,16 @@ def test_a_rank_that_dies_or_stops_ends_the_group(
     async def run() -> tuple[list[int], str, float]:
         learner = LearnerGroup(config, str(internvl), 5, shutdown_timeout_s=10)
         await learner.start()
-        pids = [await rank.ping.remote() for rank in learner._ranks]
+        pids = [pid for _, pid in learner._processes]
         samples = [
             TrainSample(g, ray.put(f), a)
             for g, f, a in zip(batch.groups, batch.frames, batch.advantages, strict=True)
         ]
-        await learner.update(samples, 0)
+        await learner.update(samples)
         os.kill(pids[1], how)
         started = time.monotonic()
         with pytest.raises(LearnerFailed) as caught:
-            await learner.update(samples, 1)
+            await learner.update(samples)
         seconds = time.monotonic() - started
         await learner.close()
         return pids, str(caught.value), seconds

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from data.records import Group, SamplingRequest, VideoRef
+from data.records import Group, SamplingRequest, VideoRef, Weights
 from data.tensor_bytes import TensorBytes, bucket_of
 from rollout.config import RolloutConfig
 from rollout.fleet import RolloutFleet
@@ -50,6 +50,7 @@ async def sampled_across_an_update(
         max_completion_tokens=TOKENS,
         max_model_tokens=1024,
         group_timeout_s=120,
+        sync_timeout_s=120,
     )
     fleet = RolloutFleet(config, str(old), N_FRAMES, seed=0)
     frames = ray.put(moving_frames(N_FRAMES, FRAME_PX["internvl"]))
@@ -68,7 +69,7 @@ async def sampled_across_an_update(
         alone_s = time.monotonic() - started
         running = asyncio.create_task(ask(6, 7, 8, 9))
         await asyncio.sleep(alone_s / 3)
-        loading = asyncio.create_task(fleet.each_healthy("load_weights", 1, [weights], timeout_s=120))
+        loading = asyncio.create_task(fleet.load_weights_everywhere(Weights(1, [weights])))
         await asyncio.sleep(0)
         newcomer = await ask(10, 11)
         assert await loading == {"rollout-0": 1}

@@ -9,10 +9,13 @@ import ray
 from data.errors import PermanentError
 from data.records import SamplingRequest, VideoRef
 from rollout.config import RolloutConfig
-from rollout.errors import FleetExhausted, PlacementError, RolloutFailed
+from rollout.errors import FleetExhausted, RolloutFailed
 from rollout.fleet import RolloutFleet
 from rollout.membership import Lost, Member, ask
 from rollout.placement import Placement
+from rollout.worker import RolloutWorker
+from runtime.actors import remote
+from runtime.placement import PlacementError
 
 
 class FakeActor:
@@ -76,7 +79,7 @@ def test_a_worker_that_is_removed_stays_until_the_weights_are_handed_out() -> No
             await asyncio.sleep(0.01)
             assert workers == ["a"]
             assert fleet.healthy == []
-            await fleet.call("a", "receive_weights", timeout_s=5)
+            await fleet.receive_weights("a", 1, {})
             assert fleet.calls == ["receive_weights"]
         await asyncio.wait_for(removing, 5)
         assert fleet.calls == ["receive_weights", "close"]
@@ -103,7 +106,7 @@ def test_workers_that_started_leave_again_if_not_all_can() -> None:
 
 def test_a_worker_that_is_gone_is_a_call_that_failed() -> None:
     with pytest.raises(RolloutFailed, match=r"a\.receive_weights: the worker is gone"):
-        asyncio.run(Fleet().call("a", "receive_weights", timeout_s=5))
+        asyncio.run(Fleet().receive_weights("a", 1, {}))
 
 
 def test_only_those_at_fault_count_towards_the_limit_of_replacements() -> None:
@@ -198,12 +201,12 @@ def test_a_worker_that_is_gone_is_lost_whatever_it_died_of(death: Exception) -> 
     """Else it would stay in the set, and fail one video after another."""
 
     class Dead:
-        class sample:
+        class ping:
             @staticmethod
             async def remote() -> None:
                 raise death
 
     member = Member("rollout-0", Dead(), cast(Placement, FakePlacement()), healthy=True)
-    with pytest.raises(Lost, match="rollout-0.sample: the worker died: ") as lost:
-        asyncio.run(ask(member, "sample", timeout_s=5))
+    with pytest.raises(Lost, match="rollout-0.ping: the worker died: ") as lost:
+        asyncio.run(ask(member, remote(RolloutWorker.ping), 5))
     assert "\n" not in str(lost.value)

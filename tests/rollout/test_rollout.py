@@ -16,6 +16,7 @@ from rollout.config import RolloutConfig
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
 from rollout.worker import RolloutWorker
+from runtime.actors import remote
 from tests.checkpoints import FRAME_PX
 from tests.conftest import moving_frames
 
@@ -125,10 +126,11 @@ def test_one_engine(local_ray: None, internvl: Path) -> None:
         (afterwards,) = await ask(request((1,)))
         assert texts(afterwards) == texts(clean)[:1], "a request that cannot be served leaves the engine well"
 
-        await fleet.each_healthy("count_frames", timeout_s=30)
+        count, counted = remote(CountingWorker.count_frames), remote(CountingWorker.counted_frames)
+        await fleet.ask_healthy(count, 30)
         unseen = ray.put(moving_frames(N_FRAMES, FRAME_PX["internvl"], seed=1))
         (group,) = await fleet.sample([request(tuple(range(8)))], unseen, cost_tokens=80)
-        (frames_encoded,) = (await fleet.each_healthy("counted_frames", timeout_s=30)).values()
+        (frames_encoded,) = (await fleet.ask_healthy(counted, 30)).values()
         assert frames_encoded == N_FRAMES, "one vision encoding a group"
         whole_blocks = (len(group.prompt_token_ids) - 1) // CPU_KV_BLOCK_TOKENS
         assert whole_blocks >= 1

@@ -35,7 +35,7 @@ class Learner(LearnerGroup):
     def _shards(self, samples: Any) -> Any:
         return []
 
-    async def _call_all(self, method: str, timeout_s: float, args: Any = None) -> list[Any]:
+    async def _call_each(self, calls: Any, timeout_s: float) -> list[Any]:
         return await self.step.last()
 
 
@@ -66,7 +66,7 @@ def test_a_replacement_starts_between_updates(monkeypatch: pytest.MonkeyPatch) -
         learner = Learner(LearnerConfig(), "model", 1, alone=gate.drained)
         fleet = Fleet(RolloutConfig(), "model", 1, seed=0, starting=gate.entered)
         learner.step, fleet.step = Step(), Step()
-        updating = asyncio.create_task(learner.update(cast(Any, [None]), 0))
+        updating = asyncio.create_task(learner.update(cast(Any, [None])))
         await soon(learner.step.begun)
         launching = asyncio.create_task(fleet._launch())
         await asyncio.sleep(0.05)
@@ -76,7 +76,7 @@ def test_a_replacement_starts_between_updates(monkeypatch: pytest.MonkeyPatch) -
         await soon(fleet.step.begun)
 
         learner.step = Step()
-        updating = asyncio.create_task(learner.update(cast(Any, [None]), 1))
+        updating = asyncio.create_task(learner.update(cast(Any, [None])))
         await asyncio.sleep(0.05)
         assert not learner.step.begun.is_set(), "an update begins while an engine starts"
         fleet.step.released.set()
