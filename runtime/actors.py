@@ -22,8 +22,8 @@ ACTOR_IS_GONE = (
     ray.exceptions.NodeDiedError,
     ray.exceptions.LocalRayletDiedError,
 )
-"""What Ray raises for a call of a dead actor: a RayActorError, or the reason itself where a lack of memory or the
-loss of its machine killed it."""
+"""What Ray raises for a call of a dead actor: a RayActorError, or the reason itself where a lack of memory or
+the loss of its machine killed it."""
 
 POLL_S = 0.1
 

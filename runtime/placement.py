@@ -52,8 +52,8 @@ async def reserve(
     times = f"{len(bundles)} x " if len(bundles) > 1 else ""
     raise PlacementError(
         f"{who}: no room for {times}{_words(bundles[0])}{on_nodes(selector)} within {timeout_s:g} s; "
-        f"the cluster has {_words(ray.cluster_resources())}, of which {_words(ray.available_resources())} are "
-        f"free; {fix}"
+        f"the cluster has {_words(ray.cluster_resources())}, of which {_words(ray.available_resources())} "
+        f"are free; {fix}"
     )
 
 
