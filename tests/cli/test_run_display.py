@@ -15,7 +15,7 @@ import sys
 import termios
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,12 +24,10 @@ from rich.console import Console
 
 from cli.run_display import PLAIN_EVERY_S, RunDisplay, RunFigures, sparkline
 from cluster import controller
-from cluster.controller import Controller
-from cluster.run_actors import Workers
 from monitoring.run_dir import RunDirectory
 from rollout.fleet_watch import FleetWatch
-from tests.cluster.test_controller import FakeWorkers, job
 from tests.conftest import ROOT
+from tests.fakes import FakeWorkers, controller_over, job
 
 _REPLAY = """
 import json, sys
@@ -51,7 +49,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     fakes = FakeWorkers(a_job.config, random.Random(0), learner_dies_at=[4])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(controller, "FleetWatch", partial(FleetWatch, every_s=0.0))
-        training = Controller(a_job, run, False, make_workers=lambda *_: cast(Workers, fakes))
+        training = controller_over(fakes, a_job, run)
         asyncio.run(asyncio.wait_for(training.run(), 60))
     events = training.journal.events(0)[1]
     for event in events:

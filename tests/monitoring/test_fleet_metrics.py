@@ -28,7 +28,7 @@ from rollout.fleet_watch import FleetWatch, WorkerFigures, worker_figures
 from rollout.membership import Member
 from rollout.placement import Placement
 from rollout.worker import WorkerStats
-from tests.cluster.test_controller import job, run_job
+from tests.fakes import job, run_job
 
 # Figures
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.trace import Trace
-from tests.cluster.test_controller import job, run_job
+from tests.fakes import job, run_job
 
 
 def spans(path: Path) -> dict[str, list[dict[str, Any]]]:
