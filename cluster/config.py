@@ -96,6 +96,10 @@ class CheckpointConfig(BaseModel):
     """Updates between checkpoints; 0 writes only the last one."""
     keep_last: int = Field(2, ge=1)
     """Checkpoints kept besides the best one."""
+    background: bool = True
+    """Write a checkpoint while the next updates run, from a copy in host memory: 12 bytes for each trainable
+    parameter, over all ranks. If false, updates wait until it is written; likewise with `learner.offload`,
+    whose state is in host memory already."""
 
 
 class RunConfig(BaseModel):

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.buffer import CohortBuffer, UpdatePlan
+from cluster.checkpoint_writer import CheckpointWriter
 from cluster.journal import Journal
 from cluster.preflight import Job
 from cluster.run_actors import Workers
@@ -85,6 +86,7 @@ class Controller:
         self._decodes: set[asyncio.Task[Any]] = set()
         """Decoding under way or done and not yet asked for."""
         self._restarts = 0
+        self._checkpoints = CheckpointWriter(run, job.config)
         self._finite = FiniteUpdates(job.config.learner.max_skipped_updates)
 
     def stop(self) -> None:
@@ -127,6 +129,7 @@ class Controller:
                 except LearnerFailed as error:
                     state = await self._restart_learner(error)
         finally:
+            await self._checkpoints.cancel()
             await self._watch.close()
             await self.journal.close()
             await self._workers.close()
@@ -153,6 +156,7 @@ class Controller:
         """
         while self._restarts < self._config.learner.max_restarts:
             self._restarts += 1
+            await self._checkpoints.cancel()
             self.journal.fault("learner", f"{error}; its ranks are started anew from the last checkpoint")
             try:
                 return await self._workers.restart_learner(self._run.newest_checkpoint())
@@ -199,6 +203,7 @@ class Controller:
 
     async def _learn_loop(self) -> None:
         while self._buffer.version < self._plan.total_updates and not self._stopping.is_set():
+            self._checkpoints.raise_failure()
             update = self._buffer.version
             started = time.perf_counter()
             cohorts = await self._next_cohorts(update)
@@ -214,7 +219,7 @@ class Controller:
                 metrics |= await self._workers.sync.push()
             await self._buffer.advance()
             step_s = time.perf_counter() - started
-            metrics |= batch.metrics | self._watch.metrics
+            metrics |= batch.metrics | self._watch.metrics | self._checkpoints.metrics
             metrics |= {"timing/wait_s": waited_s, "timing/step_s": step_s}
             metrics["rollout/tokens_per_s"] = batch.metrics["rollout/tokens"] / step_s
             self.journal.update(update, batch, metrics)
@@ -223,6 +228,7 @@ class Controller:
             await self._after_update(update + 1)
         if self._stopping.is_set() and not self._finished:
             await self._save(self._buffer.version)
+        await self._checkpoints.finish()
 
     async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
         """The cohorts of `update`, or None if the run is asked to stop while they are being made."""
@@ -315,8 +321,9 @@ class Controller:
 
     async def _save(self, version: int) -> None:
         with self._trace.span("learner", f"checkpoint of version {version}"):
-            await self._workers.learner.save(self._run.checkpoint(version), self.journal.state())
-        self._run.prune_checkpoints(self._config.checkpoint.keep_last, self.journal.best_version)
+            await self._checkpoints.save(
+                self._workers.learner, self.journal.state(), lambda: self.journal.best_version
+            )
 
     async def _finish(self) -> None:
         await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)

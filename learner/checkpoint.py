@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ _DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F1
 
 
 class CheckpointError(PermanentError, ValueError):
-    """A checkpoint that is not there, not whole, or not of this model; names the file and the cure."""
+    """A checkpoint that is missing, broken, of another model or cannot be written; names file and fix."""
 
 
 def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
@@ -88,24 +89,39 @@ class Snapshot:
 def begin_checkpoint(folder: Path) -> None:
     """Make the folder that shards are written to, empty. One rank calls it, before any writes its shard."""
     partial = _partial(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with _writing(partial):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
 
 
 def write_shard(shard: Mapping[str, Tensor], folder: Path, rank: int, ranks: int) -> None:
     """Write one rank's shard; returns once it has reached the disk."""
     path = _partial(folder) / _shard_name(rank, ranks)
-    write_tensors(shard, path)
-    _sync(path)
+    with _writing(path):
+        write_tensors(shard, path)
+        _sync(path)
 
 
 def finish_checkpoint(folder: Path, index: dict[str, Any], extra: dict[str, Any]) -> None:
     """Make `folder` appear. One rank calls it, after all have written their shards."""
     partial = _partial(folder)
-    (partial / INDEX).write_text(json.dumps(index | {"extra": extra}))
-    _sync(partial / INDEX)
-    _sync(partial)
-    _replace_folder(partial, folder)
+    with _writing(folder):
+        (partial / INDEX).write_text(json.dumps(index | {"extra": extra}))
+        _sync(partial / INDEX)
+        _sync(partial)
+        _replace_folder(partial, folder)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the storage refuses it refuses again: raise CheckpointError, which is not retried."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{type(error).__name__}: {error.strerror or error}"
+        raise CheckpointError(
+            f"{path} cannot be written ({reason}): fix that, then resume the run"
+        ) from error
 
 
 def _index(engine: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from learner.trainer import LearnerSpec
 from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
 from runtime.actors import ACTOR_IS_GONE, RemoteCall, processes_left, remote, value_of
-from runtime.calls import DeadlineError, within
+from runtime.calls import DeadlineError, together, within
 from runtime.placement import PlacementError, bundle_of, reserve
 
 T = TypeVar("T")
@@ -186,6 +186,25 @@ class LearnerGroup:
         state = (extra or {}) | {"version": self.version}
         await self._call_all(remote(LearnerRank.save, folder, state), self._config.update_timeout_s)
 
+    async def snapshot(self) -> int:
+        """Copy the state of a checkpoint to the ranks' host memory; returns its version."""
+        async with self._turn:
+            calls = [remote(LearnerRank.snapshot)] * len(self._ranks)
+            await self._call_each(calls, self._config.update_timeout_s)
+            return self.version
+
+    async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None:
+        """Write the last snapshot as `save` writes a checkpoint, beside whatever the ranks compute.
+
+        The next snapshot must wait until this returns. `extra` has to hold the version. A failure ends no
+        rank.
+        """
+        timeout_s, ranks = self._config.update_timeout_s, range(len(self._ranks))
+        await self._call_one(0, remote(LearnerRank.begin_checkpoint, folder), timeout_s)
+        write = remote(LearnerRank.write_snapshot, folder)
+        await together(self._call_one(rank, write, timeout_s) for rank in ranks)
+        await self._call_one(0, remote(LearnerRank.finish_checkpoint, folder, extra), timeout_s)
+
     async def export_hf(self, folder: Path) -> None:
         """Write the policy as a Hugging Face folder."""
         await self._call_all(remote(LearnerRank.export_hf, folder), self._config.update_timeout_s)
@@ -266,6 +285,8 @@ class LearnerGroup:
     async def _call_one(self, rank: int, call: RemoteCall[LearnerRank, T], timeout_s: float) -> T:
         started_s = time.monotonic()
         name = f"learner rank {rank}"
+        if rank >= len(self._ranks):
+            raise LearnerFailed(f"{name}.{call.method}: the ranks have ended")
         try:
             return await call.on(self._ranks[rank], name, timeout_s)
         except DeadlineError as error:

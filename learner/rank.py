@@ -1,7 +1,7 @@
 """The Ray actor around one rank: a thin shell over `Trainer`.
 
-Work runs in a single thread, in the order in which it is asked for; a second concurrency group answers pings
-while that thread sits in a collective.
+Work runs in a single thread, in the order in which it is asked for. A second concurrency group answers pings
+while that thread is in a collective, and a third writes checkpoints.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import ray
 
 from data.tensor_bytes import bucket_of
+from learner.checkpoint import Snapshot, begin_checkpoint, finish_checkpoint, write_shard
 from learner.group_attention import select_attention_kernels
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
@@ -24,7 +25,7 @@ from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
 from learner.weights import gather_buckets, send_behind
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
-CONCURRENCY = {"work": 1, "control": 2}
+CONCURRENCY = {"work": 1, "control": 2, "files": 1}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +44,7 @@ class LearnerRank:
         self._spec = spec
         self._threads = threads
         self._sender = NcclSender(self._bucket_bytes)
+        self._snapshot = Snapshot()
 
     @in_group("control")
     def process(self) -> tuple[str, int]:
@@ -112,6 +114,24 @@ class LearnerRank:
     @in_group("work")
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         self._trainer.save(folder, extra)
+
+    @in_group("work")
+    def snapshot(self) -> None:
+        """Copy this rank's part of a checkpoint to host memory; `write_snapshot` writes it."""
+        self._snapshot.take(self._trainer.engine)
+
+    @in_group("files")
+    def begin_checkpoint(self, folder: Path) -> None:
+        begin_checkpoint(folder)
+
+    @in_group("files")
+    def write_snapshot(self, folder: Path) -> None:
+        """Write the snapshot; makes no collective, so that updates go on beside it."""
+        write_shard(self._snapshot.shard, folder, self._rank, self._snapshot.index["ranks"])
+
+    @in_group("files")
+    def finish_checkpoint(self, folder: Path, extra: dict[str, Any]) -> None:
+        finish_checkpoint(folder, self._snapshot.index, extra)
 
     @in_group("work")
     def export_hf(self, folder: Path) -> None:

@@ -127,6 +127,20 @@ _DECLARED = (
         "learner/update_s", "Learner update", SPEED, "Seconds of the GRPO update on the slowest rank.", "s"
     ),
     Metric(
+        "checkpoint/pause_s",
+        "Pause for a checkpoint",
+        SPEED,
+        "Seconds that updates stood still for the last checkpoint.",
+        "s",
+    ),
+    Metric(
+        "checkpoint/write_s",
+        "Writing a checkpoint",
+        SPEED,
+        "Seconds of writing the last checkpoint, beside updates.",
+        "s",
+    ),
+    Metric(
         "sync/s", "Weight sync", SPEED, "Seconds from the update's end to every engine's confirmation.", "s"
     ),
     Metric(

@@ -21,6 +21,7 @@ from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, Video, VideoRef
 from data.sampler import CohortSampler
 from data.video_file import VideoError
+from learner.checkpoint import CheckpointError
 from learner.group import LearnerFailed
 from learner.inputs import PromptMismatch
 from monitoring.run_dir import RunDirectory
@@ -65,7 +66,14 @@ class LearnerCalls(Protocol):
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]: ...
 
+    @property
+    def version(self) -> int: ...
+
     async def save(self, folder: Path, extra: dict[str, Any]) -> None: ...
+
+    async def snapshot(self) -> int: ...
+
+    async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None: ...
 
     async def export_hf(self, folder: Path) -> None: ...
 
@@ -117,6 +125,9 @@ class FakeWorkers:
     trained: list[tuple[int, list[str]]] = field(default_factory=list)
     saved: dict[int, dict[str, Any]] = field(default_factory=dict)
     fail_at_update: int | None = None
+    fail_to_write_at: int | None = None
+    slow_writes: set[int] = field(default_factory=set)
+    updates_while_writing: int = 0
     learner_dies_at: list[int] = field(default_factory=list)
     mismatch_at: int | None = None
     not_finite: set[int] = field(default_factory=set)
@@ -220,6 +231,25 @@ class FakeWorkers:
         folder.mkdir(parents=True)
         (folder / "checkpoint.json").write_text("{}")
         self.saved[self.updates] = extra
+
+    async def snapshot(self) -> int:
+        await self._wait()
+        return self.updates
+
+    async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None:
+        """Takes as long as several updates do; the first time for a version in `slow_writes`, a minute."""
+        updates = self.updates
+        if extra["version"] in self.slow_writes:
+            self.slow_writes.remove(extra["version"])
+            await asyncio.sleep(60)
+        for _ in range(8):
+            await self._wait()
+        self.updates_while_writing += self.updates - updates
+        if self.fail_to_write_at == extra["version"]:
+            raise CheckpointError(f"{folder} cannot be written (OSError: No space left on device)")
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.json").write_text("{}")
+        self.saved[extra["version"]] = extra
 
     async def export_hf(self, folder: Path) -> None:
         folder.mkdir()

@@ -40,6 +40,8 @@ ALLOWED = {
     "runtime/concurrently.py concurrently await feeder": "over when its last result is there",
     "runtime/concurrently.py concurrently results.get": "the calls that it is given have deadlines",
     "runtime/concurrently.py concurrently.feed room.acquire": "ends with a call in progress",
+    "cluster/checkpoint_writer.py CheckpointWriter.cancel asyncio.wait": "the task is cancelled",
+    "cluster/checkpoint_writer.py CheckpointWriter.finish await self._writing": "its calls have deadlines",
     "cluster/controller.py Controller._next_cohorts asyncio.wait": "ends with sampling and scoring",
     "cluster/controller.py Controller._next_cohorts self._stopping.wait": "called off with the other",
     "cluster/controller.py Controller._sample_member await decode": "a task around Decoder.decode",

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.training_batch import TrainingDiverged
 from data.records import SamplingRequest
+from learner.checkpoint import CheckpointError
 from learner.group import LearnerFailed
 from learner.inputs import PromptMismatch
 from monitoring.run_dir import RunDirectory
@@ -120,6 +121,41 @@ def test_a_learner_that_dies_is_started_anew_from_the_last_checkpoint(tmp_path: 
     assert "rank 1 died in update 1" in faults[0]["reason"]
     ages = [r["update"] - v for r in run.read_lines("groups") for vs in r["clean"]["versions"] for v in vs]
     assert 0 <= min(ages) <= max(ages) <= staleness
+
+
+@pytest.mark.parametrize("background", ["true", "false"])
+def test_updates_continue_while_a_checkpoint_is_written(tmp_path: Path, background: str) -> None:
+    the_job = job(f"--checkpoint.background={background}", "--checkpoint.keep_last=9")
+    run, fakes, summary = run_job(the_job, tmp_path / "run")
+    assert summary["finished"]
+    assert sorted(fakes.saved) == [3, 6, 9, 10]
+    assert all(fakes.saved[version]["version"] == version for version in fakes.saved if background == "true")
+    assert sorted(p.parent.name for p in run.checkpoints.glob("v*/checkpoint.json")) == [
+        f"v{version:06d}" for version in (3, 6, 9, 10)
+    ]
+    overlapped = fakes.updates_while_writing > 0
+    assert overlapped == (background == "true")
+    metrics = list(run.read_lines("metrics"))
+    assert "checkpoint/pause_s" not in metrics[2]
+    assert metrics[-1]["checkpoint/pause_s"] > 0
+
+
+def test_a_learner_that_dies_while_a_checkpoint_is_written_starts_from_the_one_before(tmp_path: Path) -> None:
+    """The update behind version 6 dies at once, while that checkpoint is being written."""
+    whole, _, _ = run_job(job(), tmp_path / "whole")
+    run, fakes, summary = run_job(job(), tmp_path / "run", learner_dies_at=[6], slow_writes={6})
+    assert summary["finished"]
+    assert [v for v, _ in fakes.trained] == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9]
+    assert fates(run) == fates(whole)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_the_one_before_stays(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No space left"):
+        run_job(job(), tmp_path / "run", fail_to_write_at=6)
+    assert RunDirectory(tmp_path / "run").newest_checkpoint() == tmp_path / "run" / "checkpoints" / "v000003"
+    _, fakes, summary = run_job(job(), tmp_path / "run", resume=True)
+    assert summary["finished"]
+    assert fakes.trained[0][0] == 3
 
 
 def test_a_learner_that_keeps_dying_ends_the_run(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from monitoring.metric_table import METRICS, about, reward_names, sections
 from monitoring.viewer.curves_view import _add_rate
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDED = re.compile(r"\"((?:rollout|policy|sync|timing|learner|data|staleness|reward)/[a-z_]+)\"")
+RECORDED = re.compile(
+    r"\"((?:checkpoint|rollout|policy|sync|timing|learner|data|staleness|reward)/[a-z_]+)\""
+)
 
 
 def recorded() -> set[str]:

@@ -1,0 +1,69 @@
+"""Checkpoints beside the updates that follow: a snapshot first, then its writing in the background."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cluster.config import RunConfig
+from learner.group import LearnerGroup
+from monitoring.run_dir import RunDirectory
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time, and prunes older ones when a new one is whole.
+
+    A failure to write is raised by whichever comes first: `raise_failure`, `finish` or the next `save`.
+    """
+
+    def __init__(self, run: RunDirectory, config: RunConfig) -> None:
+        self._run = run
+        self._keep_last = config.checkpoint.keep_last
+        self._background = config.checkpoint.background and config.learner.offload == "none"
+        self._writing: asyncio.Task[None] | None = None
+        self.metrics: dict[str, float] = {}
+        """Seconds of the last checkpoint: updates stood still, and its files were written."""
+
+    async def save(
+        self, learner: LearnerGroup, state: dict[str, Any], best_version: Callable[[], int | None]
+    ) -> None:
+        """Save the learner's state; returns when the next update may begin."""
+        await self.finish()
+        started = time.perf_counter()
+        if self._background:
+            version = await learner.snapshot()
+            state |= {"version": version}
+            self._writing = asyncio.create_task(self._write(learner, version, state, best_version))
+        else:
+            await learner.save(self._run.checkpoint(learner.version), state)
+            self._run.prune_checkpoints(self._keep_last, best_version())
+        self.metrics["checkpoint/pause_s"] = time.perf_counter() - started
+
+    async def _write(
+        self,
+        learner: LearnerGroup,
+        version: int,
+        state: dict[str, Any],
+        best_version: Callable[[], int | None],
+    ) -> None:
+        started = time.perf_counter()
+        await learner.write_snapshot(self._run.checkpoint(version), state)
+        self._run.prune_checkpoints(self._keep_last, best_version())
+        self.metrics["checkpoint/write_s"] = time.perf_counter() - started
+
+    def raise_failure(self) -> None:
+        """Raise the error of a write that has failed; one in progress goes on."""
+        if self._writing is not None and self._writing.done():
+            self._writing.result()
+
+    async def finish(self) -> None:
+        """Wait until the last checkpoint is whole."""
+        if self._writing is not None:
+            await self._writing
+
+    async def cancel(self) -> None:
+        """Give up a write in progress, whose ranks are to end. The checkpoint before it stays."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+            self._writing = None
