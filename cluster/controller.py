@@ -41,6 +41,7 @@ from monitoring.trace import Trace
 from rollout.errors import RolloutFailed
 from rollout.fleet_watch import FleetWatch
 from rollout.membership import WorkerStatus
+from runtime.actors import fault_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ class Controller:
         """
         while self._restarts < self._config.learner.max_restarts:
             self._restarts += 1
-            self.journal.fault("learner", f"{error}; its ranks are started anew from the last checkpoint")
+            remedy = "its ranks are restarted from the last checkpoint"
+            self.journal.fault("learner", fault_report(error, remedy))
             try:
                 return await self._workers.restart_learner(self._run.newest_checkpoint())
             except LearnerFailed as again:

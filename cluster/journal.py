@@ -67,12 +67,12 @@ class Journal:
         self._emit("note", text=text)
 
     def fault(self, actor: str, reason: str) -> None:
-        """Record that an actor failed."""
+        """Record that an actor failed. The first line of `reason` is enough for whoever watches."""
         now_s = time.time()
         record = {"attempt": self._attempt or 0, "time": now_s, "actor": actor, "reason": reason}
         self._run.append("faults", record)
         self._metrics.fault(actor, now_s)
-        self._emit("fault", actor=actor, reason=reason)
+        self._emit("fault", actor=actor, reason=reason.splitlines()[0])
 
     def recovery(self, actor: str, successor: str, seconds: float) -> None:
         """Record that something does the work of an actor that failed, `seconds` after that was found out."""

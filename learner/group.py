@@ -26,7 +26,7 @@ from learner.records import LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
 from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
-from runtime.actors import ACTOR_IS_GONE, RemoteCall, processes_left, remote, value_of
+from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, processes_left, remote, value_of
 from runtime.calls import DeadlineError, within
 from runtime.placement import PlacementError, bundle_of, reserve
 
@@ -274,7 +274,9 @@ class LearnerGroup:
             if permanent := permanent_cause(error):
                 raise permanent from error
             seconds = time.monotonic() - started_s
-            raise LearnerFailed(f"{name}.{call.method}: failed after {seconds:.1f} s: {error}") from error
+            raise LearnerFailed(
+                f"{name}.{call.method}: failed after {seconds:.1f} s: {explained(error)}"
+            ) from error
 
     async def _call_all(self, call: RemoteCall[LearnerRank, T], timeout_s: float) -> list[T]:
         """Make `call` on every rank, when it is its turn."""

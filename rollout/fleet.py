@@ -81,7 +81,7 @@ class RolloutFleet(Roster):
                 async with self._at_work([member]):
                     return await ask(member, call, self._config.group_timeout_s)
             except Lost as error:
-                self._give_up(member, str(error))
+                self._give_up(member, error)
                 if attempt > self._config.max_retries:
                     raise RolloutFailed(
                         f"{path}: given up after {attempt} attempts (rollout.max_retries); "
@@ -156,7 +156,7 @@ class RolloutFleet(Roster):
             answered = {}
             for member, answer in zip(members, answers, strict=True):
                 if isinstance(answer, Lost):
-                    self._give_up(member, str(answer))
+                    self._give_up(member, answer)
                 else:
                     answered[member.worker_id] = answer
             return answered

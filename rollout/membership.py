@@ -27,7 +27,7 @@ from rollout.errors import EngineDead, FleetExhausted
 from rollout.placement import Placement, place
 from rollout.router import Router
 from rollout.worker import RolloutWorker, WorkerInfo
-from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, remote
+from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, fault_report, remote
 from runtime.calls import DeadlineError, together, within
 
 T = TypeVar("T")
@@ -229,7 +229,7 @@ class Roster:
         `rollout.max_worker_restarts`."""
         member = self._members.get(worker_id)
         if member is not None:
-            (self._give_up if its_fault else self._take_out)(member, reason)
+            (self._give_up if its_fault else self._take_out)(member, Lost(reason))
 
     async def close(self) -> None:
         """End every worker, healthy or starting; none of their processes or placements is left."""
@@ -280,7 +280,7 @@ class Roster:
             worker_id, *self._worker_arguments, seed, self._trust_remote_code, self._frame_tokens
         )
 
-    def _give_up(self, member: Member, reason: str) -> None:
+    def _give_up(self, member: Member, reason: Lost) -> None:
         """Replace a worker that failed, as long as that does not happen too often."""
         if not self._take_out(member, reason):
             return
@@ -291,7 +291,7 @@ class Roster:
                 f"({self._config.max_worker_restarts}); the last one: {reason}"
             )
 
-    def _take_out(self, member: Member, reason: str) -> bool:
+    def _take_out(self, member: Member, reason: Lost) -> bool:
         """Take a worker out of the set at once; end it, and start another, in the background.
 
         Returns whether another is started: not for one that was to leave or is out already.
@@ -304,7 +304,7 @@ class Roster:
             self._in_background(member.placement.end(member.actor))
             return False
         logger.warning("replacing %s: %s", member.worker_id, reason)
-        self._on_fault(member.worker_id, f"{reason}; it is replaced")
+        self._on_fault(member.worker_id, fault_report(reason, "it is replaced"))
         self._in_background(self._replace(member))
         return True
 

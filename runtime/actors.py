@@ -78,6 +78,14 @@ def explained(error: BaseException) -> str:
     return f"{type(cause).__name__}: {cause}"
 
 
+def fault_report(error: BaseException, remedy: str) -> str:
+    """What to record of an actor's fault: one line with what failed and what is done about it, then all else
+    that the error and its cause say."""
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    cause = str(error.__cause__ or "").strip()
+    return "\n".join([f"{first}; {remedy}", *rest, *(cause.splitlines() if "\n" in cause else [])])
+
+
 def processes_left(pids: list[int], timeout_s: float) -> list[int]:
     """Wait until processes of this machine have ended; returns those that have not after `timeout_s`.
 

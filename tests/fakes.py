@@ -201,7 +201,7 @@ class FakeWorkers:
             raise PromptMismatch("the engine's prompt has 296 tokens, the learner's 152")
         if version in self.learner_dies_at:
             self.learner_dies_at.remove(version)
-            raise LearnerFailed(f"rank 1 died in update {version}")
+            raise LearnerFailed(f"rank 1 died in update {version}\n\tclass_name: LearnerRank")
         if version in self.not_finite:
             self.updates += 1
             return {"learner/loss": math.nan, "learner/skipped": 1.0}
