@@ -46,7 +46,7 @@ from runtime.actors import fault_report
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """`seconds` since the start, all attempts together; `metrics` those of the last update, empty before."""
+    """`seconds`: since the start, over all attempts. `metrics`: of the last update, empty before."""
 
     run_dir: Path
     stage: str
@@ -66,8 +66,8 @@ logger = logging.getLogger(__name__)
 class Controller:
     """Runs one job from its start, or from its newest checkpoint, to its end or until `stop` is called.
 
-    Faults of rollout workers, reward actors and decoders are dealt with where they happen. When the learner
-    fails, its ranks are started anew from the last checkpoint and the loops begin again there.
+    Faults of rollout workers, reward actors and decoders are handled where they happen. When the learner
+    fails, its ranks and both loops are restarted from the last checkpoint.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Controller:
         self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(self._plan, schedule.max_staleness)
         self._stopping = asyncio.Event()
         self._decodes: set[asyncio.Task[Any]] = set()
-        """Decoding under way or done and not yet asked for."""
+        """Decoding in progress, or done and not yet used."""
         self._restarts = 0
         self._finite = FiniteUpdates(job.config.learner.max_skipped_updates)
 
@@ -95,10 +95,10 @@ class Controller:
     async def scale(self, rollout_workers: int) -> None:
         """Start or end rollout workers until there are that many; nothing else pauses."""
         await self._workers.fleet.resize(rollout_workers)
-        self.journal.note(f"{rollout_workers} rollout workers, as asked for")
+        self.journal.note(f"{rollout_workers} rollout workers, as requested")
 
     def status(self) -> RunStatus:
-        """What is going on, as `launch.py status` shows it."""
+        """The state of the run, as `launch.py status` shows it."""
         fleet = self._workers.fleet
         return RunStatus(
             run_dir=self._run.path,
@@ -114,13 +114,13 @@ class Controller:
         )
 
     async def run(self) -> dict[str, Any]:
-        """Train; returns the summary. Whatever happens, no actor of the run is left behind."""
+        """Train; returns the summary. All actors of the run have ended when this returns or raises."""
         try:
             self.journal.stage("starting engines, learner ranks and reward actors")
             state = await self._workers.start(self._checkpoint)
             while True:
                 try:
-                    await self._go_on_from(state)
+                    await self._resume_from(state)
                     await self._train()
                     if self._finished:
                         await self._finish()
@@ -137,18 +137,18 @@ class Controller:
     def _finished(self) -> bool:
         return self._buffer.version == self._plan.total_updates
 
-    async def _go_on_from(self, state: dict[str, Any]) -> None:
-        """Open an attempt at the version that the learner holds, with nothing in flight."""
+    async def _resume_from(self, state: dict[str, Any]) -> None:
+        """Start an attempt at the version that the learner holds, with nothing in flight."""
         version = int(state.get("version", 0))
         self.journal.begin(version, self._job.sizes.updates, state)
         self._buffer = CohortBuffer(self._plan, self._config.schedule.max_staleness, version)
-        if version or self._restarts:  # a fresh engine has read the base model itself
+        if version or self._restarts:  # a new engine has loaded the base model itself
             await self._workers.sync.push()
         if version == 0:
             await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
 
     async def _restart_learner(self, error: LearnerFailed) -> dict[str, Any]:
-        """Start all ranks anew from the last checkpoint, while the fleet stays; returns the state kept in it.
+        """Restart all ranks from the last checkpoint, while the fleet stays; returns the state kept in it.
 
         Raises the failure itself once `learner.max_restarts` are used up.
         """
@@ -227,7 +227,7 @@ class Controller:
             await self._save(self._buffer.version)
 
     async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
-        """The cohorts of `update`, or None if the run is asked to stop while they are being made."""
+        """The cohorts of `update`, or None if the run is asked to stop before they are ready."""
         take = asyncio.create_task(self._buffer.take(update))
         stop = asyncio.create_task(self._stopping.wait())
         try:
@@ -296,7 +296,7 @@ class Controller:
 
     async def _evaluate(self, splits: list[str], samples: int) -> None:
         known = self._run.evaluated(self._buffer.version)
-        splits = [split for split in splits if split not in known]  # else before a restart, of these weights
+        splits = [split for split in splits if split not in known]  # else evaluated before a restart
         if splits:
             self.journal.stage(f"evaluating {', '.join(splits)}")
         for split in splits:
@@ -309,7 +309,7 @@ class Controller:
                     samples,
                     self._config.seed,
                 )
-            # Thousands of resamples: not on the loop that feeds the engines.
+            # Thousands of resamples must not block the event loop that feeds the engines.
             scores = await asyncio.to_thread(
                 agreement, found, self._config.evaluation.bootstrap_samples, self._config.seed
             )

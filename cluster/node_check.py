@@ -53,4 +53,4 @@ async def _ask(nodes: list[str]) -> dict[str, Software]:
     try:
         return dict(zip(nodes, await together(ask(node) for node in nodes), strict=True))
     except (DeadlineError, ray.exceptions.RayError) as error:
-        raise ConfigError(f"a node does not say what is installed on it: {error}") from None
+        raise ConfigError(f"a node does not report what is installed on it: {error}") from None

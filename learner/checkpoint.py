@@ -41,7 +41,7 @@ _DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F1
 
 
 class CheckpointError(PermanentError, ValueError):
-    """A checkpoint that is not there, not whole, or not of this model; names the file and the cure."""
+    """A checkpoint that is not there, not whole, or not of this model; names the file and the fix."""
 
 
 def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
     """Put a checkpoint's state into the engine and return its `extra`; all ranks call it.
 
-    On as many ranks as wrote it, training goes on bit for bit.
+    On as many ranks as wrote it, training continues bit for bit.
 
     Raises:
         CheckpointError: if the checkpoint is missing, broken or of another model.
@@ -222,11 +222,6 @@ def read_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
-def read_extra(folder: Path) -> dict[str, Any]:
-    """What the caller stored beside the weights."""
-    return dict(read_index(folder)["extra"])
-
-
 class _Shards:
     """All shards of a checkpoint, read by slices of a parameter's flat values."""
 
@@ -278,7 +273,7 @@ def _write_local(parameter: Any, part: str, values: Tensor) -> None:
     if part != MASTER:
         safe_set_local_optimizer_state(parameter, values, part)
         return
-    # The forward pass gathers `ds_tensor`, the optimizer steps the master copy: both must be told.
+    # The forward pass gathers `ds_tensor`, the optimizer steps the master copy: both must change.
     parameter.ds_tensor.data.copy_(values)
     safe_set_local_fp32_param(parameter, values)
 

@@ -1,7 +1,7 @@
 """The Ray actor around one rank: a thin shell over `Trainer`.
 
-Work runs in a single thread, in the order in which it is asked for; a second concurrency group answers pings
-while that thread sits in a collective.
+Work runs in a single thread, in the order of the calls; a second concurrency group answers while that thread
+is in a collective.
 """
 
 from __future__ import annotations
