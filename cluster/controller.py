@@ -28,7 +28,7 @@ from typing import Any
 from cluster.buffer import CohortBuffer, UpdatePlan
 from cluster.journal import Journal
 from cluster.preflight import Job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from cluster.training_batch import FiniteUpdates, SampledVideo, ScoredCohort, cohort_texts, training_batch
 from data.model_view import view_of_run, write_view
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure, VideoRef
@@ -71,16 +71,16 @@ class Controller:
     """
 
     def __init__(
-        self, job: Job, run: RunDirectory, resume: bool, make_workers: Callable[..., Workers] = Workers
+        self, job: Job, run: RunDirectory, resume: bool, make_actors: Callable[..., RunActors] = RunActors
     ) -> None:
         self._job, self._config, self._run = job, job.config, run
         schedule = job.config.schedule
         self._plan = UpdatePlan(job.sizes.cohorts_per_epoch, schedule.cohorts_per_update, job.sizes.updates)
         self._checkpoint = run.newest_checkpoint() if resume else None
         self.journal = Journal(run, job.config)
-        self._workers = make_workers(job, self.journal.fault, self.journal.recovery)
+        self._actors = make_actors(job, self.journal.fault, self.journal.recovery)
         self._trace = Trace(run.trace if job.config.metrics.trace else None)
-        self._watch = FleetWatch(self._workers.fleet, self.journal.fleet)
+        self._watch = FleetWatch(self._actors.fleet, self.journal.fleet)
         self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(self._plan, schedule.max_staleness)
         self._stopping = asyncio.Event()
         self._decodes: set[asyncio.Task[Any]] = set()
@@ -94,12 +94,12 @@ class Controller:
 
     async def scale(self, rollout_workers: int) -> None:
         """Start or end rollout workers until there are that many; nothing else pauses."""
-        await self._workers.fleet.resize(rollout_workers)
+        await self._actors.fleet.resize(rollout_workers)
         self.journal.note(f"{rollout_workers} rollout workers, as requested")
 
     def status(self) -> RunStatus:
         """The state of the run, as `launch.py status` shows it."""
-        fleet = self._workers.fleet
+        fleet = self._actors.fleet
         return RunStatus(
             run_dir=self._run.path,
             stage=self.journal.current_stage,
@@ -117,7 +117,7 @@ class Controller:
         """Train; returns the summary. All actors of the run have ended when this returns or raises."""
         try:
             self.journal.stage("starting engines, learner ranks and reward actors")
-            state = await self._workers.start(self._checkpoint)
+            state = await self._actors.start(self._checkpoint)
             while True:
                 try:
                     await self._resume_from(state)
@@ -130,7 +130,7 @@ class Controller:
         finally:
             await self._watch.close()
             await self.journal.close()
-            await self._workers.close()
+            await self._actors.close()
             self._trace.flush()
 
     @property
@@ -143,7 +143,7 @@ class Controller:
         self.journal.begin(version, self._job.sizes.updates, state)
         self._buffer = CohortBuffer(self._plan, self._config.schedule.max_staleness, version)
         if version or self._restarts:  # a new engine has loaded the base model itself
-            await self._workers.sync.push()
+            await self._actors.sync.push()
         if version == 0:
             await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
 
@@ -157,7 +157,7 @@ class Controller:
             remedy = "its ranks are restarted from the last checkpoint"
             self.journal.fault("learner", fault_report(error, remedy))
             try:
-                return await self._workers.restart_learner(self._run.newest_checkpoint())
+                return await self._actors.restart_learner(self._run.newest_checkpoint())
             except LearnerFailed as again:
                 error = again
         raise error
@@ -197,7 +197,7 @@ class Controller:
 
     async def _decode(self, ref: VideoRef) -> Any:
         with self._trace.span("decoding", ref.video_id):
-            return await self._workers.decoder.look(ref)
+            return await self._actors.decoder.look(ref)
 
     async def _learn_loop(self) -> None:
         while self._buffer.version < self._plan.total_updates and not self._stopping.is_set():
@@ -210,10 +210,10 @@ class Controller:
             batch = training_batch(cohorts, update, self._config.learner)
             # A batch without samples is an update too: every row of an epoch belongs to one.
             with self._trace.span("learner", f"update {update}"):
-                metrics = await self._workers.learner.update(batch.samples)
+                metrics = await self._actors.learner.update(batch.samples)
             batch = self._finite.check(batch, metrics, update)
             with self._trace.span("weights", f"version {update + 1}"):
-                metrics |= await self._workers.sync.push()
+                metrics |= await self._actors.sync.push()
             await self._buffer.advance()
             step_s = time.perf_counter() - started
             metrics |= batch.metrics | self._watch.metrics
@@ -255,7 +255,7 @@ class Controller:
         rewards = None
         if videos:
             with self._trace.span("rewards", f"cohort {cohort.index}"):
-                rewards = await self._workers.rewards.score(cohort_texts(videos))
+                rewards = await self._actors.rewards.score(cohort_texts(videos))
         await self._buffer.add(cohort.index, ScoredCohort(cohort, videos, failures, rewards))
 
     async def _sample_member(
@@ -270,7 +270,7 @@ class Controller:
         try:
             info, frames = await decode
             marks = info.facts.marks
-            groups = await self._workers.fleet.sample(wanted, frames, cost_tokens)
+            groups = await self._actors.fleet.sample(wanted, frames, cost_tokens)
         except VideoError as error:
             return VideoFailure(video.video_id, video.path, "decode", str(error), cohort.epoch, error.kind)
         except RolloutFailed as error:
@@ -303,8 +303,8 @@ class Controller:
             with self._trace.span("evaluation", f"{split}, version {self._buffer.version}"):
                 found = await predict(
                     self._job.evaluation[split],
-                    self._workers.fleet,
-                    self._workers.decoder,
+                    self._actors.fleet,
+                    self._actors.decoder,
                     view_of_run(self._config.model_dump()),
                     samples,
                     self._config.seed,
@@ -317,13 +317,13 @@ class Controller:
 
     async def _save(self, version: int) -> None:
         with self._trace.span("learner", f"checkpoint of version {version}"):
-            await self._workers.learner.save(self._run.checkpoint(version), self.journal.state())
+            await self._actors.learner.save(self._run.checkpoint(version), self.journal.state())
         self._run.prune_checkpoints(self._config.checkpoint.keep_last, self.journal.best_version)
 
     async def _finish(self) -> None:
         await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
         self.journal.stage("exporting the model")
-        await self._workers.learner.export_hf(self._run.final)
+        await self._actors.learner.export_hf(self._run.final)
         write_view(self._run.final, view_of_run(self._config.model_dump()))
 
 

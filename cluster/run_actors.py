@@ -19,7 +19,7 @@ from rollout.fleet import RolloutFleet
 logger = logging.getLogger(__name__)
 
 
-class Workers:
+class RunActors:
     """Rollout fleet, reward pool, learner group, decoder and weight sync.
 
     Args:

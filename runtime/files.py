@@ -19,7 +19,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def told_if_full(path: Path) -> Iterator[None]:
+def naming_file(path: Path) -> Iterator[None]:
     """Re-raise an OSError as a RunDirectoryError that names the file; ENOSPC alone does not."""
     try:
         yield

@@ -14,8 +14,9 @@ from typing import Any, Protocol, cast
 
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.controller import Controller
+from cluster.planning.simulation import SimulatedWorkers
 from cluster.preflight import Job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from data.facts import VideoFacts
 from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, Video, VideoRef
@@ -77,7 +78,7 @@ class SyncCalls(Protocol):
 
 
 class ActorsOfRun(Protocol):
-    """Of `cluster.run_actors.Workers`."""
+    """Of `cluster.run_actors.RunActors`."""
 
     @property
     def decoder(self) -> DecoderCalls: ...
@@ -249,7 +250,7 @@ def job(*overrides: str) -> Job:
 
 
 def controller_over(fakes: ActorsOfRun, job: Job, run: RunDirectory, resume: bool = False) -> Controller:
-    return Controller(job, run, resume, make_workers=lambda *_: cast(Workers, fakes))
+    return Controller(job, run, resume, make_actors=lambda *_: cast(RunActors, fakes))
 
 
 def run_job(
@@ -264,6 +265,11 @@ def run_job(
     return run, fakes, summary
 
 
-def the_real_ones(actors: Workers) -> ActorsOfRun:
+def the_real_ones(actors: RunActors) -> ActorsOfRun:
     """Checked by mypy: the real classes satisfy the protocols, too."""
     return actors
+
+
+def the_simulated_ones(actors: SimulatedWorkers) -> tuple[FleetCalls, RewardCalls, LearnerCalls, SyncCalls]:
+    """Checked by mypy, for the simulation casts them."""
+    return actors, actors, actors, actors
