@@ -134,7 +134,7 @@ def _partial(folder: Path) -> Path:
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file with one tensor at a time in host memory.
 
-    safetensors' own writer wants all of them there: 12 bytes a parameter over the ranks, 95 GB of
+    safetensors' own writer needs all tensors in memory: 12 bytes a parameter over the ranks, 95 GB of
     an 8B model.
     """
     header: dict[str, Any] = {}
