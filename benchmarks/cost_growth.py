@@ -23,7 +23,7 @@ from benchmarks.machine import describe_machine, write_figures
 from benchmarks.sleeping import job_on
 from benchmarks.small_model import random_frames
 from cluster.config import load_config
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from data.records import Group, SamplingRequest, VideoRef
 from data.seeds import completion_seed
 from learner.records import TrainSample
@@ -113,7 +113,7 @@ class HandDriven:
             ],
         )
         self._config = config
-        self._workers = Workers(job_on(config, 64), lambda *_: None, lambda *_: None)
+        self._workers = RunActors(job_on(config, 64), lambda *_: None, lambda *_: None)
         self._version = 0
 
     async def start(self) -> None:

@@ -15,7 +15,7 @@ import ray
 from benchmarks.sleeping_actors import CALL_TIMEOUT_S, SleepingEngine, SleepingRank
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.preflight import Job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from cluster.weight_sync import ObjectStoreSync
 from data.frames import FrameInfo
 from data.records import Video, VideoRef, Weights
@@ -41,7 +41,7 @@ class SleepingLearner:
         await self.weight_buckets()
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]:
-        metrics = await self._ask(remote(SleepingRank.update, self._update_s))
+        metrics = await self._ask(remote(SleepingRank.update, self._update_s)) if samples else {}
         self.version += 1
         return metrics | {"controller/processor_s": time.process_time()}
 
@@ -49,6 +49,12 @@ class SleepingLearner:
         return Weights(self.version, await self._ask(remote(SleepingRank.weight_buckets)))
 
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        pass
+
+    async def snapshot(self) -> int:
+        return self.version
+
+    async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None:
         pass
 
     async def export_hf(self, folder: Path) -> None:
@@ -72,7 +78,7 @@ class _NoDecoder:
 
 
 class SleepingWorkers:
-    """Takes the place of `cluster.run_actors.Workers`. Fleet, rewards and weight sync are the real ones."""
+    """Takes the place of `cluster.run_actors.RunActors`. Fleet, rewards and weight sync are the real ones."""
 
     def __init__(
         self,
@@ -111,15 +117,15 @@ class SleepingWorkers:
         await self.sync.join(worker_id)
 
 
-def sleeping_workers(rollout_s: float, update_s: float) -> Callable[..., Workers]:
-    """For `Controller(make_workers=...)`.
+def sleeping_workers(rollout_s: float, update_s: float) -> Callable[..., RunActors]:
+    """For `Controller(make_actors=...)`.
 
     Args:
         rollout_s: seconds of one video on a worker, however many it has.
         update_s: seconds of an update.
     """
     return lambda job, on_fault, on_recovery: cast(
-        Workers, SleepingWorkers(job, on_fault, on_recovery, rollout_s, update_s)
+        RunActors, SleepingWorkers(job, on_fault, on_recovery, rollout_s, update_s)
     )
 
 

@@ -1,4 +1,4 @@
-"""The one home of backpressure and staleness: every cohort in flight, from admission to training.
+"""Bounds backpressure and staleness: holds every cohort in flight, from admission to training.
 
     buffer.admit(cohort)        waits until the cohort may start    (feed loop)
     buffer.add(cohort, scored)  hands in a scored cohort            (a task a cohort)

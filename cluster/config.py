@@ -53,7 +53,7 @@ class ScheduleConfig(BaseModel):
     epochs: int = Field(3, ge=1)
     """Passes over the training split."""
     updates: int | None = Field(None, ge=1)
-    """Stop after this many updates, whatever `epochs` says."""
+    """Stop after this many updates, even if `epochs` would take more."""
     max_staleness: int = Field(0, ge=0)
     """Hard bound on how many versions old a trained token may be; 0 is strictly on-policy."""
 
@@ -62,25 +62,25 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     splits: list[str] = ["test"]
-    """Values of the manifest's `split` column to judge before and after training."""
+    """Values of the manifest's `split` column to evaluate before and after training."""
     during: list[str] = []
-    """Those of `splits` that are judged while training, too; default: the first. The first of them says which
-    checkpoint is the best."""
+    """Those of `splits` that are evaluated during training, too; default: the first. The first of them
+    decides which checkpoint is the best."""
     every_updates: int = Field(25, ge=0)
     """Updates between evaluations while training; 0 evaluates only before and after."""
     samples: int = Field(0, ge=0)
-    """Sampled answers per video for the mean-of-samples score, before and after; 0 judges greedily only."""
+    """Sampled answers per video for the mean-of-samples score, before and after; 0: greedy answers only."""
     max_completion_tokens: int | None = Field(None, ge=1)
     """Length limit of an answer; default: that of training."""
     bootstrap_samples: int = Field(2000, ge=100)
     """Resamples behind the 95 % intervals, drawn over sources."""
 
     @model_validator(mode="after")
-    def _during_is_judged(self) -> "EvaluationConfig":
+    def _during_is_evaluated(self) -> "EvaluationConfig":
         if strange := [split for split in self.during if split not in self.splits]:
             raise ValueError(
                 f"evaluation.during names {', '.join(strange)}, which evaluation.splits does not: "
-                f"add it there, for gains are over the version before training"
+                f"add it there: gains are measured against the version before training"
             )
         return self
 
@@ -222,7 +222,7 @@ def derive_sizes(config: RunConfig, train_videos: int, cohorts_per_epoch: int) -
 def load_config(preset: Path | None, overrides: list[str] | None = None) -> RunConfig:
     """Read a TOML preset, or the JSON of a run directory, and apply dotted overrides (`--learner.lr=1e-4`).
 
-    Raises ConfigError naming the file or flag, the field and the cure.
+    Raises ConfigError naming the file or flag, the field and the fix.
     """
     values: dict[str, Any] = {}
     if preset is not None:

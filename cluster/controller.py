@@ -29,7 +29,7 @@ from cluster.buffer import CohortBuffer, UpdatePlan
 from cluster.checkpoint_writer import CheckpointWriter
 from cluster.journal import Journal
 from cluster.preflight import Job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from cluster.training_batch import FiniteUpdates, SampledVideo, ScoredCohort, cohort_texts, training_batch
 from data.model_view import view_of_run, write_view
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure, VideoRef
@@ -42,11 +42,12 @@ from monitoring.trace import Trace
 from rollout.errors import RolloutFailed
 from rollout.fleet_watch import FleetWatch
 from rollout.membership import WorkerStatus
+from runtime.actors import fault_report
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """`seconds` since the start, all attempts together; `metrics` those of the last update, empty before."""
+    """`seconds`: since the start, over all attempts. `metrics`: of the last update, empty before."""
 
     run_dir: Path
     stage: str
@@ -66,25 +67,25 @@ logger = logging.getLogger(__name__)
 class Controller:
     """Runs one job from its start, or from its newest checkpoint, to its end or until `stop` is called.
 
-    Faults of rollout workers, reward actors and decoders are dealt with where they happen. When the learner
-    fails, its ranks are started anew from the last checkpoint and the loops begin again there.
+    Faults of rollout workers, reward actors and decoders are handled where they happen. When the learner
+    fails, its ranks and both loops are restarted from the last checkpoint.
     """
 
     def __init__(
-        self, job: Job, run: RunDirectory, resume: bool, make_workers: Callable[..., Workers] = Workers
+        self, job: Job, run: RunDirectory, resume: bool, make_actors: Callable[..., RunActors] = RunActors
     ) -> None:
         self._job, self._config, self._run = job, job.config, run
         schedule = job.config.schedule
         self._plan = UpdatePlan(job.sizes.cohorts_per_epoch, schedule.cohorts_per_update, job.sizes.updates)
         self._checkpoint = run.newest_checkpoint() if resume else None
         self.journal = Journal(run, job.config)
-        self._workers = make_workers(job, self.journal.fault, self.journal.recovery)
+        self._actors = make_actors(job, self.journal.fault, self.journal.recovery)
         self._trace = Trace(run.trace if job.config.metrics.trace else None)
-        self._watch = FleetWatch(self._workers.fleet, self.journal.fleet)
+        self._watch = FleetWatch(self._actors.fleet, self.journal.fleet)
         self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(self._plan, schedule.max_staleness)
         self._stopping = asyncio.Event()
         self._decodes: set[asyncio.Task[Any]] = set()
-        """Decoding under way or done and not yet asked for."""
+        """Decoding in progress, or done and not yet used."""
         self._restarts = 0
         self._checkpoints = CheckpointWriter(run, job.config)
         self._finite = FiniteUpdates(job.config.learner.max_skipped_updates)
@@ -95,12 +96,12 @@ class Controller:
 
     async def scale(self, rollout_workers: int) -> None:
         """Start or end rollout workers until there are that many; nothing else pauses."""
-        await self._workers.fleet.resize(rollout_workers)
-        self.journal.note(f"{rollout_workers} rollout workers, as asked for")
+        await self._actors.fleet.resize(rollout_workers)
+        self.journal.note(f"{rollout_workers} rollout workers, as requested")
 
     def status(self) -> RunStatus:
-        """What is going on, as `launch.py status` shows it."""
-        fleet = self._workers.fleet
+        """The state of the run, as `launch.py status` shows it."""
+        fleet = self._actors.fleet
         return RunStatus(
             run_dir=self._run.path,
             stage=self.journal.current_stage,
@@ -115,13 +116,13 @@ class Controller:
         )
 
     async def run(self) -> dict[str, Any]:
-        """Train; returns the summary. Whatever happens, no actor of the run is left behind."""
+        """Train; returns the summary. All actors of the run have ended when this returns or raises."""
         try:
             self.journal.stage("starting engines, learner ranks and reward actors")
-            state = await self._workers.start(self._checkpoint)
+            state = await self._actors.start(self._checkpoint)
             while True:
                 try:
-                    await self._go_on_from(state)
+                    await self._resume_from(state)
                     await self._train()
                     if self._finished:
                         await self._finish()
@@ -132,34 +133,35 @@ class Controller:
             await self._checkpoints.cancel()
             await self._watch.close()
             await self.journal.close()
-            await self._workers.close()
+            await self._actors.close()
             self._trace.flush()
 
     @property
     def _finished(self) -> bool:
         return self._buffer.version == self._plan.total_updates
 
-    async def _go_on_from(self, state: dict[str, Any]) -> None:
-        """Open an attempt at the version that the learner holds, with nothing in flight."""
+    async def _resume_from(self, state: dict[str, Any]) -> None:
+        """Start an attempt at the version that the learner holds, with nothing in flight."""
         version = int(state.get("version", 0))
         self.journal.begin(version, self._job.sizes.updates, state)
         self._buffer = CohortBuffer(self._plan, self._config.schedule.max_staleness, version)
-        if version or self._restarts:  # a fresh engine has read the base model itself
-            await self._workers.sync.push()
+        if version or self._restarts:  # a new engine has loaded the base model itself
+            await self._actors.sync.push()
         if version == 0:
             await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
 
     async def _restart_learner(self, error: LearnerFailed) -> dict[str, Any]:
-        """Start all ranks anew from the last checkpoint, while the fleet stays; returns the state kept in it.
+        """Restart all ranks from the last checkpoint, while the fleet stays; returns the state kept in it.
 
         Raises the failure itself once `learner.max_restarts` are used up.
         """
         while self._restarts < self._config.learner.max_restarts:
             self._restarts += 1
             await self._checkpoints.cancel()
-            self.journal.fault("learner", f"{error}; its ranks are started anew from the last checkpoint")
+            remedy = "its ranks are restarted from the last checkpoint"
+            self.journal.fault("learner", fault_report(error, remedy))
             try:
-                return await self._workers.restart_learner(self._run.newest_checkpoint())
+                return await self._actors.restart_learner(self._run.newest_checkpoint())
             except LearnerFailed as again:
                 error = again
         raise error
@@ -199,7 +201,7 @@ class Controller:
 
     async def _decode(self, ref: VideoRef) -> Any:
         with self._trace.span("decoding", ref.video_id):
-            return await self._workers.decoder.look(ref)
+            return await self._actors.decoder.look(ref)
 
     async def _learn_loop(self) -> None:
         while self._buffer.version < self._plan.total_updates and not self._stopping.is_set():
@@ -213,10 +215,10 @@ class Controller:
             batch = training_batch(cohorts, update, self._config.learner)
             # A batch without samples is an update too: every row of an epoch belongs to one.
             with self._trace.span("learner", f"update {update}"):
-                metrics = await self._workers.learner.update(batch.samples)
+                metrics = await self._actors.learner.update(batch.samples)
             batch = self._finite.check(batch, metrics, update)
             with self._trace.span("weights", f"version {update + 1}"):
-                metrics |= await self._workers.sync.push()
+                metrics |= await self._actors.sync.push()
             await self._buffer.advance()
             step_s = time.perf_counter() - started
             metrics |= batch.metrics | self._watch.metrics | self._checkpoints.metrics
@@ -231,7 +233,7 @@ class Controller:
         await self._checkpoints.finish()
 
     async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
-        """The cohorts of `update`, or None if the run is asked to stop while they are being made."""
+        """The cohorts of `update`, or None if the run is asked to stop before they are ready."""
         take = asyncio.create_task(self._buffer.take(update))
         stop = asyncio.create_task(self._stopping.wait())
         try:
@@ -259,7 +261,7 @@ class Controller:
         rewards = None
         if videos:
             with self._trace.span("rewards", f"cohort {cohort.index}"):
-                rewards = await self._workers.rewards.score(cohort_texts(videos))
+                rewards = await self._actors.rewards.score(cohort_texts(videos))
         await self._buffer.add(cohort.index, ScoredCohort(cohort, videos, failures, rewards))
 
     async def _sample_member(
@@ -274,7 +276,7 @@ class Controller:
         try:
             info, frames = await decode
             marks = info.facts.marks
-            groups = await self._workers.fleet.sample(wanted, frames, cost_tokens)
+            groups = await self._actors.fleet.sample(wanted, frames, cost_tokens)
         except VideoError as error:
             return VideoFailure(video.video_id, video.path, "decode", str(error), cohort.epoch, error.kind)
         except RolloutFailed as error:
@@ -300,20 +302,20 @@ class Controller:
 
     async def _evaluate(self, splits: list[str], samples: int) -> None:
         known = self._run.evaluated(self._buffer.version)
-        splits = [split for split in splits if split not in known]  # else before a restart, of these weights
+        splits = [split for split in splits if split not in known]  # else evaluated before a restart
         if splits:
             self.journal.stage(f"evaluating {', '.join(splits)}")
         for split in splits:
             with self._trace.span("evaluation", f"{split}, version {self._buffer.version}"):
                 found = await predict(
                     self._job.evaluation[split],
-                    self._workers.fleet,
-                    self._workers.decoder,
+                    self._actors.fleet,
+                    self._actors.decoder,
                     view_of_run(self._config.model_dump()),
                     samples,
                     self._config.seed,
                 )
-            # Thousands of resamples: not on the loop that feeds the engines.
+            # Thousands of resamples must not block the event loop that feeds the engines.
             scores = await asyncio.to_thread(
                 agreement, found, self._config.evaluation.bootstrap_samples, self._config.seed
             )
@@ -322,13 +324,13 @@ class Controller:
     async def _save(self, version: int) -> None:
         with self._trace.span("learner", f"checkpoint of version {version}"):
             await self._checkpoints.save(
-                self._workers.learner, self.journal.state(), lambda: self.journal.best_version
+                self._actors.learner, self.journal.state(), lambda: self.journal.best_version
             )
 
     async def _finish(self) -> None:
         await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
         self.journal.stage("exporting the model")
-        await self._workers.learner.export_hf(self._run.final)
+        await self._actors.learner.export_hf(self._run.final)
         write_view(self._run.final, view_of_run(self._config.model_dump()))
 
 

@@ -21,7 +21,7 @@ ANSWER_TIMEOUT_S = 60.0
 
 
 class RunFailed(RuntimeError):
-    """A run ended with an error; says which, and how to go on."""
+    """A run ended with an error; says which, and how to resume."""
 
 
 class ControllerActor:
@@ -57,7 +57,7 @@ def actor_name(run_name: str) -> str:
 
 
 def require_free_name(run_name: str) -> None:
-    """Raises ConfigError if a run of that name is going on in this cluster."""
+    """Raises ConfigError if a run of that name is active in this cluster."""
     if actor_name(run_name) in ray.util.list_named_actors():
         raise ConfigError(_name_taken(run_name))
 
@@ -65,7 +65,7 @@ def require_free_name(run_name: str) -> None:
 async def follow_run(
     config: RunConfig, resume: bool, on_event: Callable[[dict[str, Any]], None], stop: asyncio.Event
 ) -> dict[str, Any]:
-    """Start the controller, hand its events to `on_event` as they come, and return its summary.
+    """Start the controller, pass its events to `on_event` as they come, and return its summary.
 
     When `stop` is set, the run ends after the update in progress, with a checkpoint. Raises RunFailed.
     """
@@ -73,15 +73,15 @@ async def follow_run(
     named = actor.options(name=actor_name(config.name), num_cpus=0, max_concurrency=16)
     try:
         controller = named.remote(config, resume)
-    except ValueError:  # Ray's, of two runs that start at once
+    except ValueError:  # Ray's, when two runs start at once
         raise RunFailed(_name_taken(config.name)) from None
     running = asyncio.ensure_future(_await_ref(controller.run.remote()))
-    seen, told = 0, False
+    seen, asked_to_stop = 0, False
     try:
         while True:
             done, _ = await asyncio.wait([running], timeout=EVENT_POLL_S)
-            if stop.is_set() and not told:
-                told = True
+            if stop.is_set() and not asked_to_stop:
+                asked_to_stop = True
                 await remote(ControllerActor.stop).on(controller, "controller", ANSWER_TIMEOUT_S)
             if not running.done() or running.exception() is None:
                 more = remote(ControllerActor.events, seen)
@@ -94,7 +94,7 @@ async def follow_run(
         raise RunFailed(
             f"{explained(error)}\n"
             f"The run's folder is {config.run_dir}; if it holds a checkpoint, "
-            f"`launch.py train --resume --run_dir={config.run_dir}` goes on from it"
+            f"`launch.py train --resume --run_dir={config.run_dir}` resumes from it"
         ) from error
     finally:
         running.cancel()
@@ -103,8 +103,8 @@ async def follow_run(
 
 def _name_taken(run_name: str) -> str:
     return (
-        f"a run named '{run_name}' is going on in this cluster: give this one another --name, or end that "
-        f"one with `launch.py stop {run_name}`"
+        f"a run named '{run_name}' is already active in this cluster: give this one another --name, or end "
+        f"that one with `launch.py stop {run_name}`"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: to the run directory, and as events to whoever watches."""
+"""Records a run: in its directory, and as events for the command that follows it."""
 
 import math
 import time
@@ -36,8 +36,8 @@ class Journal:
         self.last_metrics: dict[str, float] = {}
 
     def begin(self, version: int, total_updates: int, state: Mapping[str, Any]) -> None:
-        """Open a new attempt that goes on from `version`, with the state kept in its checkpoint."""
-        if self._attempt is None:  # else this process has been counting all along
+        """Start a new attempt at `version`, with the state kept in its checkpoint."""
+        if self._attempt is None:  # else this process has counted them itself
             self._earlier_s = float(state.get("seconds", 0.0))
         self._attempt = self._run.start_attempt(version)
         self._metrics.begin(self._attempt, version)
@@ -63,19 +63,19 @@ class Journal:
         self._emit("stage", text=text)
 
     def note(self, text: str) -> None:
-        """Tell whoever watches."""
+        """Emit a line of text."""
         self._emit("note", text=text)
 
     def fault(self, actor: str, reason: str) -> None:
-        """Record that an actor failed."""
+        """Record that an actor failed. Its event has the first line of `reason` alone."""
         now_s = time.time()
         record = {"attempt": self._attempt or 0, "time": now_s, "actor": actor, "reason": reason}
         self._run.append("faults", record)
         self._metrics.fault(actor, now_s)
-        self._emit("fault", actor=actor, reason=reason)
+        self._emit("fault", actor=actor, reason=reason.splitlines()[0])
 
     def recovery(self, actor: str, successor: str, seconds: float) -> None:
-        """Record that something does the work of an actor that failed, `seconds` after that was found out."""
+        """Record what replaced an actor that failed, `seconds` after the failure was detected."""
         record = {
             "attempt": self._attempt or 0,
             "time": time.time(),
@@ -84,7 +84,7 @@ class Journal:
             "seconds": round(seconds, 2),
         }
         self._run.append("recoveries", record)
-        self._emit("note", text=f"{successor} in the place of {actor}, after {seconds:.0f} s")
+        self._emit("note", text=f"{successor} in place of {actor}, after {seconds:.0f} s")
 
     def update(self, update: int, batch: TrainingBatch, metrics: Mapping[str, float]) -> None:
         """Record one update: its metrics, its groups, the rows that failed, and the files with marks."""
@@ -100,14 +100,14 @@ class Journal:
         self._emit("update", update=update, metrics=self.last_metrics)
 
     def fleet(self, update: int, figures: Sequence[WorkerFigures], healthy: Sequence[str]) -> None:
-        """Record what each rollout worker did lately, about the time of `update`."""
+        """Record each rollout worker's recent rates, at about the time of `update`."""
         self._metrics.fleet(update, figures, healthy)
         self._emit("fleet", workers=[asdict(worker) for worker in figures], healthy=list(healthy))
 
     def evaluation(
         self, version: int, split: str, scores: Mapping[str, Any], predictions: Sequence[Prediction]
     ) -> None:
-        """Record how version `version` does on a split. Its record belongs to the update that made it."""
+        """Record how `version` scores on a split. Its record belongs to the update that made it."""
         record = {"attempt": self._attempt, "update": version - 1, "version": version, "split": split}
         self._run.append("evaluations", record | dict(scores))
         self._run.write_predictions(version, split, [p.to_json() for p in predictions])
@@ -121,7 +121,7 @@ class Journal:
         self._emit("evaluation", version=version, split=split, scores=dict(scores))
 
     def events(self, after: int) -> tuple[int, list[dict[str, Any]]]:
-        """The events from number `after` on, and the number to ask from next time."""
+        """The events from number `after` on, and the number to start from next time."""
         first = self._n_events - len(self._events)
         return self._n_events, list(self._events)[max(0, after - first) :]
 
@@ -141,7 +141,7 @@ class Metrics:
 
     Names are `area/name`. Values that are not finite are recorded as missing.
 
-    `on_fault` is told when TensorBoard and Weights & Biases were given up: who failed, and why.
+    `on_fault` is called with the actor and the reason when TensorBoard and Weights & Biases have failed.
     """
 
     def __init__(self, run: RunDirectory, config: RunConfig, on_fault: Callable[[str, str], None]) -> None:
@@ -159,7 +159,7 @@ class Metrics:
     def begin(self, attempt: int, version: int) -> None:
         """Record under `attempt` from now on.
 
-        `version`: where the attempt goes on; dashboards forget what they were told of later ones.
+        `version`: where the attempt resumes; dashboards discard later steps.
         """
         self._attempt = attempt
         wanted = self._config.metrics.tensorboard or self._config.metrics.wandb != "off"
@@ -200,19 +200,19 @@ class Metrics:
             self._prometheus.scalars(finite)
 
     def fleet(self, update: int, figures: Sequence[WorkerFigures], healthy: Sequence[str]) -> None:
-        """Record what each rollout worker did lately. `healthy`: the workers that take work now."""
+        """Record each rollout worker's recent rates. `healthy`: the workers that take work."""
         records = [_finite_or_missing(asdict(worker)) for worker in figures]
         self._run.append("fleet", *(self._header(update) | record for record in records))
         if self._prometheus is not None:
             self._prometheus.workers(records, healthy)
 
     def fault(self, actor: str, at_s: float) -> None:
-        """Count a failure of `actor`, found at the Unix time `at_s`; its record is kept elsewhere."""
+        """Count a failure of `actor`, detected at the Unix time `at_s`; its record is kept elsewhere."""
         if self._prometheus is not None:
             self._prometheus.fault(actor, at_s)
 
     async def close(self) -> None:
-        """Let the dashboards finish, for as long as ending the run's actors may take."""
+        """Wait for the dashboards to finish, for at most cluster.shutdown_timeout_s."""
         if self._dashboards is not None:
             await self._dashboards.close(self._config.cluster.shutdown_timeout_s)
             self._dashboards = None

@@ -10,6 +10,7 @@ from cluster.config import RunConfig
 from rollout.placement import nodes_for
 from runtime.calls import DeadlineError, together, within
 from runtime.errors import ConfigError
+from runtime.placement import bundle_of
 from runtime.software import Software, installed_software, software_problem
 
 ANSWER_TIMEOUT_S = 120.0
@@ -35,8 +36,8 @@ def _candidates(config: RunConfig) -> list[str]:
     """Ids of the nodes that are large enough for a rank or a replica, and labelled as it asks."""
     learner, rollout = config.learner, config.rollout
     bundles = [
-        ({"CPU": learner.cpus_per_rank, "GPU": float(learner.gpus_per_rank)}, learner.label_selector),
-        ({"CPU": rollout.cpus_per_replica, "GPU": float(rollout.gpus_per_replica)}, rollout.label_selector),
+        (bundle_of(learner.cpus_per_rank, learner.gpus_per_rank), learner.label_selector),
+        (bundle_of(rollout.cpus_per_replica, rollout.gpus_per_replica), rollout.label_selector),
     ]
     nodes = ray.nodes()
     return sorted({node for bundle, selector in bundles for node in nodes_for(bundle, selector, nodes)})
@@ -53,4 +54,4 @@ async def _ask(nodes: list[str]) -> dict[str, Software]:
     try:
         return dict(zip(nodes, await together(ask(node) for node in nodes), strict=True))
     except (DeadlineError, ray.exceptions.RayError) as error:
-        raise ConfigError(f"a node does not say what is installed on it: {error}") from None
+        raise ConfigError(f"a node does not report what is installed on it: {error}") from None

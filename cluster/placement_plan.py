@@ -1,7 +1,7 @@
-"""Which nodes a run's actors will go to, worked out before any of them is asked for. Pure.
+"""Predicts the nodes of a run's actors before any is placed. Pure.
 
-Ray decides in the end. This foresees it: learner ranks fill as few nodes as they can, rollout replicas go
-round those that are left, and neither leaves the nodes that its label selector names.
+Ray decides in the end. The prediction: learner ranks fill as few nodes as possible, rollout replicas take
+turns over the others, and both stay on the nodes that their label selectors name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class PlacementPlan:
-    """Bundles by node and kind, in the order of `nodes`; `missing` says in words what found no room."""
+    """Bundles by node and kind, in the order of `nodes`; `missing` describes in words what has no room."""
 
     nodes: list[Node]
     placed: list[dict[str, int]]
@@ -48,7 +48,7 @@ class PlacementPlan:
 
 
 def demands(config: RunConfig) -> tuple[Demand, Demand]:
-    """What learner and fleet ask of the cluster."""
+    """What learner and fleet need of the cluster."""
     learner, rollout = config.learner, config.rollout
     return (
         Demand(
@@ -88,7 +88,7 @@ def plan_placement(nodes: Sequence[Node], learner: Demand, rollout: Demand) -> P
 
     for _ in range(learner.count):
         open_nodes = [i for i in range(len(nodes)) if room(i, learner)]
-        if open_nodes:  # goes on where ranks are already, else to the node with most room
+        if open_nodes:  # a node that holds ranks already, else the one with most room
             put(max(open_nodes, key=lambda i: (placed[i][learner.what], room(i, learner), -i)), learner)
     for _ in range(rollout.count):
         open_nodes = [i for i in range(len(nodes)) if room(i, rollout)]

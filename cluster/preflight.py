@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before an actor starts."""
+"""All checks that need no actor."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ MODEL_CHECK_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A configuration whose inputs were read and found good."""
+    """A configuration with its inputs, read and checked."""
 
     config: RunConfig
     train: list[Video]
@@ -78,7 +78,7 @@ def read_job(config: RunConfig) -> Job:
     """Read and check what the run needs from disk. Raises ConfigError or ManifestError."""
     _check_model(config)
     if config.learner.lora is not None:
-        with suppress(UnknownArchitectureError):  # else the learner finds it out, when it has the model
+        with suppress(UnknownArchitectureError):  # else the learner checks it, when it has the model
             trained_parameters(config.learner, read_architecture(config.model.path))
     try:
         check_custom(config.rewards)
@@ -142,7 +142,7 @@ def check_run_dir(run: RunDirectory, resume: bool) -> None:
     if resume and not has_run:
         raise ConfigError(f"{run.path} holds no run to resume; leave --resume out to start one")
     if has_run and not resume:
-        raise ConfigError(f"{run.path} already holds a run: add --resume to go on, or name another --run_dir")
+        raise ConfigError(f"{run.path} already holds a run: add --resume, or name another --run_dir")
 
 
 def check_base_model(run: RunDirectory, model_path: str) -> None:
@@ -159,7 +159,7 @@ def check_base_model(run: RunDirectory, model_path: str) -> None:
 
 
 def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:
-    """Compare what the run asks for with what the cluster has; returns which nodes will do what.
+    """Compare what the run needs with what the cluster has; returns which nodes will run what.
 
     Raises ConfigError with both figures, unless the cluster may still add nodes (cluster.autoscaling).
     """

@@ -1,4 +1,4 @@
-"""The actors of a run: started together, ended together."""
+"""Starts and ends all actors of a run."""
 
 import asyncio
 import logging
@@ -19,11 +19,12 @@ from rollout.fleet import RolloutFleet
 logger = logging.getLogger(__name__)
 
 
-class Workers:
-    """Rollout fleet, reward pool, learner group, decoder, and the weights' way between them.
+class RunActors:
+    """Rollout fleet, reward pool, learner group, decoder and weight sync.
 
-    `on_fault` is told of every actor that failed and is replaced: who, and why; `on_recovery` when another
-    does its work: who, which other one, and after how many seconds.
+    Args:
+        on_fault: called with an actor that failed and is replaced, and the reason.
+        on_recovery: called with the actor, its successor, and the seconds until that took over.
     """
 
     def __init__(
@@ -34,8 +35,8 @@ class Workers:
     ) -> None:
         config = job.config
         self._config = config
-        # An engine that starts takes what others take in the meantime of its GPU's memory for its own. So
-        # on shared GPUs engines start together, and ranks start or update while none does.
+        # A starting engine measures its GPU's free memory, and counts what others allocate meanwhile as its
+        # own. So on shared GPUs ranks neither start nor update while an engine starts.
         self._gpu_memory = DrainGate()
         self.decoder = Decoder(
             Reading(config.data.max_frame_px, config.data.decoder, square=config.data.square_pixels),
@@ -63,9 +64,9 @@ class Workers:
         self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config)
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
-        """Start everything side by side; returns the state kept in `checkpoint`, empty without one.
+        """Start everything in parallel; returns the state kept in `checkpoint`, empty without one.
 
-        On a GPU that they share, engines start when the learner has.
+        On a shared GPU, engines start after the learner.
         """
         async with asyncio.TaskGroup() as tasks:
             learner = tasks.create_task(self.learner.start(checkpoint))
@@ -76,9 +77,9 @@ class Workers:
         return learner.result().extra
 
     async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]:
-        """Make all learner ranks anew; everything else stays. Returns the state kept in `checkpoint`.
+        """Restart all learner ranks; everything else stays. Returns the state kept in `checkpoint`.
 
-        Raises LearnerFailed if they do not come up.
+        Raises LearnerFailed if they do not start.
         """
         started_s = time.monotonic()
         await self.learner.close()
@@ -107,7 +108,7 @@ class Workers:
         )
 
     async def close(self) -> None:
-        """End every actor, whatever state it is in; a failure to end one does not keep the others."""
+        """End every actor in any state; a failure to end one does not prevent ending the others."""
         closing = [self.fleet.close(), self.learner.close(), self.rewards.close()]
         results = await asyncio.gather(
             *(asyncio.wait_for(c, self._config.cluster.shutdown_timeout_s) for c in closing),

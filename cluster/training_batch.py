@@ -1,4 +1,4 @@
-"""From a scored cohort to what the learner trains on and what the run directory keeps."""
+"""Turns scored cohorts into what the learner trains on and what the run directory records."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -208,18 +208,18 @@ def _mean_reward(groups: list[np.ndarray]) -> float:
 
 
 class TrainingDiverged(RuntimeError):
-    """Too many updates in a row had a loss or gradient that is not finite; says what they looked like."""
+    """Too many updates in a row had a loss or gradient that is not finite; names the last one's metrics."""
 
 
 class FiniteUpdates:
-    """Watches a run's updates. `limit`: how many in a row may be skipped before the run ends."""
+    """Counts skipped updates. `limit`: how many in a row end the run."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._in_a_row = 0
 
     def check(self, batch: TrainingBatch, metrics: Mapping[str, float], update: int) -> TrainingBatch:
-        """The batch as it is to be recorded: of a skipped update, nothing was trained on.
+        """The batch to record: after a skipped update, with no video trained on.
 
         Raises TrainingDiverged when the limit is reached.
         """
@@ -231,7 +231,7 @@ class FiniteUpdates:
             figures = ", ".join(f"{k} {v:g}" for k, v in sorted(metrics.items()) if k.startswith(_TELLING))
             raise TrainingDiverged(
                 f"{self._in_a_row} updates in a row, up to update {update}, had a {REASON} ({figures}); "
-                f"the usual cures are a lower learner.lr, a lower learner.max_grad_norm or a higher "
-                f"learner.kl_coefficient, from a checkpoint before it began"
+                f"the usual fixes are a lower learner.lr, a lower learner.max_grad_norm or a higher "
+                f"learner.kl_coefficient, from a checkpoint before the first of them"
             )
         return batch.skipped(REASON)

@@ -16,11 +16,11 @@ from rollout.fleet import RolloutFleet
 T = TypeVar("T")
 
 GRACE_S = 30.0
-"""What the rest of a collective gets once a member of it is lost; few can leave it then."""
+"""Time for the other members of a collective to return once one is lost; few can then."""
 
 
 class WeightSync(Protocol):
-    """Hands the learner's weights to engines. Every call has a deadline, and every engine confirms the
+    """Sends the learner's weights to engines. Every call has a deadline, and every engine confirms the
     version that it holds afterwards."""
 
     async def push(self) -> dict[str, float]:
@@ -36,7 +36,7 @@ class WeightSync(Protocol):
 class ObjectStoreSync:
     """Through Ray's object store: rank 0 puts each bucket once, every engine reads it without a copy.
 
-    The buckets of the current version stay in the store, so that a newcomer needs nothing of the learner.
+    The buckets of the current version stay in the store, so that a new worker needs nothing of the learner.
     """
 
     def __init__(self, learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> None:
@@ -64,8 +64,8 @@ class ObjectStoreSync:
 class NcclSync:
     """Over NCCL, straight from learner rank 0 into every engine.
 
-    The group is opened anew when the set of workers has changed, between two updates. A newcomer takes the
-    weights out of the object store instead: the others need not stop for it.
+    The group is reopened between two updates when the set of workers has changed. A new worker takes the
+    weights out of the object store instead, so the others need not stop for it.
     """
 
     def __init__(self, learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> None:
@@ -103,8 +103,8 @@ class NcclSync:
             await self._fleet.load_weights(worker_id, await self._learner.weight_buckets())
 
     async def _open_group(self, workers: list[str]) -> list[str]:
-        """Returns the workers that are left; they are in a group if they are all of those given."""
-        self._members = []  # until all are in, there is no group
+        """Returns the workers that remain. They are in a group if none was lost."""
+        self._members = []  # there is no group until all have joined
         if not workers:
             return []
         if not self._layout:
@@ -133,13 +133,13 @@ class NcclSync:
     async def _in_step(
         self, sender: Coroutine[Any, Any, None], calls: Mapping[str, Coroutine[Any, Any, T]]
     ) -> dict[str, T]:
-        """Make the calls of one collective; returns the answers of the workers that came through it.
+        """Make the calls of one collective; returns the answers of the workers that completed it.
 
-        A member that is lost keeps the others inside, where nothing can call them off: those that do not come
-        out soon are replaced, and the group is given up.
+        When a member is lost, the others may hang in the collective and cannot be cancelled: those that do
+        not return within GRACE_S are replaced, and the group is abandoned.
 
         Raises:
-            LearnerFailed: if the sender does not come out, or fails; its ranks have ended then.
+            LearnerFailed: if the sender fails or does not return; its ranks have ended then.
         """
         sending = asyncio.ensure_future(sender)
         receiving = {worker: asyncio.ensure_future(call) for worker, call in calls.items()}
@@ -172,8 +172,8 @@ class NcclSync:
 
 
 def make_weight_sync(learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> WeightSync:
-    """The transport that the hardware asks for: NCCL on GPUs, the object store on CPUs and on a GPU that
-    learner and engine share, for NCCL takes no two ranks on one."""
+    """The transport for the hardware: NCCL on GPUs; the object store on CPUs, and on a GPU that learner and
+    engine share, because NCCL takes no two ranks on one GPU."""
     nccl = config.device == "cuda" and not config.shares_gpu
     return (NcclSync if nccl else ObjectStoreSync)(learner, fleet, config)
 
@@ -185,5 +185,5 @@ def _confirm(version: int, held: Mapping[str, int]) -> None:
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
-    """What a task that is over ended with, being called off included."""
+    """The exception of a finished task; CancelledError if it was cancelled."""
     return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -150,7 +150,7 @@ def _partial(folder: Path) -> Path:
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file with one tensor at a time in host memory.
 
-    safetensors' own writer wants all of them there: 12 bytes a parameter over the ranks, 95 GB of
+    safetensors' own writer needs all tensors in memory: 12 bytes a parameter over the ranks, 95 GB of
     an 8B model.
     """
     header: dict[str, Any] = {}
@@ -174,7 +174,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
     """Put a checkpoint's state into the engine and return its `extra`; all ranks call it.
 
-    On as many ranks as wrote it, training goes on bit for bit.
+    On as many ranks as wrote it, training continues bit for bit.
 
     Raises:
         CheckpointError: if the checkpoint is missing, broken or of another model.
@@ -238,11 +238,6 @@ def read_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
-def read_extra(folder: Path) -> dict[str, Any]:
-    """What the caller stored beside the weights."""
-    return dict(read_index(folder)["extra"])
-
-
 class _Shards:
     """All shards of a checkpoint, read by slices of a parameter's flat values."""
 
@@ -294,7 +289,7 @@ def _write_local(parameter: Any, part: str, values: Tensor) -> None:
     if part != MASTER:
         safe_set_local_optimizer_state(parameter, values, part)
         return
-    # The forward pass gathers `ds_tensor`, the optimizer steps the master copy: both must be told.
+    # The forward pass gathers `ds_tensor`, the optimizer steps the master copy: both must change.
     parameter.ds_tensor.data.copy_(values)
     safe_set_local_fp32_param(parameter, values)
 

@@ -70,7 +70,7 @@ class LearnerConfig(BaseModel):
     all tokens of the update."""
     advantage_scale: Literal["group_std", "constant"] = "group_std"
     """Advantages are divided by the group's standard deviation (the paper's) or by a constant, which
-    keeps groups that agree from being blown up."""
+    keeps groups with little spread from being amplified."""
     advantage_constant: float = Field(0.5, gt=0)
     """The divisor of `advantage_scale = "constant"`."""
     advantage_eps: float = Field(1e-4, gt=0)
@@ -102,7 +102,7 @@ class LearnerConfig(BaseModel):
     max_skipped_updates: int = Field(5, ge=1)
     """Updates in a row whose loss or gradient is not finite (each is skipped) before the run ends."""
     max_restarts: int = Field(3, ge=0)
-    """Times that all ranks are started anew from the last checkpoint after one of them failed."""
+    """Restarts of all ranks from the last checkpoint after one of them failed, before the run ends."""
     collective_timeout_s: float = Field(600.0, gt=0)
     """Deadline of a collective among ranks."""
     start_timeout_s: float = Field(900.0, gt=0)

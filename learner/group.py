@@ -1,4 +1,4 @@
-"""The learner as the controller sees it: ZeRO-3 ranks that start, work and end together."""
+"""The learner as the controller sees it: ZeRO-3 ranks that start, update and end together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from learner.records import LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
 from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
-from runtime.actors import ACTOR_IS_GONE, RemoteCall, processes_left, remote, value_of
+from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, processes_left, remote, value_of
 from runtime.calls import DeadlineError, together, within
 from runtime.placement import PlacementError, bundle_of, reserve
 
@@ -52,8 +52,8 @@ class LearnerGroup:
         weights = await learner.weight_buckets()
         await learner.close()
 
-    Calls made at once take turns. Not restartable: after `close` or `LearnerFailed`, make a new one. After a
-    PermanentError, which every call can raise as it was raised in a rank, a new one would fail again.
+    Concurrent calls run one after another. Not restartable: after `close` or `LearnerFailed`, make a new one.
+    Every call raises a rank's PermanentError unchanged; after one, a new group would fail again.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LearnerGroup:
         shutdown_timeout_s: float = 60.0,
         alone: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
     ) -> None:
-        """Args: alone: entered while ranks start or update, and so take and free GPU memory."""
+        """Args: alone: entered while ranks start or update, which takes and frees GPU memory."""
         self._alone = alone
         self._config = config
         self._spec = LearnerSpec(
@@ -95,7 +95,7 @@ class LearnerGroup:
         """Place and start all ranks and load the model, then `checkpoint` if given.
 
         Raises:
-            LearnerFailed: without the resources in time, or if a rank fails.
+            LearnerFailed: if the resources are not granted in time, or a rank fails.
         """
         try:
             await self._place()
@@ -214,16 +214,16 @@ class LearnerGroup:
         self._kill()
 
     async def close(self) -> None:
-        """End all ranks and give their resources back; never raises for a rank that is already gone.
+        """End all ranks and free their resources; never raises for a rank that has died.
 
-        Returns when the processes of all ranks have ended, those killed after a failure too: until then they
-        hold their memory.
+        Returns when the processes of all ranks have ended, including those killed after a failure: until then
+        they hold their memory.
         """
         if self._ranks:
             try:
                 await self._call_all(remote(LearnerRank.leave), self._shutdown_timeout_s)
             except LearnerFailed as error:
-                logger.warning("learner ranks did not end in order and were killed: %s", error)
+                logger.warning("learner ranks did not end in time and were killed: %s", error)
         self._kill()
         processes, self._processes = self._processes, []
         pids_of: dict[str, list[int]] = {}
@@ -260,7 +260,7 @@ class LearnerGroup:
         ]
 
     def _assign(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        """Sample indices of each rank; empty for a rank that only keeps step."""
+        """Sample indices of each rank; empty for a rank that only joins the collectives."""
         costs = [len(s.group.prompt_token_ids) + s.group.n_tokens for s in samples]
         return spread(costs, len(self._ranks))
 
@@ -295,10 +295,12 @@ class LearnerGroup:
             if permanent := permanent_cause(error):
                 raise permanent from error
             seconds = time.monotonic() - started_s
-            raise LearnerFailed(f"{name}.{call.method}: failed after {seconds:.1f} s: {error}") from error
+            raise LearnerFailed(
+                f"{name}.{call.method}: failed after {seconds:.1f} s: {explained(error)}"
+            ) from error
 
     async def _call_all(self, call: RemoteCall[LearnerRank, T], timeout_s: float) -> list[T]:
-        """Make `call` on every rank, when it is its turn."""
+        """Make `call` on every rank, after calls in progress."""
         async with self._turn:
             return await self._call_each([call] * len(self._ranks), timeout_s)
 
@@ -316,7 +318,7 @@ class LearnerGroup:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failed = [t for t in tasks if t.done() and t.exception()]
             if failed:
-                # The others notice a dead rank by a broken connection, often before Ray reports its death.
+                # Other ranks see a dead one as a broken connection, often before Ray reports its death.
                 await asyncio.wait(tasks, timeout=_GRACE_S)
                 self._kill()
                 raise _root_cause([t.exception() for t in tasks if t.done() and t.exception()])
@@ -326,7 +328,7 @@ class LearnerGroup:
                 task.cancel()
 
     async def _ended(self, node: str, pids: list[int]) -> None:
-        """Wait until ranks' processes on one node have ended; on a node that is gone they have."""
+        """Wait until the ranks' processes on one node have ended; on a node that is gone they have ended."""
         if node not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
             return
         there = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -336,7 +338,7 @@ class LearnerGroup:
         try:
             left = await within(look.remote(pids, timeout_s), 2 * timeout_s, "looking for learner processes")
         except (DeadlineError, ray.exceptions.RayError) as error:
-            logger.warning("cannot tell whether the learner's processes %s have ended: %s", pids, error)
+            logger.warning("cannot find out whether the learner's processes %s have ended: %s", pids, error)
             return
         if left:
             logger.warning("learner processes %s still run %g s after they were killed", left, timeout_s)
@@ -353,8 +355,8 @@ class LearnerGroup:
 def rank_environment(config: LearnerConfig) -> dict[str, str]:
     """Environment variables of a rank's process, read by torch as it is imported.
 
-    Micro-batches differ in length, and segments that grow in place leave no gaps between them. What this
-    process was started with wins.
+    Micro-batches differ in length, and segments that grow in place leave no gaps between them. A value in
+    this process's own environment takes precedence.
     """
     if not config.gpus_per_rank:
         return {}
@@ -362,7 +364,7 @@ def rank_environment(config: LearnerConfig) -> dict[str, str]:
 
 
 def _root_cause(errors: Sequence[BaseException | None]) -> BaseException:
-    """What explains the others: an error that would repeat, then a death, then a broken connection."""
+    """The error that caused the others: one that would repeat, else a death, else the first."""
     known = [e for e in errors if e is not None]
     permanent = [e for e in known if isinstance(e, PermanentError)]
     deaths = [e for e in known if isinstance(e.__cause__, ACTOR_IS_GONE)]

@@ -1,9 +1,9 @@
-"""Attention over packed groups: each completion looks at its prompt and at itself, and at nothing else.
+"""Attention over packed groups: each completion attends to its prompt and to itself only.
 
-A mask that says so would have SDPA compute every pair of the row, most of them for nothing. Instead the
+With a mask for that, SDPA would compute every pair of the row, most of them masked. Instead the
 prompt attends to itself once, causally, and its completions follow as a batch: each one's keys are the
 prompt's and its own, under a causal mask aligned at the lower right, for which CUDA has a flash kernel.
-Padding on the right needs no mask of its own, for nothing that counts looks ahead.
+Padding on the right needs no mask: no real token attends ahead.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def group_advantages(rewards: Sequence[float] | np.ndarray, config: LearnerConfi
         raise ValueError(f"rewards {r.tolist()} hold a value that is not finite; an unparsed answer earns 0")
     centred = r - r.mean() if r.size else r
     if r.size < 2 or np.ptp(r) == 0:
-        return np.zeros_like(r)  # exactly: rounding in the mean must not be blown up by a tiny deviation
+        return np.zeros_like(r)  # exactly: rounding in the mean must not be amplified by a tiny deviation
     if config.advantage_scale == "constant":
         return centred / config.advantage_constant
     return centred / (r.std(ddof=1) + config.advantage_eps)

@@ -2,7 +2,7 @@
 
 Unpacked, each completion has a row with its own copy of the prompt. Packed, all groups share one row without
 padding: a prompt, its completions one after another, the next prompt. Each completion attends to its prompt
-and to itself (`learner.group_attention`), and its positions go on from the prompt's, so that it sees exactly
+and to itself (`learner.group_attention`), and its positions continue the prompt's, so that it sees exactly
 what it would see alone.
 """
 
@@ -115,7 +115,7 @@ def unpack_groups(groups: Sequence[TokenGroup], pad_id: int) -> Rows:
 
 
 def follow_prompt(inline: Tensor, positions: Tensor, spans: Sequence[Span]) -> Tensor:
-    """M-RoPE positions of a packed row, in which every completion goes on from its prompt.
+    """M-RoPE positions of a packed row, in which every completion continues its prompt.
 
     Args:
         inline: [3, 1, L], the model's own for the same ids, where each part follows the one before.

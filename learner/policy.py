@@ -1,7 +1,7 @@
-"""The policy: a Hugging Face vision-language model that answers one question, how likely the completions are.
+"""The policy: a Hugging Face vision-language model that returns the log-probs of completions.
 
 It is one module with one forward, so that ZeRO-3's hooks see each parameter group used in the same order on
-every rank, whatever the number of rows, completions or log-prob chunks.
+every rank, for any number of rows, completions or log-prob chunks.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class LogProbHead(nn.Module):
 
     def _chunk(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = nn.functional.linear(hidden, self.weight, self.bias).float() / self.temperature
-        # The smallest finite number, not -inf: its probability is 0 all the same, and 0 * -inf is NaN.
+        # The smallest finite number, not -inf: its probability is 0 as well, and 0 * -inf is NaN.
         logits = logits.masked_fill(self.barred, torch.finfo(logits.dtype).min)
         logprobs = logits.log_softmax(-1)
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """The Ray actor around one rank: a thin shell over `Trainer`.
 
-Work runs in a single thread, in the order in which it is asked for. A second concurrency group answers pings
-while that thread is in a collective, and a third writes checkpoints.
+Work runs in a single thread, in the order of the calls. A second concurrency group answers while that thread
+is in a collective, and a third writes checkpoints.
 """
 
 from __future__ import annotations

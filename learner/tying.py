@@ -1,8 +1,8 @@
 """Whether the output projection is the embedding: a checkpoint's weights decide it, not its configuration.
 
-The published InternVL checkpoints hold a projection of their own, and their configuration says nothing, which
-transformers 5 reads as "tied". Without ZeRO-3 it compares the two weights and leaves them apart where they
-differ; a sharded weight holds nothing to compare, so it would tie them, and the model would be another one.
+The published InternVL checkpoints hold a separate projection, but their configuration does not mention tying,
+which transformers 5 reads as "tied". Without ZeRO-3 it compares the two weights and keeps them apart where
+they differ; a sharded weight has no values to compare, so transformers would tie them and change the model.
 """
 
 from __future__ import annotations

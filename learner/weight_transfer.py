@@ -1,7 +1,7 @@
 """Weights to the engines over NCCL: the sending side of vLLM's native weight transfer.
 
 vLLM's own trainer client numbers every engine from rank 1 and waits without a deadline, so engines of several
-replicas would collide: only its communicator and its packed broadcast are used here, and whoever calls gives
+replicas would collide: only its communicator and its packed broadcast are used here, and the caller assigns
 each engine a rank of its own. Rank 0 of the group is the learner's rank 0.
 """
 

@@ -25,7 +25,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter], LearnerConfig], torch.optim
 
 @dataclass(frozen=True, slots=True)
 class Rendezvous:
-    """Where rank 0 listens, and who is asking."""
+    """Address of rank 0, and the rank that joins."""
 
     host: str
     port: int
@@ -81,7 +81,7 @@ def zero_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
     """DeepSpeed's configuration of the trained engine.
 
     Accumulation is unmanaged: any number of backward passes, each reduced and partitioned as it ends, then
-    one step. So ranks need to agree on the number of passes only, not to state it beforehand.
+    one step. So ranks must agree on the number of passes, but need not declare it beforehand.
     """
     return {
         "train_micro_batch_size_per_gpu": 1,
@@ -118,7 +118,7 @@ def load_sharded(model_path: str, config: LearnerConfig, device: Device, trust_r
 
     model_config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
     tied = without_tying(model_config)
-    # transformers looks for a live configuration while it loads, and no longer than that.
+    # transformers reads the live configuration only while it loads.
     alive = HfDeepSpeedConfig(reference_config(config, device))
     with _constructors_keep_types():
         model, loaded = AutoModelForImageTextToText.from_pretrained(

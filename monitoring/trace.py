@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runtime.files import told_if_full
+from runtime.files import naming_file
 
 _BEGIN, _BETWEEN, _END = b"[\n", b",\n", b"\n]\n"
 
@@ -64,7 +64,7 @@ class Trace:
         if self._path is None or not self._events:
             return
         text = _BETWEEN.join(json.dumps(event).encode() for event in self._events)
-        with told_if_full(self._path):
+        with naming_file(self._path):
             if self._whole_bytes is None:
                 self._whole_bytes = _end_of_events(self._path)
             with self._path.open("r+b") as file:

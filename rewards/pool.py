@@ -11,8 +11,8 @@ import ray
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rewards.config import RewardConfig
 from rewards.registry import rewards_of
-from runtime.actors import ACTOR_IS_GONE
-from runtime.calls import DeadlineError, within
+from runtime.actors import ACTOR_IS_GONE, fault_report, remote
+from runtime.calls import DeadlineError
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class RewardPool:
         """Start all actors; raises DeadlineError if they are not up in time."""
         actors = [self._add() for _ in range(self._config.actors)]
         await asyncio.gather(
-            *(within(actor.ping.remote(), START_TIMEOUT_S, "reward actor.ping") for actor in actors)
+            *(remote(RewardActor.ping).on(actor, "reward actor", START_TIMEOUT_S) for actor in actors)
         )
 
     async def score(self, cohort: CohortTexts) -> RewardTable:
@@ -77,8 +77,9 @@ class RewardPool:
             actor = min(self._outstanding, key=lambda a: self._outstanding[a])
             self._outstanding[actor] += 1
             try:
-                call = actor.score.remote(cohort)
-                table = await within(call, self._config.timeout_s, "reward actor.score")
+                table = await remote(RewardActor.score, cohort).on(
+                    actor, "reward actor", self._config.timeout_s
+                )
                 if reason is not None:
                     self._on_recovery("a reward actor", "another", time.monotonic() - failed_s)
                 return table
@@ -105,6 +106,6 @@ class RewardPool:
         if self._outstanding.pop(actor, None) is None:
             return  # another cohort has already found out
         logger.warning("a reward actor died or hung and is replaced: %s", reason)
-        self._on_fault("a reward actor", f"{str(reason).splitlines()[0]}; it is replaced")
+        self._on_fault("a reward actor", fault_report(reason, "it is replaced"))
         ray.kill(actor)
         self._add()

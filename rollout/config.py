@@ -22,10 +22,10 @@ class RolloutConfig(BaseModel):
     """`in_process` steps the engine inside the actor (small machines), `async` runs vLLM's AsyncLLM with
     its engine process; `auto` takes `async` on GPUs."""
     in_flight: Literal["auto", "keep", "finish", "abort"] = "auto"
-    """What becomes of requests that are running when new weights come. `keep`: they are prefilled again
-    under the new weights and go on; each token's version is recorded. `finish`: the engine waits until
-    they are done, and all engines wait for the slowest. `abort`: their groups begin anew.
-    `auto`: `keep` with AsyncLLM, and `finish` with the in-process engine, which can do nothing else."""
+    """What happens to generations in flight when new weights arrive. `keep`: they are prefilled again and
+    continue under the new weights; each token's version is recorded. `finish`: the engine waits until
+    they are done, and all engines wait for the slowest. `abort`: their groups start again.
+    `auto`: `keep` with AsyncLLM, and `finish` with the in-process engine, which supports nothing else."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature of training completions; the learner's logits are divided by it too."""
     max_completion_tokens: int = Field(2048, ge=1)
@@ -34,9 +34,9 @@ class RolloutConfig(BaseModel):
     """Prompt and completion together at most, in tokens."""
     seeded_requests: bool = True
     """Give each completion a seed of its own. Off is faster on engines that draw seeded requests one by
-    one, and gives up that the same run asks for the same samples."""
+    one, but then repeating a run does not repeat its samples."""
     exact: bool = False
-    """An answer is the same to the last bit whatever else the engine is asked: on GPUs by vLLM's
+    """Make an answer the same to the last bit, independent of the engine's other requests: on GPUs by vLLM's
     batch-invariant kernels (compute capability 9.0 or higher), on the CPU by one sequence at a time, each
     from its first token. Slower on both."""
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
@@ -53,11 +53,11 @@ class RolloutConfig(BaseModel):
     group_timeout_s: float = Field(600.0, gt=0)
     """Deadline of sampling one video's groups; past it the worker counts as hung and is replaced."""
     sync_timeout_s: float = Field(300.0, gt=0)
-    """Deadline of handing new weights to one worker."""
+    """Deadline of one worker's weight update."""
     max_retries: int = Field(3, ge=0)
-    """Times that one video's groups are started again after a worker died, before the video is given up."""
+    """Retries of one video's groups after a worker died, before the video counts as failed."""
     max_worker_restarts: int = Field(8, ge=0)
-    """Replacements of dead workers over a whole run, before the run ends with an error."""
+    """Replacements of failed workers in a whole run, before the run ends with an error."""
 
     @field_validator("gpus_per_replica")
     @classmethod

@@ -1,4 +1,4 @@
-"""Lets work in, or stops it at the door until all that is inside has left."""
+"""A gate that admits requests, or blocks new ones until those in flight have drained."""
 
 import asyncio
 import time
@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 class DrainGate:
     """Keeps sampling and loading weights apart. One event loop owns it.
 
-    async with gate.entered():   # any number at once; waits while the gate is drained
+    async with gate.entered():   # any number at once; waits while the gate is closed
         ...
-    async with gate.drained():   # alone: waits for those inside to leave, holds newcomers back
+    async with gate.drained():   # alone: blocks new requests and waits for those in flight
         ...
-    async with gate.closed():    # holds newcomers back; those inside stay there
+    async with gate.closed():    # blocks new requests; those in flight continue
         ...
     """
 
@@ -27,12 +27,12 @@ class DrainGate:
 
     @property
     def busy_s(self) -> float:
-        """Seconds in which somebody was inside."""
+        """Seconds in which at least one request was in flight."""
         running = time.perf_counter() - self._busy_since if self._inside else 0.0
         return self._busy_s + running
 
     async def opened(self) -> None:
-        """Wait until nobody holds newcomers back."""
+        """Wait until the gate admits requests."""
         while not self._open.is_set():
             await self._open.wait()
 

@@ -1,7 +1,7 @@
-"""Nodes that are about to be taken away, and the workers on them.
+"""Detects nodes that are about to be removed, and moves their workers.
 
 Ray's autoscaler and `ray drain-node` mark a node as draining before it goes. Ray 2.60 has no public call that
-tells which: this is the one place that asks, as Ray Train's PreemptionWatcher does.
+lists them: this module reads the same internal state as Ray Train's PreemptionWatcher.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def draining_nodes() -> dict[str, int]:
 
 
 def seconds_left(deadline_ms: int, now_s: float, at_most_s: float) -> float:
-    """How long work on a node may still go on."""
+    """How long work on a node may still run."""
     return min(at_most_s, max(0.0, deadline_ms / 1000 - now_s - LAST_S)) if deadline_ms else at_most_s
 
 
@@ -38,11 +38,11 @@ async def watch_drains(
     nodes: Callable[[], Mapping[str, int]] = draining_nodes,
     every_s: float = EVERY_S,
 ) -> None:
-    """Look for draining nodes until called off, and have the workers on them moved.
+    """Poll for draining nodes until cancelled, and move the workers on them.
 
     Args:
         workers_on: ids of the workers on a node that are not leaving yet.
-        move: starts to move a worker elsewhere, which may finish its work for so many seconds.
+        move: starts to move a worker elsewhere; it has so many seconds to finish its work.
         at_most_s: the longest time to give a worker.
         nodes: asks which nodes are draining.
     """
@@ -51,7 +51,7 @@ async def watch_drains(
         try:
             found = await within(asyncio.to_thread(nodes), ANSWER_TIMEOUT_S, "draining nodes")
         except (DeadlineError, ray.exceptions.RayError) as error:
-            logger.warning("which nodes are draining cannot be told: %s", error)
+            logger.warning("cannot find out which nodes are draining: %s", error)
             continue
         for node, deadline_ms in found.items():
             for worker_id in workers_on(node):

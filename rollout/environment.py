@@ -1,4 +1,4 @@
-"""Which engine a configuration means, and what its process needs around it. Importable without vllm."""
+"""Which engine a configuration selects, and the environment of its process. Importable without vllm."""
 
 import math
 from typing import Literal
@@ -12,7 +12,7 @@ def uses_async_engine(config: RolloutConfig) -> bool:
 
 
 def in_flight(config: RolloutConfig) -> Literal["keep", "finish", "abort"]:
-    """What `rollout.in_flight` comes to for the engine that `config` means."""
+    """The value of `rollout.in_flight` with `auto` resolved."""
     if config.in_flight != "auto":
         return config.in_flight
     return "keep" if uses_async_engine(config) else "finish"
@@ -21,14 +21,14 @@ def in_flight(config: RolloutConfig) -> Literal["keep", "finish", "abort"]:
 def executor(config: RolloutConfig) -> Literal["mp"] | None:
     """vLLM's `distributed_executor_backend`; None where there is one process and nothing to choose.
 
-    Left to itself vLLM takes Ray's inside an actor with a placement group, and refuses a bundle of more than
+    By default vLLM takes Ray's inside an actor with a placement group, and refuses a bundle of more than
     one GPU. A worker's GPUs are in one bundle, and all visible to the processes that `mp` starts.
     """
     return "mp" if config.tensor_parallel_size > 1 else None
 
 
 def engine_environment(config: RolloutConfig, model_is_local: bool) -> dict[str, str]:
-    """Environment variables that must stand before vLLM is imported."""
+    """Environment variables that must be set before vLLM is imported."""
     environment = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if uses_async_engine(config) else "0",
         "VLLM_ENGINE_READY_TIMEOUT_S": str(math.ceil(config.start_timeout_s)),  # vLLM's own: 600

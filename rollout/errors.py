@@ -4,7 +4,7 @@ from data.errors import PermanentError
 
 
 class EngineDead(RuntimeError):
-    """The engine cannot go on; its process has to be replaced."""
+    """The engine has failed for good; its process has to be replaced."""
 
 
 class EngineRefused(PermanentError):
@@ -20,4 +20,4 @@ class RolloutFailed(RuntimeError):
 
 
 class FleetExhausted(RuntimeError):
-    """No worker is left to sample with, or too many had to be replaced: the run cannot go on."""
+    """No worker is left to sample with, or too many had to be replaced: the run ends."""

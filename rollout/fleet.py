@@ -1,8 +1,8 @@
-"""The rollout workers as one.
+"""All rollout workers behind one interface.
 
-Work goes to the healthy worker with the least outstanding tokens, as soon as one has room
-(rollout/router.py), and what a lost worker had is started again elsewhere. Who the workers are is
-rollout/membership.py's affair.
+A request goes to the healthy worker with the least outstanding tokens, as soon as one has room
+(rollout/router.py). Requests of a lost worker are retried on another. rollout/membership.py starts, replaces
+and ends workers.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]
 
 
 class RolloutFleet(Roster):
-    """A roster whose workers are asked for groups, and handed weights.
+    """Samples groups on the workers, and gives them weights.
 
     await fleet.start(2)
     groups = await fleet.sample(requests, frames_ref, cost_tokens)
@@ -50,8 +50,8 @@ class RolloutFleet(Roster):
             cost_tokens: about how many tokens this will be, for routing.
 
         Raises:
-            RolloutFailed: if the request cannot be served, or workers died of it again and again.
-            FleetExhausted: if there is no worker left to ask.
+            RolloutFailed: if the request cannot be served, or `rollout.max_retries` workers died of it.
+            FleetExhausted: if no worker is left.
         """
         call = remote(RolloutWorker.sample, requests, value_of(frames))
         return await self._ask_any(call, cost_tokens, requests[0].ref.path)
@@ -62,7 +62,7 @@ class RolloutFleet(Roster):
         """The groups of several videos, sampled by one worker in one call.
 
         Args:
-            batch: the requests of each video; none for one that is left out.
+            batch: the requests of each video; an empty list skips a video.
             frames: reference to a list of the clean frames of each, or None.
             cost_tokens: about how many tokens this will be in all.
         Returns:
@@ -81,7 +81,7 @@ class RolloutFleet(Roster):
                 async with self._at_work([member]):
                     return await ask(member, call, self._config.group_timeout_s)
             except Lost as error:
-                self._give_up(member, str(error))
+                self._give_up(member, error)
                 if attempt > self._config.max_retries:
                     raise RolloutFailed(
                         f"{path}: given up after {attempt} attempts (rollout.max_retries); "
@@ -98,7 +98,7 @@ class RolloutFleet(Roster):
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[list[str]]:
-        """The healthy workers' ids; none joins before the block ends, and whoever is removed stays for it."""
+        """The healthy workers' ids. None joins or ends before the block does."""
         async with self._membership:
             self._raise_failure()
             members = [member for member in self._members.values() if member.healthy]
@@ -156,7 +156,7 @@ class RolloutFleet(Roster):
             answered = {}
             for member, answer in zip(members, answers, strict=True):
                 if isinstance(answer, Lost):
-                    self._give_up(member, str(answer))
+                    self._give_up(member, answer)
                 else:
                     answered[member.worker_id] = answer
             return answered
@@ -183,8 +183,8 @@ class RolloutFleet(Roster):
             raise RolloutFailed(str(error)) from error
 
     async def _acquire(self, cost_tokens: int) -> Member:
-        """The worker to ask, once one has room. As long as there are workers, each of their calls has a
-        deadline, so that room will come; without any, this waits for the time that a new one may take."""
+        """The worker to ask, once one has room. While there are workers, their calls end by their deadlines
+        and free room; without any, this waits as long as a new one may take to start."""
         self._raise_failure()
         deadline_s = self._placement_timeout_s + self._config.start_timeout_s + self._config.sync_timeout_s
         acquiring = asyncio.ensure_future(self._router.acquire(cost_tokens))

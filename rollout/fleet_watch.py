@@ -1,4 +1,4 @@
-"""What each rollout worker is doing, asked beside the updates: none of them waits for the answer."""
+"""Polls rollout workers' statistics in the background, off the critical path."""
 
 import asyncio
 import math
@@ -15,7 +15,7 @@ ANSWER_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
-    """What a worker did between two looks at it. NaN for a share of nothing."""
+    """What a worker did between two polls. NaN for a share of nothing."""
 
     worker: str
     version: int
@@ -26,7 +26,7 @@ class WorkerFigures:
     cached_prompt_share: float
     """Share of prompt tokens that the engine had in its prefix cache."""
     outstanding_tokens: int
-    """Tokens that it has been asked for and has not yet answered, as routing counts them."""
+    """Tokens of its unfinished requests, as routing counts them."""
 
 
 Report = Callable[[int, Sequence[WorkerFigures], Sequence[str]], None]
@@ -34,9 +34,9 @@ Report = Callable[[int, Sequence[WorkerFigures], Sequence[str]], None]
 
 
 class FleetWatch:
-    """Looks at the fleet after updates, at most every `every_s` seconds, and reports what is new.
+    """Polls the fleet after updates, at most every `every_s` seconds, and reports what changed.
 
-    A worker has figures from the second look on that it answers in time.
+    A worker has figures once it has answered two polls in time.
     """
 
     def __init__(self, fleet: RolloutFleet, report: Report, every_s: float = EVERY_S) -> None:
@@ -47,10 +47,10 @@ class FleetWatch:
         self._looking: asyncio.Task[None] | None = None
         self._stats: dict[str, WorkerStats] = {}
         self.metrics: dict[str, float] = {}
-        """What the last look says of the fleet as a whole, under the names of an update's metrics."""
+        """What the last poll says of the fleet as a whole, under the names of an update's metrics."""
 
     def look(self, update: int) -> None:
-        """Look in the background, unless the last look is under way or not long ago. Raises its error."""
+        """Poll in the background, unless the last poll is running or recent. Raises the last poll's error."""
         if self._looking is not None:
             if not self._looking.done():
                 return
@@ -60,7 +60,7 @@ class FleetWatch:
             self._looking = asyncio.create_task(self._look(update))
 
     async def close(self) -> None:
-        """Call off a look under way."""
+        """Cancel a poll in progress."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)

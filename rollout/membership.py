@@ -1,11 +1,11 @@
-"""Who is in the fleet: placement, starting, joining, leaving, replacement.
+"""Starts, replaces and ends rollout workers.
 
 A worker is healthy once `on_join` has given it the current weights. One that dies, or lets a deadline pass,
 is killed, and another is started in its place.
 
-The lock `_membership` keeps joining and handing out weights apart: a newcomer either joins before a hand-out
-and takes part in it, or joins after it and gets the new weights from `on_join`. It never becomes healthy with
-weights that were replaced while it joined.
+The lock `_membership` separates joining from weight updates: a new worker joins either before an update and
+takes part in it, or after it and gets the new weights from `on_join`. It never becomes healthy with weights
+that were replaced while it joined.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from rollout.errors import EngineDead, FleetExhausted
 from rollout.placement import Placement, place
 from rollout.router import Router
 from rollout.worker import RolloutWorker, WorkerInfo
-from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, remote
+from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, fault_report, remote
 from runtime.calls import DeadlineError, together, within
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker from outside. `state` is starting, healthy or leaving."""
+    """A worker as `launch.py status` shows it. `state` is starting, healthy or leaving."""
 
     worker_id: str
     state: str
@@ -58,7 +58,7 @@ class WorkerStatus:
 
 
 class Lost(Exception):
-    """A worker died, or has to be given up as hung."""
+    """A worker died, or counts as hung; it has to be replaced."""
 
 
 async def ask(member: Member, call: RemoteCall[RolloutWorker, T], timeout_s: float) -> T:
@@ -91,8 +91,8 @@ class Roster:
     Args:
         on_join: called with the id of a worker that has started; gives it the current weights. The worker is
             healthy when it returns.
-        on_fault: told of a worker that has to be replaced, and why.
-        on_recovery: told of a worker that was replaced, by which other one, and in how many seconds.
+        on_fault: called with the id of a worker that has to be replaced, and the reason.
+        on_recovery: called with the ids of a replaced worker and of its successor, and the seconds it took.
         worker_class: the actor's class.
         starting: entered while an engine starts and measures its GPU's free memory.
     """
@@ -141,16 +141,16 @@ class Roster:
 
     @property
     def infos(self) -> list[WorkerInfo]:
-        """Who the healthy workers are."""
+        """The healthy workers, each as it described itself when it started."""
         return [m.info for m in self._members.values() if m.healthy and m.info is not None]
 
     @property
     def outstanding_tokens(self) -> dict[str, int]:
-        """Tokens that each healthy worker is asked for and has not answered, by its id."""
+        """Tokens of each healthy worker's unfinished requests, by its id."""
         return {m.worker_id: self._router.outstanding(m) for m in self._members.values() if m.healthy}
 
     def overview(self) -> list[WorkerStatus]:
-        """All workers, those that start or leave among them."""
+        """All workers, including those that are starting or leaving."""
         return [
             WorkerStatus(
                 m.worker_id,
@@ -164,19 +164,19 @@ class Roster:
 
     @property
     def restarts(self) -> int:
-        """Workers replaced so far that had failed."""
+        """Failed workers replaced so far."""
         return self._restarts
 
     async def start(self, replicas: int) -> None:
-        """Start `replicas` workers side by side; the first that cannot be started ends the attempt."""
+        """Start `replicas` workers in parallel; the first that fails to start ends the attempt."""
         await self.resize(replicas)
         self._in_background(watch_drains(self._workers_on, self._move, self._config.group_timeout_s))
 
     async def resize(self, replicas: int) -> None:
-        """Start or end workers until there are `replicas`, while the others go on.
+        """Start or end workers until there are `replicas`; the others continue.
 
-        Those with the least to do leave, and finish it first. Raises what kept a new one from starting, with
-        as many workers as before.
+        The workers with the least outstanding work leave, after finishing it. Raises the error of a new
+        worker that fails to start; the number of workers is then unchanged.
         """
         async with self._resizing:
             missing = replicas - self._replicas
@@ -192,11 +192,11 @@ class Roster:
     async def remove(self, worker_id: str, finish_s: float | None = None) -> None:
         """Give a worker no more work, let it finish what it has, and end it.
 
-        What it has not finished after `finish_s` (default: the deadline of its work) begins anew elsewhere.
+        Requests unfinished after `finish_s` (default: the deadline of its work) are retried elsewhere.
         """
         member = self._members.get(worker_id)
         if member is None:
-            return  # it has died, and another was started in its place
+            return  # it has died and was replaced
         member.healthy, member.leaving = False, True
         self._router.leave(member)
         async with self._changed:
@@ -207,13 +207,13 @@ class Roster:
                     f"{worker_id}: finishing its work",
                 )
             except DeadlineError as error:
-                logger.warning("%s; it is ended all the same", error)
-        if worker_id in self._members:  # else it died on the way
+                logger.warning("%s; ending it anyway", error)
+        if worker_id in self._members:  # else it died meanwhile
             await self._end(member)
 
     @asynccontextmanager
     async def _at_work(self, members: Sequence[Member]) -> AsyncIterator[None]:
-        """Whoever removes one of these workers waits for the block to end."""
+        """Removing one of these workers waits for the block to end."""
         for member in members:
             member.running += 1
         try:
@@ -225,21 +225,21 @@ class Roster:
                 self._changed.notify_all()
 
     def give_up(self, worker_id: str, reason: str, its_fault: bool) -> None:
-        """Replace a worker, if it is still there. What is not its own fault does not count towards
+        """Replace a worker, if it is still in the fleet. Only its own faults count towards
         `rollout.max_worker_restarts`."""
         member = self._members.get(worker_id)
         if member is not None:
-            (self._give_up if its_fault else self._take_out)(member, reason)
+            (self._give_up if its_fault else self._take_out)(member, Lost(reason))
 
     async def close(self) -> None:
-        """End every worker, healthy or starting; none of their processes or placements is left."""
+        """End every worker, healthy or starting, with its process and its placement."""
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.gather(*(self._end(member) for member in list(self._members.values())))
 
     async def _launch_together(self, count: int) -> None:
-        """Start `count` workers side by side, or none: those that started leave again if another cannot."""
+        """Start `count` workers in parallel, or none: if one fails to start, the others are removed."""
         started: list[Member] = []
 
         async def launch() -> None:
@@ -252,7 +252,7 @@ class Roster:
             raise
 
     async def _launch(self) -> Member:
-        """Place and start a worker, and let it join."""
+        """Place and start a worker, and have it join."""
         number = next(self._numbers)
         worker_id = f"rollout-{number}"
         placement = await place(self._config, self._placement_timeout_s, worker_id, number)
@@ -273,15 +273,15 @@ class Roster:
         return member
 
     def _make_actor(self, worker_id: str, number: int, placement: Placement) -> Any:
-        # Requests without a seed must not be the same on two workers.
+        # Two workers must not sample the same answers to requests without a seed.
         seed = (self._seed + number) % 2**31
         actor: Any = ray.remote(self._worker_class)
         return actor.options(**placement.actor_options(self._worker_arguments[1])).remote(
             worker_id, *self._worker_arguments, seed, self._trust_remote_code, self._frame_tokens
         )
 
-    def _give_up(self, member: Member, reason: str) -> None:
-        """Replace a worker that failed, as long as that does not happen too often."""
+    def _give_up(self, member: Member, reason: Lost) -> None:
+        """Replace a worker that failed, up to `rollout.max_worker_restarts` times."""
         if not self._take_out(member, reason):
             return
         self._restarts += 1
@@ -291,20 +291,20 @@ class Roster:
                 f"({self._config.max_worker_restarts}); the last one: {reason}"
             )
 
-    def _take_out(self, member: Member, reason: str) -> bool:
-        """Take a worker out of the set at once; end it, and start another, in the background.
+    def _take_out(self, member: Member, reason: Lost) -> bool:
+        """Remove a worker from the fleet at once; end it and start another in the background.
 
-        Returns whether another is started: not for one that was to leave or is out already.
+        Returns whether another is started: no for a worker that was leaving or is removed already.
         """
         if self._members.pop(member.worker_id, None) is None:
-            return False  # another of its calls has already found out
+            return False  # another of its calls failed before
         member.healthy = False
         self._router.leave(member)
         if member.leaving:
             self._in_background(member.placement.end(member.actor))
             return False
         logger.warning("replacing %s: %s", member.worker_id, reason)
-        self._on_fault(member.worker_id, f"{reason}; it is replaced")
+        self._on_fault(member.worker_id, fault_report(reason, "it is replaced"))
         self._in_background(self._replace(member))
         return True
 
@@ -314,11 +314,11 @@ class Roster:
         ]
 
     async def _move(self, worker_id: str, finish_s: float) -> None:
-        """Have a worker leave its node, which is about to go, and another start elsewhere."""
-        self._on_fault(worker_id, f"its node is draining; it may work for {finish_s:.0f} s more")
+        """Have a worker leave its draining node, and another start elsewhere."""
+        self._on_fault(worker_id, f"its node is draining; it has {finish_s:.0f} s to finish its work")
         self._in_background(self.remove(worker_id, finish_s))
         self._in_background(self._launch_in_place_of(worker_id))
-        await asyncio.sleep(0)  # it is leaving before anybody looks again
+        await asyncio.sleep(0)  # it is leaving before the next look at the fleet
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -346,13 +346,13 @@ class Roster:
                     self._exhaust(f"replacements of {worker_id} could not be started: {explained(error)}")
 
     async def _end(self, member: Member) -> None:
-        """End a worker's engine, then its process, and free its place."""
+        """End a worker's engine, then its process, and free its resources."""
         member.healthy = False
         self._router.leave(member)
         try:
             await ask(member, remote(RolloutWorker.close), CLOSE_TIMEOUT_S)
         except (Lost, ray.exceptions.RayError) as error:
-            logger.warning("%s is ended by force: %s", member.worker_id, error)
+            logger.warning("killing %s: %s", member.worker_id, error)
         self._members.pop(member.worker_id, None)
         await member.placement.end(member.actor)
 

@@ -1,4 +1,4 @@
-"""Where a worker runs: one placement group each, so that workers come and go by themselves."""
+"""Where a worker runs: one placement group each, so that workers start and end independently."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from runtime.placement import bundle_of, reserve
 logger = logging.getLogger(__name__)
 
 EXIT_TIMEOUT_S = 20.0
-CONCURRENT_CALLS = 1000  # an engine batches what is asked of it at once: calls must not queue before it
+CONCURRENT_CALLS = 1000  # an engine batches concurrent requests: calls must not queue before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Placement:
     config: RolloutConfig
 
     def actor_options(self, model_path: str) -> dict[str, Any]:
-        """Ray options of an actor that runs here. It is never restarted by Ray: an actor that comes back
-        without its weights would look healthy."""
+        """Ray options of an actor that runs here. Ray never restarts it: a restarted actor would look healthy
+        without the current weights."""
         return {
             "num_cpus": self.config.cpus_per_replica,
             "num_gpus": self.config.gpus_per_replica,

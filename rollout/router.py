@@ -16,7 +16,7 @@ class Router(Generic[W]):
         router.release(worker, cost)
 
     A worker takes up to `capacity` at once, or one request of any cost when it is idle. What it cannot take
-    waits here and not at its door, so that the oldest work is done first, by whichever worker is free first.
+    waits in the router, so that the oldest request goes to whichever worker is free first.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,7 +25,7 @@ class Router(Generic[W]):
         self._waiting: deque[tuple[int, asyncio.Future[W]]] = deque()
 
     def __len__(self) -> int:
-        """Workers that take part."""
+        """Workers that take requests."""
         return len(self._outstanding)
 
     @property
@@ -34,39 +34,39 @@ class Router(Generic[W]):
         return sum(not future.done() for _, future in self._waiting)
 
     def outstanding(self, worker: W) -> int:
-        """Cost of what a worker has to do; 0 of one that takes no part."""
+        """Cost of a worker's unfinished requests; 0 for one that takes none."""
         return self._outstanding.get(worker, 0)
 
     def join(self, worker: W) -> None:
-        """Let a worker take part."""
+        """Send requests to a worker."""
         self._outstanding.setdefault(worker, 0)
         self._hand_out()
 
     def leave(self, worker: W) -> None:
-        """Give a worker no more; what it has is forgotten."""
+        """Send a worker no more requests, and no longer count those it has."""
         self._outstanding.pop(worker, None)
 
     async def acquire(self, cost: int) -> W:
-        """The worker to ask, once there is room. Waits without a deadline: whoever calls has one."""
+        """The worker to ask, once there is room. Waits without a deadline: the caller has one."""
         future: asyncio.Future[W] = asyncio.get_running_loop().create_future()
         self._waiting.append((cost, future))
         self._hand_out()
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # handed out and never taken
+            if future.done() and not future.cancelled():  # assigned, and never used
                 self.release(future.result(), cost)
             raise
 
     def fail(self, error: Exception) -> None:
-        """Raise `error` to everybody who waits."""
+        """Raise `error` in every waiting call."""
         for _, future in self._waiting:
             if not future.done():
                 future.set_exception(error)
         self._waiting.clear()
 
     def release(self, worker: W, cost: int) -> None:
-        """`acquire`'s counterpart. A worker that has left is none of our business."""
+        """Give back what `acquire` took. No-op for a worker that has left."""
         if worker in self._outstanding:
             self._outstanding[worker] -= cost
             self._hand_out()
@@ -74,7 +74,7 @@ class Router(Generic[W]):
     def _hand_out(self) -> None:
         while self._waiting and self._outstanding:
             cost, future = self._waiting[0]
-            if future.done():  # called off
+            if future.done():  # cancelled
                 self._waiting.popleft()
                 continue
             worker = min(self._outstanding, key=lambda w: self._outstanding[w])

@@ -1,4 +1,4 @@
-"""What an engine on a GPU compiles with while it runs. Importable without vllm."""
+"""Checks the compiler that an engine on a GPU needs at run time. Importable without vllm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_compiler(
     compiler = cc or os.environ.get("CC")
     if not any(which(name) for name in ([compiler] if compiler else ["gcc", "clang"])):
         wanted = f"CC names {compiler}, which is" if compiler else "gcc and clang are"
-        raise NoCompilerError(f"{wanted} not there, and Triton needs a C compiler: `apt-get install g++`")
+        raise NoCompilerError(f"{wanted} not installed, and Triton needs a C compiler: `apt-get install g++`")
     if not (include / "Python.h").is_file():
         raise NoCompilerError(
             f"{include} holds no Python.h, and Triton needs it: `apt-get install python{version}-dev`"

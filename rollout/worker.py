@@ -44,8 +44,8 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """Totals since the worker's start; `busy_s` are seconds with at least one request running, `clock_s` is
-    the time of the answer by the worker's own clock, for rates between two of them."""
+    """Totals since the worker's start. `busy_s`: seconds with at least one request running. `clock_s`: the
+    time of the answer by the worker's own clock, for rates between two answers."""
 
     worker_id: str
     version: int
@@ -58,7 +58,8 @@ class WorkerStats:
 
 
 class RolloutWorker:
-    """Samples, and takes new weights. Made an actor by the fleet, with `engine_environment` around it."""
+    """Samples, and takes new weights. The fleet makes it an actor, in the environment that
+    `engine_environment` gives."""
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class RolloutWorker:
                 self._frame_tokens,
             )
         )
-        self._engine = engine  # from here on `close` ends it, however far `start` comes
+        self._engine = engine  # so that `close` ends it even if `start` fails
         await engine.start()
         return WorkerInfo(
             worker_id=self._worker_id,
@@ -186,7 +187,7 @@ class RolloutWorker:
         return self._engine
 
     def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Bucket]:
-        """The buckets in order; one is on its way to this node while the engine takes in the one before."""
+        """The buckets in order; each is fetched while the engine loads the one before."""
         what = f"{self._worker_id}: weight bucket {{}} of {len(buckets)} from the object store"
         return one_ahead(
             within(bucket, self._config.sync_timeout_s, what.format(number))
@@ -194,8 +195,8 @@ class RolloutWorker:
         )
 
     async def _exit_if_dead(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await `call`. If the engine has died, let the caller know, and let the process follow the engine:
-        an actor that lives on without one would still be sent work."""
+        """Await `call`. If the engine has died, raise its error and end this process soon after: an actor
+        without an engine would still be sent work."""
         try:
             return await call
         except EngineDead:

@@ -78,10 +78,18 @@ def explained(error: BaseException) -> str:
     return f"{type(cause).__name__}: {cause}"
 
 
+def fault_report(error: BaseException, remedy: str) -> str:
+    """What to record of an actor's fault: one line with what failed and what is done about it, then all else
+    that the error and its cause say."""
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    cause = str(error.__cause__ or "").strip()
+    return "\n".join([f"{first}; {remedy}", *rest, *(cause.splitlines() if "\n" in cause else [])])
+
+
 def processes_left(pids: list[int], timeout_s: float) -> list[int]:
     """Wait until processes of this machine have ended; returns those that have not after `timeout_s`.
 
-    Ray calls an actor dead as soon as it is to be killed; its memory is free when its process has ended.
+    Ray reports an actor as dead once it is told to end; its memory is free when its process has ended.
     """
     deadline_s = time.monotonic() + timeout_s
     while (left := [pid for pid in pids if _runs(pid)]) and time.monotonic() < deadline_s:
@@ -94,4 +102,4 @@ def _runs(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie holds nothing
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie holds no memory

@@ -1,4 +1,4 @@
-"""Waiting: never without an end, and never for what nobody wants any more."""
+"""Await helpers: every wait has a deadline, and abandoned tasks are cancelled."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 class DeadlineError(TimeoutError):
-    """A call to somewhere else took too long; says which call, of whom, and after how many seconds."""
+    """A remote call took too long; names the actor, the call and the seconds."""
 
 
 async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
-    """The result of `awaitable`, if it comes within `seconds`.
+    """Await `awaitable` for at most `seconds`.
 
     Args:
         awaitable: a coroutine, a future or a Ray object reference.
@@ -20,8 +20,7 @@ async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
         what: the actor and the call, for the message: "rollout-3.sample".
 
     Raises:
-        DeadlineError: if it does not come in time. A remote call goes on where it runs: whoever waits for a
-            hung actor has to end the actor too.
+        DeadlineError: if there is no result in time. A remote call keeps running: to stop it, kill its actor.
     """
     try:
         async with asyncio.timeout(seconds) as deadline:
@@ -33,9 +32,9 @@ async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all calls, made at once.
+    """Run all calls concurrently; returns their results.
 
-    If one fails, the others are called off, and have ended when its error is raised.
+    If one fails, the others are cancelled, and have ended when its error is raised.
     """
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
@@ -47,7 +46,7 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def one_ahead(calls: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
-    """The results of `calls` in order; while one is made use of, the next call is already under way."""
+    """The results of `calls` in order. While the caller uses one, the next call is in progress."""
     coming: asyncio.Task[T] | None = None
     try:
         for call in calls:

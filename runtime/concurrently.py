@@ -1,4 +1,4 @@
-"""Many calls, a bounded number at once."""
+"""Runs many calls with bounded concurrency."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable

@@ -12,10 +12,10 @@ class ClusterConfig(BaseModel):
     object_store_mb: int | None = Field(None, ge=80)
     """Size of the object store of a Ray that the run starts itself."""
     placement_timeout_s: float = Field(300.0, gt=0)
-    """Deadline of getting the resources for an actor; on a cluster that scales by itself also of starting
-    the nodes."""
+    """Deadline of getting the resources for an actor; on an autoscaling cluster also of starting the
+    nodes."""
     autoscaling: bool = False
-    """The cluster starts nodes when they are asked for, so that what it lacks at the start is no error."""
+    """The cluster starts nodes on demand, so missing resources at the start are no error."""
     prefetch_videos: int = Field(32, ge=1)
     """Videos decoded ahead of sampling."""
     shutdown_timeout_s: float = Field(60.0, gt=0)

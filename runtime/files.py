@@ -1,4 +1,4 @@
-"""Writing files so that neither a crash nor a full disk leaves half of one."""
+"""Writing files whole: neither a crash nor a full disk leaves part of one."""
 
 import contextlib
 import os
@@ -19,12 +19,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def told_if_full(path: Path) -> Iterator[None]:
-    """What the storage does not take is no riddle: a full disk's own error names no file."""
+def naming_file(path: Path) -> Iterator[None]:
+    """Re-raise an OSError as a RunDirectoryError that names the file; ENOSPC alone does not."""
     try:
         yield
     except OSError as error:
         raise RunDirectoryError(
-            f"{path} cannot be written: {error.strerror}. What it held is whole: see to the storage, then go "
-            f"on with `--resume`"
+            f"{path} cannot be written: {error.strerror}. What it holds is intact: free storage, then resume "
+            f"with `--resume`"
         ) from error

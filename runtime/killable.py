@@ -24,7 +24,7 @@ _END_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one job: its result, or in `failure` why there is none."""
+    """The result of one job, or the reason in `failure`."""
 
     result: Any = None
     failure: str = ""
@@ -43,8 +43,8 @@ def run_isolated(
         module: its main program serves.
         jobs: values for JSON.
         processes: how many at once.
-        timeout_s: deadline of one job. Past it the process is killed and the job has failed; a process that
-            dies has failed its job, too. The others go on.
+        timeout_s: deadline of one job. Past it the process is killed and the job has failed. A process that
+            dies fails its job, too. The other jobs continue.
         progress: called with the number of jobs done.
     Returns:
         One outcome a job, in their order.
@@ -57,7 +57,7 @@ def serve(function: Callable[[Any], Any]) -> None:
 
     What `function` raises as a ValueError or an OSError is the job's failure; anything else ends the process.
     """
-    # Libraries write to standard output, too: the results go where none of them does.
+    # Libraries write to standard output, too: results go to a copy of it, and they to standard error.
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print(json.dumps("ready"), file=results, flush=True)
@@ -117,7 +117,7 @@ async def _start(module: str) -> Process:
         await within(_read(process), _START_S, f"start of {module}")
         ready = True
     except EOFError:
-        text = f"`python -m {module}` ends before its first job; run it by hand to see why"
+        text = f"`python -m {module}` ends before its first job; run it by hand to see the error"
         raise RuntimeError(text) from None
     finally:
         if not ready:
@@ -144,7 +144,7 @@ async def _end(process: Process) -> None:
     """Kill a process."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
-    # A process that waits for a dead file server outlives even this; nobody has to wait with it.
+    # A process that waits for a dead file server outlives even SIGKILL: stop waiting for it.
     with contextlib.suppress(DeadlineError):
         await within(_ended(process), _END_S, "end of a process")
 

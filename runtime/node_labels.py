@@ -1,7 +1,7 @@
-"""Ray's label selectors, as far as they have to be read before Ray does. Pure.
+"""Evaluates Ray's label selectors before anything is placed. Pure.
 
 A selector names labels that a node must have: `{"group": "rollout"}`, or with an operator before the value,
-`"!spot"`, `"in(A100,H100)"`, `"!in(us-east,us-west)"`. A node without the label meets the negative forms.
+`"!spot"`, `"in(A100,H100)"`, `"!in(us-east,us-west)"`. A node without the label meets the negated forms.
 """
 
 from collections.abc import Mapping

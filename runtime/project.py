@@ -1,4 +1,4 @@
-"""The project's folder, and the new places of folders that old configurations name."""
+"""The project's folder, and the new paths of folders that old configurations name."""
 
 from pathlib import Path
 

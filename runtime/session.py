@@ -1,4 +1,4 @@
-"""The Ray that a command uses: a running cluster, or one of its own on this machine, stopped with it."""
+"""Connects a command to Ray: to a running cluster, or to one that it starts and stops on this machine."""
 
 import contextlib
 import logging
@@ -57,9 +57,8 @@ def join_cluster(address: str, runtime_env: dict[str, Any] | None = None) -> Non
 def ray_session(config: ClusterConfig, cpus_needed: float) -> Iterator[None]:
     """Join the cluster or start one, and leave or stop it at the end.
 
-    On a machine of its own, Ray is told of as many CPUs as the run asks for, if that is more than there are:
-    rollout and learner take turns there; and of some to spare, for workers added in mid-run. A cluster's CPUs
-    are taken as they are.
+    A Ray of its own gets as many CPUs as the run needs, even if the machine has fewer, because rollout and
+    learner take turns; and some to spare for workers added during the run. A cluster's CPUs are not changed.
     """
     address = cluster_address(config)
     if address is None:

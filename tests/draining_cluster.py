@@ -47,7 +47,7 @@ async def train(controller: Controller, address: str) -> dict[str, Any]:
         await asyncio.sleep(0.1)
         if running.done():
             running.result()
-    fleet = controller._workers.fleet
+    fleet = controller._actors.fleet
     before = {info.worker_id: info.node_id for info in fleet.infos}
     drained = before["rollout-0"]
     began = time.monotonic()

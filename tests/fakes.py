@@ -14,8 +14,9 @@ from typing import Any, Protocol, cast
 
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.controller import Controller
+from cluster.planning.simulation import SimulatedWorkers
 from cluster.preflight import Job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from data.facts import VideoFacts
 from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, Video, VideoRef
@@ -85,7 +86,7 @@ class SyncCalls(Protocol):
 
 
 class ActorsOfRun(Protocol):
-    """Of `cluster.run_actors.Workers`."""
+    """Of `cluster.run_actors.RunActors`."""
 
     @property
     def decoder(self) -> DecoderCalls: ...
@@ -212,7 +213,7 @@ class FakeWorkers:
             raise PromptMismatch("the engine's prompt has 296 tokens, the learner's 152")
         if version in self.learner_dies_at:
             self.learner_dies_at.remove(version)
-            raise LearnerFailed(f"rank 1 died in update {version}")
+            raise LearnerFailed(f"rank 1 died in update {version}\n\tclass_name: LearnerRank")
         if version in self.not_finite:
             self.updates += 1
             return {"learner/loss": math.nan, "learner/skipped": 1.0}
@@ -279,7 +280,7 @@ def job(*overrides: str) -> Job:
 
 
 def controller_over(fakes: ActorsOfRun, job: Job, run: RunDirectory, resume: bool = False) -> Controller:
-    return Controller(job, run, resume, make_workers=lambda *_: cast(Workers, fakes))
+    return Controller(job, run, resume, make_actors=lambda *_: cast(RunActors, fakes))
 
 
 def run_job(
@@ -294,6 +295,11 @@ def run_job(
     return run, fakes, summary
 
 
-def the_real_ones(actors: Workers) -> ActorsOfRun:
+def the_real_ones(actors: RunActors) -> ActorsOfRun:
     """Checked by mypy: the real classes satisfy the protocols, too."""
     return actors
+
+
+def the_simulated_ones(actors: SimulatedWorkers) -> tuple[FleetCalls, RewardCalls, LearnerCalls, SyncCalls]:
+    """Checked by mypy, for the simulation casts them."""
+    return actors, actors, actors, actors

@@ -48,7 +48,7 @@ ALLOWED = {
     "cluster/controller.py Controller._train asyncio.wait": "the two loops",
     "monitoring/sinks/dashboards.py DashboardFeed._feed self._calls.get": "called off by close",
     "cluster/weight_sync.py NcclSync._in_step asyncio.wait": "each task is a call with a deadline",
-    "cluster/run_actors.py Workers.start await learner": "LearnerGroup.start, whose calls have deadlines",
+    "cluster/run_actors.py RunActors.start await learner": "LearnerGroup.start, whose calls have deadlines",
     "evaluation/scorer.py _run thread.submit(asyncio.run, work).result": "its calls do",
     "runtime/calls.py one_ahead await coming": "the calls that it is given have deadlines",
     "runtime/calls.py one_ahead await ready": "the calls that it is given have deadlines",

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.sleeping import job_on, sleeping_job, sleeping_workers
 from cluster.controller import Controller
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from monitoring.run_dir import RunDirectory
 from rewards.cohort import CohortTexts
 from rewards.config import RewardConfig
@@ -33,7 +33,7 @@ def step_ms(videos: int, completions: int, updates: int) -> dict[str, Any]:
         "--rollout.replicas=2",
         f"--rollout.max_concurrent_sequences={videos * completions}",
     )
-    make: Callable[..., Workers] = sleeping_workers(0.0, 0.0)
+    make: Callable[..., RunActors] = sleeping_workers(0.0, 0.0)
     with tempfile.TemporaryDirectory(prefix="overheads-") as folder:
         directory = RunDirectory(Path(folder) / "run")
         directory.create("{}", "")

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 from cluster.controller import Controller
 from cluster.preflight import Job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, VideoRef
 from monitoring.run_dir import RunDirectory
@@ -99,13 +99,13 @@ class _Worker:
 
 
 class SimulatedWorkers:
-    """Takes the place of `Workers`: the same calls, answered after the given times."""
+    """Takes the place of `RunActors`: the same calls, answered after the given times."""
 
     def __init__(self, job: Job, times: ServiceTimes, workers: int, seed: int) -> None:
         self._config = job.config
         self._times = times
         self._dice = random.Random(seed)
-        self._version = 0
+        self._version = self._updates = 0
         self._workers = [_Worker() for _ in range(workers)]
         self._router: Router[_Worker] = Router(times.videos_at_once)
         for worker in self._workers:
@@ -175,13 +175,15 @@ class SimulatedWorkers:
         await asyncio.sleep(self._times.reward_s)
         return score_cohort(cohort, self._config.rewards)
 
-    async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
-        self.staleness += [version - sample.group.oldest_version for sample in samples]
-        await asyncio.sleep(self._times.update_s)
-        self.learning_s += self._times.update_s
+    async def update(self, samples: Sequence[Any]) -> dict[str, float]:
+        self.staleness += [self._updates - sample.group.oldest_version for sample in samples]
+        self._updates += 1
+        if samples:
+            await asyncio.sleep(self._times.update_s)
+            self.learning_s += self._times.update_s
         return {}
 
-    async def push(self, version: int) -> dict[str, float]:
+    async def push(self) -> dict[str, float]:
         """Every worker takes the weights at once (`keep`), or once it has drained (`finish`)."""
         keep = in_flight(self._config.rollout) == "keep"
         workers = list(self._workers)
@@ -191,10 +193,20 @@ class SimulatedWorkers:
             for worker in workers:
                 worker.stood_s += self._times.sync_s
             await asyncio.sleep(self._times.sync_s)
-            self._version = version
+            self._version = self._updates
         return {}
 
+    @property
+    def version(self) -> int:
+        return self._updates
+
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        pass
+
+    async def snapshot(self) -> int:
+        return self._updates
+
+    async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None:
         pass
 
     async def export_hf(self, folder: Path) -> None:
@@ -272,7 +284,7 @@ async def _simulate(
     job: Job, run: RunDirectory, times: ServiceTimes, workers: int, seed: int
 ) -> tuple[SimulatedWorkers, float]:
     fakes = SimulatedWorkers(job, times, workers, seed)
-    controller = Controller(job, run, resume=False, make_workers=lambda *_: cast(Workers, fakes))
+    controller = Controller(job, run, resume=False, make_actors=lambda *_: cast(RunActors, fakes))
     await controller.run()
     return fakes, asyncio.get_running_loop().time()
 

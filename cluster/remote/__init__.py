@@ -1,1 +1,1 @@
-"""Reaching a run that goes on in another process: `launch.py status`, `scale` and `stop`."""
+"""Reaching a run of another process: `launch.py status`, `scale` and `stop`."""

@@ -31,7 +31,7 @@ def ask_run(run: Whereabouts, call: RemoteCall[ControllerActor, T], timeout_s: f
     """Call a method of a run's controller; returns its answer.
 
     Raises:
-        ConfigError: if no such run is going on.
+        ConfigError: if no such run is active.
         AskFailed: if the call fails, the run ends meanwhile, or there is no answer in time.
     """
     address = run.address or cluster_address(ClusterConfig()) or "auto"
@@ -53,7 +53,7 @@ async def _ask(name: str, address: str, call: RemoteCall[ControllerActor, T], ti
         prefix = actor_name("")
         others = [n.removeprefix(prefix) for n in ray.util.list_named_actors() if n.startswith(prefix)]
         raise ConfigError(
-            f"no run named '{name}' is going on at {address}; going on there: {', '.join(others) or 'none'}"
+            f"no run named '{name}' is active at {address}; active there: {', '.join(others) or 'none'}"
         ) from None
     return await call.on(controller, actor_name(name), timeout_s)
 
@@ -72,7 +72,7 @@ class Ended:
 
     @property
     def outcome(self) -> str:
-        """What is left of it and how to go on, in words."""
+        """What is left of it and how to resume, in words."""
         if self.finished:
             return f"it had finished; its model is in {self.run_dir / 'final'}"
         if self.checkpoint_version is None:
@@ -80,13 +80,13 @@ class Ended:
         lost = self.updates - self.checkpoint_version
         return (
             f"a checkpoint holds {f'all but the last {lost}' if lost else 'all'} of them. "
-            f"Go on with: launch.py train --resume --run_dir={self.run_dir}"
+            f"Resume with: launch.py train --resume --run_dir={self.run_dir}"
         )
 
 
 @contextlib.contextmanager
 def findable(run: RunDirectory, run_name: str) -> Iterator[None]:
-    """Note in the run directory where the run is going on, for as long as it does."""
+    """While the run is active, note in its directory where to reach it."""
     address = ray.get_runtime_context().gcs_address
     Whereabouts(run_name, address, os.environ.get(AUTH_MODE)).write(run.path)
     try:
@@ -98,19 +98,19 @@ def findable(run: RunDirectory, run_name: str) -> Iterator[None]:
 def stop_run(run: Whereabouts, timeout_s: float) -> Ended:
     """Ask a run to end after the update in progress, with a checkpoint, and wait until it has.
 
-    The disappearance of its note says that it has, wherever the folder is seen.
+    Its note disappears when it has ended, on every machine that sees the folder.
 
     Raises:
-        ConfigError: if no such run is going on.
+        ConfigError: if no such run is active.
         AskFailed: if it cannot be asked.
-        TimeoutError: if it is not over in time; it still ends by itself.
+        TimeoutError: if it has not ended in time; it still ends by itself.
     """
     folder = ask_run(run, remote(ControllerActor.stop), ANSWER_TIMEOUT_S)
     deadline = time.monotonic() + timeout_s
     while (folder / NOTE).exists():
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"{folder}: not over after {timeout_s:g} s; it ends by itself after the update in progress"
+                f"{folder}: still running after {timeout_s:g} s; it ends after the update in progress"
             )
         time.sleep(POLL_S)
     return _how_it_ended(RunDirectory(folder))

@@ -1,7 +1,7 @@
-"""Where a run is going on: `ray.json` in its folder, for as long as it does. Importable without ray.
+"""Where to reach an active run: `ray.json` in its folder, as long as it runs. Importable without ray.
 
-Ray decides when it is imported whether to show a token, by RAY_AUTH_MODE; a Ray that a run starts
-by itself wants one. So a command that wants to reach a run reads this note first, and imports Ray afterwards.
+Ray decides when it is imported whether to send a token, by RAY_AUTH_MODE; a Ray that a run starts by itself
+requires one. So a command that reaches a run reads this note first, and imports Ray afterwards.
 """
 
 import json
@@ -31,9 +31,9 @@ class Whereabouts:
 
 
 def find_run(run: str) -> Whereabouts:
-    """Where `run`, a run directory or a name, is going on; sets RAY_AUTH_MODE as its Ray wants it.
+    """Where to reach `run`, a run directory or a name; sets RAY_AUTH_MODE as its Ray requires.
 
-    Raises ConfigError if the folder holds no run that is going on, or its Ray does not answer.
+    Raises ConfigError if the folder holds no active run, or its Ray does not answer.
     """
     folder = Path(run)
     if not (folder / "run.json").exists():
@@ -43,16 +43,16 @@ def find_run(run: str) -> Whereabouts:
     try:
         found = Whereabouts(**json.loads((folder / NOTE).read_text()))
     except FileNotFoundError:
-        raise ConfigError(f"{run}: no run is going on there") from None
+        raise ConfigError(f"{run}: no run is active there") from None
     assert found.address is not None
     host, port = found.address.rsplit(":", 1)
     try:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise ConfigError(
-            f"{run}: its Ray at {found.address} does not answer ({error}). The run was cut off, and "
-            f"`launch.py train --resume --run_dir={run}` goes on with it; or it goes on on another machine, "
-            f"where it can be stopped"
+            f"{run}: its Ray at {found.address} does not answer ({error}). Either it was "
+            f"interrupted, and `launch.py train --resume --run_dir={run}` resumes it, or it is running on "
+            f"another machine and can be reached from there"
         ) from None
     if found.auth_mode is not None:
         os.environ.setdefault(AUTH_MODE, found.auth_mode)

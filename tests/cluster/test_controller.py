@@ -158,6 +158,20 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_the_one_before_sta
     assert fakes.trained[0][0] == 3
 
 
+def test_a_fault_is_one_line_to_watch_and_whole_on_record(tmp_path: Path) -> None:
+    """Ray explains the death of an actor in many lines."""
+    run = RunDirectory(tmp_path / "run")
+    run.create("{}", "")
+    the_job = job()
+    fakes = FakeWorkers(the_job.config, random.Random(0), learner_dies_at=[1])
+    controller = controller_over(fakes, the_job, run)
+    asyncio.run(asyncio.wait_for(controller.run(), 60))
+    (shown,) = [event["reason"] for event in controller.journal.events(0)[1] if event["kind"] == "fault"]
+    assert shown == "rank 1 died in update 1; its ranks are restarted from the last checkpoint"
+    recorded = json.loads((run.path / "faults.jsonl").read_text())
+    assert recorded["reason"] == f"{shown}\n\tclass_name: LearnerRank"
+
+
 def test_a_learner_that_keeps_dying_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(LearnerFailed, match="rank 1 died in update 4"):
         run_job(job("--learner.max_restarts=2"), tmp_path / "run", learner_dies_at=[4] * 3)

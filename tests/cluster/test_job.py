@@ -176,7 +176,7 @@ def test_a_run_as_a_job(cluster: Cluster, tmp_path: Path) -> None:
 
     code, output = submit("again", *train, f"--run_dir={tmp_path / 'other'}")
     assert code != 0
-    assert "a run named 'demo' is going on in this cluster" in output
+    assert "a run named 'demo' is already active in this cluster" in output
     assert not (tmp_path / "other").exists()
 
     code, output = submit("stop", "stop", "demo")
@@ -201,4 +201,4 @@ def test_a_run_as_a_job(cluster: Cluster, tmp_path: Path) -> None:
     until(lambda: not ours & set(cluster.actors()), "all actors are gone")
     code, output = submit("stop-killed", "stop", "demo")
     assert code != 0
-    assert "no run named 'demo' is going on" in output
+    assert "no run named 'demo' is active" in output

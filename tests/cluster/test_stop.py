@@ -82,7 +82,7 @@ def stop(*arguments: str) -> tuple[int, str]:
 
 @pytest.mark.engine
 def test_a_run_on_a_ray_of_its_own_is_stopped_by_its_folder(run: RunDirectory) -> None:
-    """And its name is taken for as long as it goes on."""
+    """And its name is taken while it runs."""
     process = subprocess.Popen(
         [sys.executable, "-c", A_RUN, str(run.path)],
         stdout=subprocess.PIPE,
@@ -91,7 +91,7 @@ def test_a_run_on_a_ray_of_its_own_is_stopped_by_its_folder(run: RunDirectory) -
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert process.stdout is not None
-    assert "a run named 'mine' is going on in this cluster: give this one another --name" in (
+    assert "a run named 'mine' is already active in this cluster: give this one another --name" in (
         process.stdout.readline()
     )
     code, output = stop(str(run.path))
@@ -104,7 +104,7 @@ def test_a_run_on_a_ray_of_its_own_is_stopped_by_its_folder(run: RunDirectory) -
 
 def test_a_folder_without_a_run_going_on(run: RunDirectory, tmp_path: Path) -> None:
     code, output = stop(str(run.path))
-    assert (code, "no run is going on there" in output) == (2, True)
+    assert (code, "no run is active there" in output) == (2, True)
     code, output = stop(str(tmp_path / "nothing"))
     assert (code, "holds no run" in output) == (2, True)
 

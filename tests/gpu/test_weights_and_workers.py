@@ -20,7 +20,7 @@ from benchmarks.gpu_smoke.models import random_frames, random_model
 from benchmarks.gpu_smoke.sizes import Device, ModelSize, Setting
 from cluster.config import RunConfig
 from cluster.preflight import read_job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from data.records import SamplingRequest, VideoRef
 from learner.records import TrainSample
 from tests.gpu.conftest import setting_for
@@ -90,7 +90,7 @@ def run_config(shape: Shape, model: Path, manifest: Path) -> RunConfig:
 class Run:
     """A run's actors, asked one thing at a time."""
 
-    def __init__(self, workers: Workers, device: Device, px: int) -> None:
+    def __init__(self, workers: RunActors, device: Device, px: int) -> None:
         import ray
 
         self.workers = workers
@@ -157,7 +157,7 @@ def test_join_push_kill_join(
 
     async def run() -> None:
         job = read_job(run_config(shape, model, make_set(tmp_path)))
-        workers = Workers(job, lambda *what: faults.append(what), lambda *what: recoveries.append(what))
+        workers = RunActors(job, lambda *what: faults.append(what), lambda *what: recoveries.append(what))
         try:
             await workers.start(None)
             made = Run(workers, shape.device, size.frame_px)

@@ -8,7 +8,7 @@ import ray
 
 from learner.rank import LearnerRank
 from rollout.worker import RolloutWorker
-from runtime.actors import RemoteCall, explained, remote
+from runtime.actors import RemoteCall, explained, fault_report, remote
 from runtime.calls import DeadlineError
 
 
@@ -40,6 +40,16 @@ def test_a_late_answer_names_actor_call_and_seconds() -> None:
 def test_an_error_is_explained_by_its_root_cause() -> None:
     wrapped: Any = ray.exceptions.RayTaskError("add", "Traceback: ...", OverflowError("too many"))
     assert explained(ExceptionGroup("several", [wrapped])) == "OverflowError: too many"
+
+
+def test_a_fault_report_starts_with_one_whole_line() -> None:
+    lost = RuntimeError("rollout-0.sample: the worker died: The actor died unexpectedly")
+    lost.__cause__ = ValueError("The actor died unexpectedly\n\tclass_name: RolloutWorker\n")
+    assert fault_report(lost, "it is replaced").splitlines() == [
+        "rollout-0.sample: the worker died: The actor died unexpectedly; it is replaced",
+        "The actor died unexpectedly",
+        "\tclass_name: RolloutWorker",
+    ]
 
 
 if TYPE_CHECKING:
