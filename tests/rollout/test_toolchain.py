@@ -28,7 +28,7 @@ def test_one_compiler_is_enough(headers: Path, compilers: tuple[str, ...]) -> No
 
 
 def test_no_compiler(headers: Path) -> None:
-    with pytest.raises(NoCompilerError, match="gcc and clang are not there.*apt-get install g\\+\\+"):
+    with pytest.raises(NoCompilerError, match="gcc and clang are not installed.*apt-get install g\\+\\+"):
         check_compiler(headers, found().get)
 
 
