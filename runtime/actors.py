@@ -89,7 +89,7 @@ def fault_report(error: BaseException, remedy: str) -> str:
 def processes_left(pids: list[int], timeout_s: float) -> list[int]:
     """Wait until processes of this machine have ended; returns those that have not after `timeout_s`.
 
-    Ray reports an actor as dead once it is told to end; its memory is free when its process has ended.
+    Ray reports an actor as dead as soon as it is killed; its memory is free when its process has ended.
     """
     deadline_s = time.monotonic() + timeout_s
     while (left := [pid for pid in pids if _runs(pid)]) and time.monotonic() < deadline_s:
