@@ -52,7 +52,7 @@ class CheckpointWriter:
         self.metrics["checkpoint/write_s"] = time.perf_counter() - started
 
     def raise_failure(self) -> None:
-        """Raise the error of a write that has failed; one in progress goes on."""
+        """Raise the error of a write that has failed; one in progress continues."""
         if self._writing is not None and self._writing.done():
             self._writing.result()
 
