@@ -253,4 +253,4 @@ def test_a_quiz_from_its_file_to_the_table(clips: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps(questions[:5]))
     code, output = launch(*command)
     assert code == 2
-    assert "holds answers that were made otherwise: files was" in output
+    assert "holds results of other settings: files was" in output
