@@ -1,4 +1,4 @@
-"""The figures for other programs: table.csv and results.json."""
+"""Write the figures of `launch.py evaluate` for other programs: table.csv and results.json."""
 
 import json
 import math
@@ -16,10 +16,10 @@ FIT_FORMULA = "b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))"
 
 
 def write_report(report: Report, settings: dict[str, Any], folder: Path) -> None:
-    """Write table.csv (a row for each model and set, and for its averages) and results.json (all of it).
+    """Write table.csv (one row per model and set, and per mean) and results.json (everything).
 
     Args:
-        settings: what the figures depend on besides the sets; goes into results.json.
+        settings: what the figures depend on besides the sets, for results.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(_rows(report))
@@ -106,7 +106,7 @@ def _means_columns(means: Means) -> dict[str, Any]:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null instead."""
+    """Replace NaN, which JSON lacks, by null."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """The folder of a quiz: what was asked, every answer, and the results.
 
     quiz.json               what the answers depend on; answers of other settings need another folder
-    predictions.jsonl       one line per question, appended as it is answered: the text, and whether it is right
+    predictions.jsonl       one line per answered question: the text, and whether it is right
     open_answers.jsonl      the open questions, for an LLM judge: question, reference, answer
     judgements.jsonl        the judge's grades, if one was asked
     results.json            accuracy by kind of question

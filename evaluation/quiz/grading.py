@@ -33,7 +33,7 @@ def final_answer(text: str) -> str | None:
     return None if _TAG.search(final) else final.strip() or None
 
 
-def judge_choice(item: QuizItem, text: str) -> Verdict:
+def grade_choice(item: QuizItem, text: str) -> Verdict:
     """Apply the item's rule to a model's whole text.
 
     first_letter   Q-Bench-Video's: the first character of the answer is the letter

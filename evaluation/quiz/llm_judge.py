@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runtime.calls import DeadlineError, together, within
-from runtime.errors import ConfigError
+from runtime.errors import CommandFailed, ConfigError
 
 ROUNDS = 5
 HIGHEST_GRADE = 2
@@ -31,7 +31,7 @@ _MAX_REPLY_BYTES = 1_000_000
 _GRADE = re.compile(r"\D*([012])\D*")
 
 
-class JudgeError(RuntimeError):
+class JudgeError(CommandFailed):
     """The judge gave no grade; says why. Never holds the key, nor what the server sent."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.quiz.grading import judge_choice
+from evaluation.quiz.grading import grade_choice
 from evaluation.quiz.item import QuizItem
 from evaluation.quiz.llm_judge import HIGHEST_GRADE
 from evaluation.statistics.accuracy import CONFIDENCE, Accuracy, Mark, accuracies
@@ -41,7 +41,7 @@ def results_of(
     """Every figure comes from the texts of `predictions`, a row for each item, and from a judge's grades."""
     rows = [predictions[item.item_id] for item in items]
     closed = [(item, row) for item, row in zip(items, rows, strict=True) if item.rule != "judged"]
-    marks = [Mark(item, None if row["failure"] else judge_choice(item, row["text"])) for item, row in closed]
+    marks = [Mark(item, None if row["failure"] else grade_choice(item, row["text"])) for item, row in closed]
     open_rows = [row for item, row in zip(items, rows, strict=True) if item.rule == "judged"]
     judged = [judgements[row["id"]] for row in open_rows if row["id"] in judgements]
     scores = [math.fsum(row["grades"]) / len(row["grades"]) / HIGHEST_GRADE for row in judged]

@@ -13,7 +13,7 @@ from data.video_file import VideoError
 from evaluation.models import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
 from evaluation.quiz.asking import Sampler, ask, reference
 from evaluation.quiz.folder import QuizFolder
-from evaluation.quiz.grading import final_answer, judge_choice
+from evaluation.quiz.grading import final_answer, grade_choice
 from evaluation.quiz.item import QuizItem
 from evaluation.quiz.llm_judge import Judge
 from evaluation.quiz.results import QuizResults, as_json, results_of
@@ -22,7 +22,7 @@ from evaluation.settings import ScoringSettings
 from rollout.errors import RolloutFailed
 from runtime.concurrently import concurrently
 
-JUDGED_AT_ONCE = 4
+GRADED_AT_ONCE = 4
 # What an answer depends on, besides model and question.
 _OF_ANSWERS = {
     "frames_per_video", "max_frame_px", "max_completion_tokens", "max_model_tokens", "decoder", "exact",
@@ -93,7 +93,7 @@ def run_quiz(job: QuizJob, judge: Judge | None, progress_bar: ProgressBar) -> Qu
         folder.write_open_answers(open_answers)
         if judge is not None:
             with progress_bar("judging") as progress:
-                asyncio.run(_judge_all(judge, open_answers, folder, progress))
+                asyncio.run(_grade_all(judge, open_answers, folder, progress))
         results = results_of(job.items, folder.predictions, folder.judgements)
         head = {"set": job.name, "checkpoint": job.checkpoint.name, "settings": job.depends_on}
         folder.write_results(head | as_json(results))
@@ -133,7 +133,7 @@ async def answer_row(sampler: Sampler, item: QuizItem) -> dict[str, Any]:
     row |= {"text": asked.text, "finish_reason": asked.finish_reason}
     if item.rule == "judged":
         return row | {"right": None}
-    verdict = judge_choice(item, asked.text)
+    verdict = grade_choice(item, asked.text)
     return row | {"said": verdict.said, "right": verdict.right}
 
 
@@ -151,7 +151,7 @@ def _open_answer(item: QuizItem, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _judge_all(
+async def _grade_all(
     judge: Judge, answers: Sequence[dict[str, Any]], folder: QuizFolder, progress: Progress
 ) -> None:
     """A judgement is kept with the answer and the judge that it is of; another of either is judged anew."""
@@ -166,7 +166,7 @@ async def _judge_all(
 
     todo = [answer for answer in answers if not is_of(answer)]
     done = len(answers) - len(todo)
-    async with contextlib.aclosing(concurrently(todo, grade, JUDGED_AT_ONCE)) as rows:
+    async with contextlib.aclosing(concurrently(todo, grade, GRADED_AT_ONCE)) as rows:
         async for row in rows:
             folder.add_judgement(row)
             done += 1

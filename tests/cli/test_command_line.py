@@ -88,7 +88,7 @@ def test_more_gpus_than_there_are(manifest: Path, tmp_path: Path) -> None:
 
 
 def test_resume_needs_a_run(tmp_path: Path) -> None:
-    assert "--resume goes on with the run of --run_dir=FOLDER" in launch("train", "--resume")[1]
+    assert "--resume needs --run_dir=FOLDER and no preset" in launch("train", "--resume")[1]
     code, output, _ = launch("train", "--resume", f"--run_dir={tmp_path}")
     assert code == 2
     assert "holds no run to resume" in output
