@@ -38,9 +38,10 @@ Answers = Mapping[str, Answer]
 class SetResult:
     """One model on one set.
 
-    The figures are those of `predicted` [n] against `labels` [n]: the videos with a score or, in a comparison,
+    The figures are of `predicted` [n] against `labels` [n]: the videos with a score or, in a comparison,
     those that both models score. `videos` and `unparsed` count the whole set; `failures` maps a video_id
-    without an answer to the reason."""
+    without an answer to the reason.
+    """
 
     model: str
     of: LabelledSet
@@ -76,8 +77,9 @@ class Means:
 class Report:
     """All results of one command.
 
-    `results` is by set and model, in the order of the command, `means` by model. `differences` has first minus
-    second model, by set (and mean, if there are several sets) and figure; it is empty for one model.
+    `results` is by set and model, in the order of the command, `means` by model. `differences` has the first
+    minus the second model, by set (and mean, if there are several sets) and figure; it is empty for one
+    model.
     """
 
     results: Mapping[str, Mapping[str, SetResult]]

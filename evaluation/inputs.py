@@ -45,7 +45,7 @@ def frame_rate_of(as_video: bool, frame_rate: float | None) -> float | None:
 @dataclass(frozen=True, slots=True)
 class FoundVideos:
     """`videos` are (video_id, absolute path), each pair once. `ignored` counts the files of folders without a
-    video's suffix, `repeated` the videos named more than once. `frame_rate` applies to folders of pictures."""
+    video's suffix, `repeated` the videos named more than once. `frame_rate` is for folders of pictures."""
 
     videos: list[tuple[str, str]]
     ignored: int = 0
@@ -77,9 +77,7 @@ def find_videos(
             row whose path leaves the root.
     """
     if root is not None and not root.is_dir():
-        raise InputError(
-            f"--root {root}: no such folder; give the folder that the paths of tables are relative to"
-        )
+        raise InputError(f"--root {root}: no such folder; give the folder of the videos that tables name")
     found: dict[tuple[str, str], None] = {}
     ignored = named = 0
     for argument in arguments:

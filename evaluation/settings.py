@@ -42,8 +42,8 @@ class ScoringSettings(ModelView):
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline for decoding one video, after which it counts as failed."""
     decode_tasks: int = Field(default_factory=_decode_tasks, ge=1)
-    """Videos decoded concurrently, per replica; default: one per core except one, which the engine uses, and
-    at most 4. More of them slow the engine down."""
+    """Videos decoded concurrently, per replica; default: one per core except one, left to the engine, and at
+    most 4. More of them slow the engine down."""
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""
     seed: int = Field(0, ge=0)
@@ -59,8 +59,8 @@ class ScoringSettings(ModelView):
     kv_cache_mb: int = Field(256, ge=8)
     """KV cache of a CPU engine, in MiB."""
     videos_in_flight: int = Field(default_factory=_videos_in_flight, ge=1)
-    """Videos being decoded or answered, per replica; default: two batches of an engine, so that the next batch
-    is ready when one ends, but no more than half a gigabyte of frames."""
+    """Videos being decoded or answered, per replica; default: two batches of an engine, so that the next
+    batch is ready when one ends, but no more than half a gigabyte of frames."""
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

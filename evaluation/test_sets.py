@@ -84,9 +84,7 @@ def _sets_of(
         if (not chosen or video.split in chosen) and (video.headline or not headline_only):
             groups.setdefault((video.split if chosen else "", video.label_set), []).append(video)
     if not groups:
-        raise ManifestError(
-            f"{manifest}: none of the rows to evaluate has headline true; leave --headline-only out"
-        )
+        raise ManifestError(f"{manifest}: no row to evaluate has headline true; leave out --headline-only")
     title = manifest.resolve().parent.name if manifest.stem == "manifest" else manifest.stem
     for (split, label_set), rows in groups.items():
         name = title if label_set == "default" else label_set

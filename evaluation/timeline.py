@@ -24,13 +24,11 @@ def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
     if not step_s > 0:
         raise ValueError(f"windows of {step_s:g} s: give a number above 0")
     if not (math.isfinite(duration_s) and duration_s > 0):
-        raise ValueError(
-            f"a duration of {duration_s:g} s has no windows: remux the video to correct its stated length"
-        )
+        raise ValueError(f"a duration of {duration_s:g} s has no windows: remux the video to correct it")
     if duration_s / step_s > _MOST_WINDOWS:
         raise ValueError(
-            f"{duration_s:g} s in windows of {step_s:g} s are more than {_MOST_WINDOWS:,} windows: give longer "
-            f"ones, or remux the video if it is not that long"
+            f"{duration_s:g} s in windows of {step_s:g} s are more than {_MOST_WINDOWS:,} windows: give "
+            f"longer ones, or remux the video if it is not that long"
         )
     count = max(1, int(duration_s / step_s + 1 - _SHORTEST_REST))
     starts = [step_s * number for number in range(count)]

@@ -1,4 +1,4 @@
-"""The figures of a quiz: as JSON, and as a table in the terminal."""
+"""The figures of `launch.py quiz`, and their form in results.json."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from evaluation.statistics.accuracy import CONFIDENCE, Accuracy, Mark, accuracie
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswers:
-    """`mean` is that of the `judged` answers, from 0 to 1; None before a judge was asked. `judges` are the
-    models that did."""
+    """`mean` is the mean grade of the `judged` answers, from 0 to 1; None if no LLM judge was asked. `judges`
+    are the models that graded."""
 
     n: int
     answered: int
@@ -38,7 +38,7 @@ def results_of(
     predictions: Mapping[str, Mapping[str, Any]],
     judgements: Mapping[str, Mapping[str, Any]],
 ) -> QuizResults:
-    """Every figure comes from the texts of `predictions`, a row for each item, and from a judge's grades."""
+    """Compute all figures from the texts of `predictions`, one row per item, and the LLM judge's grades."""
     rows = [predictions[item.item_id] for item in items]
     closed = [(item, row) for item, row in zip(items, rows, strict=True) if item.rule != "judged"]
     marks = [Mark(item, None if row["failure"] else grade_choice(item, row["text"])) for item, row in closed]
@@ -60,6 +60,7 @@ def results_of(
 
 
 def as_json(results: QuizResults) -> dict[str, Any]:
+    """The results as JSON values."""
     return {
         "questions": results.questions,
         "interval": f"Wilson, {CONFIDENCE:.0%}",

@@ -1,4 +1,4 @@
-"""`launch.py quiz`: a set's questions, put to a model, and scored by the rule of the set."""
+"""`launch.py quiz`: ask a model the questions of a set, and grade its answers by the rule of the set."""
 
 import asyncio
 import contextlib
@@ -23,20 +23,20 @@ from rollout.errors import RolloutFailed
 from runtime.concurrently import concurrently
 
 GRADED_AT_ONCE = 4
-# What an answer depends on, besides model and question.
+# Settings that an answer depends on, besides model and question.
 _OF_ANSWERS = {
     "frames_per_video", "max_frame_px", "max_completion_tokens", "max_model_tokens", "decoder", "exact",
 }  # fmt: skip
 
 Progress = Callable[[int, int], None]
-"""Told (done, all)."""
+"""Takes (done, total)."""
 ProgressBar = Callable[[str], contextlib.AbstractContextManager[Progress]]
-"""Opens a display of what is being done."""
+"""Opens a progress display with a title."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuizJob:
-    """A command whose inputs were found good, before anything starts."""
+    """The checked input of a command."""
 
     name: str
     items: list[QuizItem]
@@ -55,8 +55,10 @@ def read_quiz_job(
     checkpoint: str | None,
     **overrides: Any,
 ) -> QuizJob:
-    """Read the set and find the model. Without `out`, the folder is named after all that the answers depend
-    on, so that the same command goes on where it was stopped.
+    """Read the set and find the model.
+
+    Without `out`, the name of the folder is a hash of all that the answers depend on, so that the same
+    command resumes.
 
     Raises QuizError or ConfigError.
     """
@@ -75,9 +77,9 @@ def read_quiz_job(
 
 
 def run_quiz(job: QuizJob, judge: Judge | None, progress_bar: ProgressBar) -> QuizResults:
-    """Ask what has no answer yet, a failed question again; then judge, if there is a judge, and sum up.
+    """Ask the questions without an answer, failed ones included; grade open answers if there is a judge.
 
-    Raises ConfigError, ScoringFailed or JudgeError; what has been answered is kept.
+    Raises ConfigError, ScoringFailed or JudgeError; answers given so far are kept.
     """
     with QuizFolder(job.out, job.depends_on) as folder:
         answered = {id_ for id_, row in folder.predictions.items() if not row["failure"]}
@@ -92,7 +94,7 @@ def run_quiz(job: QuizJob, judge: Judge | None, progress_bar: ProgressBar) -> Qu
         ]
         folder.write_open_answers(open_answers)
         if judge is not None:
-            with progress_bar("judging") as progress:
+            with progress_bar("grading open answers") as progress:
                 asyncio.run(_grade_all(judge, open_answers, folder, progress))
         results = results_of(job.items, folder.predictions, folder.judgements)
         head = {"set": job.name, "checkpoint": job.checkpoint.name, "settings": job.depends_on}
@@ -119,8 +121,8 @@ async def _ask_all(
 
 
 async def answer_row(sampler: Sampler, item: QuizItem) -> dict[str, Any]:
-    """Ask one question, greedily; a row for the folder, with a `failure` in place of a text where a video
-    cannot be decoded or no engine answers."""
+    """Ask one question greedily; returns its row for the folder. The row has a `failure` instead of a text if
+    a video cannot be decoded or no engine answers."""
     row: dict[str, Any] = {
         "id": item.item_id, "videos": list(item.videos), "question_type": item.question_type,
         "text": "", "finish_reason": "", "said": None, "right": False, "failure": "",
@@ -154,7 +156,7 @@ def _open_answer(item: QuizItem, row: dict[str, Any]) -> dict[str, Any]:
 async def _grade_all(
     judge: Judge, answers: Sequence[dict[str, Any]], folder: QuizFolder, progress: Progress
 ) -> None:
-    """A judgement is kept with the answer and the judge that it is of; another of either is judged anew."""
+    """Grade the answers that this judge has not graded yet; a changed answer is graded again."""
 
     def is_of(answer: dict[str, Any]) -> bool:
         before = folder.judgements.get(answer["id"])

@@ -1,4 +1,4 @@
-"""How often answers are right: over a whole quiz and by kind of question, with intervals."""
+"""Accuracy of `launch.py quiz`, in total and by kind of question, with intervals."""
 
 import math
 from collections import defaultdict
@@ -16,7 +16,7 @@ ALL = ("all", "")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A question with what came of it; without a verdict it was not answered (a bad video)."""
+    """A question and the verdict on its answer; None if it was not answered (a bad video)."""
 
     item: QuizItem
     verdict: Verdict | None
@@ -24,9 +24,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """`right` of `n` questions; `unparsed` and `unanswered` ones are among the n and not right. `low` and
-    `high`: 95 % Wilson interval of the accuracy. `chance`: what guessing among the options gives, None where
-    a question has no options."""
+    """`right` of `n` questions. `unparsed` and `unanswered` questions count as wrong. `low` and `high` are
+    the 95 % Wilson interval. `chance` is the accuracy of random guessing, None if a question has no
+    options."""
 
     n: int
     right: int
@@ -42,8 +42,8 @@ class Accuracy:
 
 
 def accuracies(marks: Iterable[Mark]) -> dict[tuple[str, str], Accuracy]:
-    """Accuracy of all questions, under ALL, and under each (facet, value): by question type, concern, video
-    type and context. A question with two concerns counts under both."""
+    """Accuracy of all questions (key ALL) and of each (facet, value): question type, concern, video type and
+    context. A question with two concerns counts for both."""
     groups: dict[tuple[str, str], list[Mark]] = defaultdict(list)
     for mark in marks:
         for key in _keys(mark.item):

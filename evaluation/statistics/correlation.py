@@ -1,7 +1,7 @@
-"""How well predictions agree with mean opinion scores. scipy does the statistics.
+"""Agreement of predictions with mean opinion scores (MOS), and its bootstrap intervals.
 
-Two videos or fewer, and constant predictions or labels, have no correlation: it is NaN, and
-`why_undefined` says why.
+With two videos or fewer, or constant predictions or labels, a correlation is NaN, and `why_undefined` says
+why.
 """
 
 import warnings
@@ -21,7 +21,7 @@ def srcc(predicted: np.ndarray, mos: np.ndarray) -> float:
 
 
 def plcc(predicted: np.ndarray, mos: np.ndarray) -> float:
-    """Pearson's linear correlation of the raw predictions; nothing is fitted."""
+    """Pearson's linear correlation of two arrays [n], without a fit."""
     return _correlation(stats.pearsonr, predicted, mos)
 
 
@@ -31,7 +31,7 @@ def krcc(predicted: np.ndarray, mos: np.ndarray) -> float:
 
 
 def rmse(predicted: np.ndarray, mos: np.ndarray) -> float:
-    """Root mean squared error; NaN of nothing."""
+    """Root mean squared error of two arrays [n]; NaN if they are empty."""
     return float(np.sqrt(np.mean((predicted - mos) ** 2))) if len(mos) else np.nan
 
 
@@ -45,8 +45,8 @@ def bootstrap_ci(
 ) -> tuple[float, float]:
     """The 95 % percentile interval of a statistic, resampled over groups.
 
-    Clips cut from one source are no independent draws, so whole sources are drawn. (NaN, NaN) with fewer
-    than two groups.
+    Clips of one source are not independent, so whole sources are drawn. (NaN, NaN) with fewer than two
+    groups.
 
     Args:
         predicted, mos, groups: arrays [n]; `groups` names the source of each video.
@@ -73,9 +73,9 @@ def paired_bootstrap(
 
 
 def resamples(groups: np.ndarray, samples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
-    """The rows [n'] of each bootstrap resample: as many groups as there are, drawn with replacement, whole.
+    """Yield the rows [n'] of each bootstrap resample, which draws whole groups with replacement.
 
-    The same groups and seed give the same rows. Nothing with fewer than two groups.
+    The same groups and seed give the same rows. Yields nothing with fewer than two groups.
     """
     _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
