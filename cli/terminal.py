@@ -63,10 +63,12 @@ TrustRemoteCode = Annotated[
 
 
 def scoring_options(context: typer.Context) -> dict[str, object]:
-    """The options of a command that are fields of ScoringSettings, by the fields' names."""
+    """The options of a command that are fields of ScoringSettings, without `checkpoint`, which must be
+    resolved."""
     from evaluation.settings import ScoringSettings
 
-    return {name: value for name, value in context.params.items() if name in ScoringSettings.model_fields}
+    names = ScoringSettings.model_fields.keys() - {"checkpoint"}
+    return {name: value for name, value in context.params.items() if name in names}
 
 
 def progress_bar(terminal: Console) -> Progress:

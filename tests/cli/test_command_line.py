@@ -57,7 +57,7 @@ def manifest(videos: list[Path], tmp_path: Path) -> Path:
         (None, [f"--run_dir={ROOT / 'README.md' / 'run'}"], "cannot write to"),
     ],
 )
-def test_bad_input_is_named_with_its_cure(
+def test_bad_input_is_named_with_its_fix(
     manifest: Path, tmp_path: Path, change: tuple[str, str] | None, arguments: list[str], message: str
 ) -> None:
     if change is not None:

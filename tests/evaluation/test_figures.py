@@ -113,14 +113,14 @@ def test_intervals_are_those_of_one_figure_alone() -> None:
     y = np.random.default_rng(2).uniform(1, 5, 90)
     sources = np.array([f"s{i % 30}" for i in range(90)])
     before, after = (predictions(y, 1, 5, noise, seed=3) for noise in (0.3, 0.1))
-    judged = [measure_agreement(x, y, sources, samples=200, seed=4) for x in (before, after)]
-    assert judged[0].intervals["srcc"] == pytest.approx(bootstrap_ci(before, y, sources, 200, seed=4))
-    gain = difference(*judged)["srcc"]
+    measured = [measure_agreement(x, y, sources, samples=200, seed=4) for x in (before, after)]
+    assert measured[0].intervals["srcc"] == pytest.approx(bootstrap_ci(before, y, sources, 200, seed=4))
+    gain = difference(*measured)["srcc"]
     assert (gain.value, gain.low, gain.high) == pytest.approx(
         paired_bootstrap(before, after, y, sources, 200, seed=4)
     )
     assert gain.excludes_zero
-    itself = difference(judged[0], judged[0])
+    itself = difference(measured[0], measured[0])
     assert all((d.value, d.low, d.high, d.excludes_zero) == (0, 0, 0, False) for d in itself.values())
 
 
@@ -181,7 +181,7 @@ def test_other_doubts_are_noted() -> None:
     rows = np.arange(30)
     assert "at least 5 videos" in measure_agreement(y[:4], y[:4], rows[:4], samples=FEW).notes[FIT_NAME]
     assert "the curve falls" in measure_agreement(6 - y, y, rows, samples=FEW).notes[FIT_NAME]
-    assert "do not run from 1 to 5" in measure_agreement(y - 7, y, rows, samples=FEW).notes["RMSE raw"]
+    assert "outside 1 to 5" in measure_agreement(y - 7, y, rows, samples=FEW).notes["RMSE raw"]
     assert "one source" in measure_agreement(y, y, np.zeros(30), samples=FEW).notes["intervals"]
     assert measure_agreement(y, y, np.arange(30) > 0, samples=200).notes.keys() >= {"interval of SRCC"}
     ordered = measure_agreement(y, y, rows, samples=FEW, rank_only=True)
