@@ -14,7 +14,7 @@ from data.records import Video, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import failed_video, mean_score, score_requests, scored_video
 from evaluation.scorer import sample_video
-from evaluation.statistics.correlation import bootstrap_ci, plcc, srcc
+from evaluation.statistics.correlation import unfitted_agreement
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
 
@@ -87,27 +87,17 @@ def agreement(predictions: Sequence[Prediction], bootstrap_samples: int, seed: i
     headline = [p for p in predictions if p.headline]
     mos = np.array([p.mos for p in headline])
     sources = np.array([p.source or p.video_id for p in headline])
-    answered = [p for p in headline if not p.failure]
     result: dict[str, Any] = {
         "videos": len(headline),
         "failed": sum(1 for p in headline if p.failure),
-        "unparsed": sum(1 for p in answered if p.greedy is None),
+        "unparsed": sum(1 for p in headline if p.greedy is None and not p.failure),
     }
     scores = {"": [p.greedy for p in headline]}
     if any(p.samples for p in headline):
         scores["mean_"] = [mean_score(p.samples) for p in headline]
     for prefix, values in scores.items():
-        predicted = np.array(values, dtype=float)
-        usable = np.isfinite(predicted)
-        low, high = bootstrap_ci(
-            predicted[usable], mos[usable], sources[usable], samples=bootstrap_samples, seed=seed
-        )
-        result |= {
-            f"{prefix}srcc": _json_number(srcc(predicted[usable], mos[usable])),
-            f"{prefix}plcc": _json_number(plcc(predicted[usable], mos[usable])),
-            f"{prefix}srcc_low": _json_number(low),
-            f"{prefix}srcc_high": _json_number(high),
-        }
+        found = unfitted_agreement(np.array(values, dtype=float), mos, sources, bootstrap_samples, seed)
+        result |= {f"{prefix}{name}": _json_number(value) for name, value in found.items()}
     return result
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import stats
 
-Statistic = Callable[[np.ndarray, np.ndarray], float]
 _CONFIDENCE = 0.95
 _FEWEST = 3
 
@@ -41,9 +40,8 @@ def bootstrap_ci(
     groups: np.ndarray,
     samples: int = 2000,
     seed: int = 0,
-    statistic: Statistic = srcc,
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic, resampled over groups.
+    """The 95 % percentile interval of SRCC, bootstrapped over groups.
 
     Clips of one source are not independent, so whole sources are drawn. (NaN, NaN) with fewer than two
     groups.
@@ -51,7 +49,7 @@ def bootstrap_ci(
     Args:
         predicted, mos, groups: arrays [n]; `groups` names the source of each video.
     """
-    return interval([statistic(predicted[rows], mos[rows]) for rows in resamples(groups, samples, seed)])
+    return interval([srcc(predicted[rows], mos[rows]) for rows in resamples(groups, samples, seed)])
 
 
 def paired_bootstrap(
@@ -61,15 +59,28 @@ def paired_bootstrap(
     groups: np.ndarray,
     samples: int = 2000,
     seed: int = 0,
-    statistic: Statistic = srcc,
 ) -> tuple[float, float, float]:
-    """(gain, low, high) of `after` over `before` on the same videos, resampled over groups."""
+    """(gain, low, high) of the SRCC of `after` over that of `before` on the same videos."""
 
     def gain(rows: np.ndarray) -> float:
-        return statistic(after[rows], mos[rows]) - statistic(before[rows], mos[rows])
+        return srcc(after[rows], mos[rows]) - srcc(before[rows], mos[rows])
 
     low, high = interval([gain(rows) for rows in resamples(groups, samples, seed)])
     return gain(np.arange(len(mos))), low, high
+
+
+def unfitted_agreement(
+    predicted: np.ndarray, mos: np.ndarray, groups: np.ndarray, samples: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """SRCC with its 95 % interval, and PLCC without a fit, of the predictions that are not NaN.
+
+    Args:
+        predicted, mos, groups, samples, seed: as in bootstrap_ci.
+    """
+    known = np.isfinite(predicted)
+    predicted, mos = predicted[known], mos[known]
+    low, high = bootstrap_ci(predicted, mos, groups[known], samples, seed)
+    return {"srcc": srcc(predicted, mos), "plcc": plcc(predicted, mos), "srcc_low": low, "srcc_high": high}
 
 
 def resamples(groups: np.ndarray, samples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
