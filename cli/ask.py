@@ -56,8 +56,8 @@ def ask_once(
         reference(question, paths, settings.frames_per_video), window_s=window_s, frame_rate=frame_rate
     )
     if window_s is not None:
-        for path in paths:
-            part_s(replace(ref, path=path), settings)
+        for file in paths:
+            part_s(replace(ref, path=file), settings)
     try:
         asked = asyncio.run(_ask(settings, ref, question, temperature))
     except (VideoError, RolloutFailed) as error:

@@ -186,4 +186,5 @@ def test_a_question_is_asked_about_picture_folders(folder: Path, monkeypatch: py
     single, pair = looked
     assert (single.indices, single.window_s) == ((6, 8, 9, 11), (1, 2))
     assert single.decoder.startswith("pictures, 6 a second")
+    assert pair.beside is not None
     assert pair.indices == pair.beside.indices == (7, 10)
