@@ -143,8 +143,11 @@ def evaluate(
 
 def ask(
     context: typer.Context,
-    video: Annotated[Path, typer.Argument(metavar="VIDEO")],
-    question: Annotated[str, typer.Argument(metavar="QUESTION")],
+    video: Annotated[
+        Path,
+        typer.Argument(metavar="VIDEO", help="file of the video, or with --as-video a folder of pictures"),
+    ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="question in plain words")],
     beside: Annotated[Path | None, typer.Option(help="second video, for questions that compare two")] = None,
     checkpoint: Checkpoint = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,

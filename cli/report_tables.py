@@ -10,8 +10,7 @@ from rich.table import Table
 
 from cli.terminal import print_reasons
 from evaluation.comparison import Means, Report, SetResult, number, report_notes
-from evaluation.quiz.results import QuizResults
-from evaluation.statistics.accuracy import ALL, Accuracy
+from evaluation.quiz.results import ALL, Accuracy, QuizResults
 from evaluation.statistics.metrics import CORRELATIONS, NAMES, Scale
 
 _LISTED_FAILURES = 20

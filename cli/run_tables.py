@@ -177,10 +177,10 @@ def trains(config: RunConfig, model: Architecture) -> str:
     return f"Trains {trained:,} of {whole:,} parameters"
 
 
-def _verdict(fits: bool, cure: str | None) -> str:
+def _verdict(fits: bool, fix: str | None) -> str:
     if fits:
         return "fits"
-    return f"too small; {cure}" if cure else "too small"
+    return f"too small; {fix}" if fix else "too small"
 
 
 def _print_lines(console: Console, title: str, lines: Iterable[Line]) -> None:

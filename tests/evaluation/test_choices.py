@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from evaluation.quiz.grading import Verdict, final_answer, grade_choice
 from evaluation.quiz.item import QuizItem, Rule
-from evaluation.statistics.accuracy import ALL, Mark, accuracies
+from evaluation.quiz.results import ALL, Mark, accuracies
 
 
 def item(

@@ -21,10 +21,9 @@ from data.video_file import VideoError
 from evaluation.quiz.asking import reference
 from evaluation.quiz.folder import QuizFolder
 from evaluation.quiz.item import QuizItem
-from evaluation.quiz.results import QuizResults, as_json, results_of
+from evaluation.quiz.results import ALL, QuizResults, as_json, results_of
 from evaluation.quiz.run import read_quiz_job, run_quiz
 from evaluation.settings import ScoringSettings
-from evaluation.statistics.accuracy import ALL
 from runtime.errors import ConfigError
 from tests.conftest import moving_frames
 
