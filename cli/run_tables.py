@@ -118,7 +118,7 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
     )
     console.print(trains(config, model), highlight=False)
     if config.device == "cpu":
-        console.print("This configuration runs on the CPU; what follows is for the same on GPUs.")
+        console.print("This configuration runs on the CPU; the figures below are for GPUs.")
     held = sum(line.gb for line in learner.held) + counted.gb
     _print_lines(
         console,
