@@ -228,7 +228,7 @@ def test_a_checkpoint_is_asked_once_and_compared_with_predictions(tmp_path: Path
     )  # fmt: skip
     assert "demo/tiny-internvl: agreement with MOS" in evaluate(*command)
     (record,) = json.loads((out / "results.json").read_text())["sets"]
-    file = out / "models-tiny-internvl" / "clips.jsonl"
+    file = out / "demo-tiny-internvl" / "clips.jsonl"
     on_file = file.read_text()
     said = {row["video_id"]: row["score"] for row in map(json.loads, on_file.splitlines())}
     assert record["n"] + record["unparsed"] == len(clips) == len(said)
