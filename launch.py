@@ -1,4 +1,4 @@
-"""VQAThinker on Ray: teach a vision-language model to judge video quality. The one entry point."""
+"""VQAThinker on Ray: train a vision-language model to score video quality, and use it."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def no_environment(error: ModuleNotFoundError) -> str:
-    """What to do about a package that is missing. Raises `error` if it is a module of this project."""
+    """Say how to install a missing package. Raises `error` if it is a module of this project."""
     package = str(error.name).partition(".")[0]
     folder = Path(__file__).resolve().parent
     if (folder / package).is_dir() or (folder / f"{package}.py").is_file():
@@ -17,7 +17,7 @@ def no_environment(error: ModuleNotFoundError) -> str:
     )
 
 
-if sys.version_info < (3, 11):  # noqa: UP036  an older Python would stop at the syntax of some module
+if sys.version_info < (3, 11):  # noqa: UP036  an older Python stops with a SyntaxError in some module
     sys.exit(
         f"error: {sys.executable} is older than Python 3.11: run `make setup`, then use .venv/bin/python"
     )
@@ -25,11 +25,10 @@ if sys.version_info < (3, 11):  # noqa: UP036  an older Python would stop at the
 try:
     import typer
 
-    from cli import demo, prepare, runs
-    from cli import models as judge
+    from cli import demo, models, prepare, runs
     from cli.terminal import print_error
     from data.tables import TableError
-    from runtime.errors import ConfigError, RunDirectoryError
+    from runtime.errors import CommandFailed, ConfigError, RunDirectoryError
 except ModuleNotFoundError as missing:
     sys.exit(no_environment(missing))
 
@@ -40,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-OVERRIDES = {"ignore_unknown_options": True}  # settings of a run are options that typer does not know
+OVERRIDES = {"ignore_unknown_options": True}  # typer does not know the settings of a run
 
 app.command(context_settings=OVERRIDES, rich_help_panel="Train")(runs.train)
 app.command(rich_help_panel="Train")(runs.view)
@@ -49,10 +48,10 @@ app.command(rich_help_panel="Train")(runs.scale)
 app.command(rich_help_panel="Train")(runs.stop)
 app.command(rich_help_panel="Train")(runs.settings)
 app.command(context_settings=OVERRIDES, rich_help_panel="Train")(runs.plan)
-app.command(rich_help_panel="Use a model")(judge.score)
-app.command(rich_help_panel="Use a model")(judge.evaluate)
-app.command(rich_help_panel="Use a model")(judge.ask)
-app.command(rich_help_panel="Use a model")(judge.quiz)
+app.command(rich_help_panel="Use a model")(models.score)
+app.command(rich_help_panel="Use a model")(models.evaluate)
+app.command(rich_help_panel="Use a model")(models.ask)
+app.command(rich_help_panel="Use a model")(models.quiz)
 app.add_typer(prepare.prepare, name="prepare", rich_help_panel="Data")
 app.command("make-demo-set", rich_help_panel="Data")(demo.make_demo_set)
 app.command("make-base", rich_help_panel="Data")(demo.make_base)
@@ -65,6 +64,9 @@ def main() -> None:
     except (ConfigError, RunDirectoryError, TableError) as error:
         print_error(str(error))
         sys.exit(2)
+    except CommandFailed as error:
+        print_error(str(error))
+        sys.exit(1)
     except ModuleNotFoundError as error:
         sys.exit(no_environment(error))
 

@@ -1,1 +1,1 @@
-"""The commands of launch.py: what each takes, prints and calls. Heavy imports are inside them."""
+"""The commands of launch.py and everything they print. Commands import heavy modules when they run."""

@@ -1,4 +1,4 @@
-"""The commands that make what the demo is made of: its clips and its base model."""
+"""The commands that make the demo's clips and its base model."""
 
 import logging
 from pathlib import Path
@@ -6,33 +6,32 @@ from typing import Annotated
 
 import typer
 
-from cli.terminal import console, failure, progress
+from cli.terminal import console, progress
 
 
 def make_demo_set(
-    out: Annotated[Path | None, typer.Option(help="folder of the clips")] = None,
-    workers: Annotated[int, typer.Option(help="processes")] = 2,
+    out: Annotated[Path | None, typer.Option(help="folder of the clips; default: demo/built")] = None,
+    workers: Annotated[int, typer.Option(help="number of processes")] = 2,
 ) -> None:
-    """Rebuild the demo's clips from their label table (a minute or two; nothing if they are there)."""
-    from demo.clips.build import CLIPS, DemoSetError, build
+    """Rebuild the demo's clips from their label table, if they are missing. Takes one or two minutes."""
+    from demo.clips.build import CLIPS, build
 
     with progress("making clips") as show:
-        try:
-            manifest = build(out or CLIPS, workers, show)
-        except DemoSetError as error:
-            raise failure(str(error)) from None
+        manifest = build(out or CLIPS, workers, show)
     console.print(f"Demo set: {manifest}")
 
 
 def make_base(
     out: Annotated[Path, typer.Option(help="folder of the model")] = Path("demo/tiny-internvl"),
-    work: Annotated[Path, typer.Option(help="folder of clips and checkpoints on the way")] = Path(
+    work: Annotated[Path, typer.Option(help="folder of intermediate clips and checkpoints")] = Path(
         "runs/make-base"
     ),
-    threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
-    restart: Annotated[bool, typer.Option("--restart", help="make everything again")] = False,
+    threads: Annotated[int, typer.Option(help="number of CPU threads")] = 2,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="discard the intermediate results and start over")
+    ] = False,
 ) -> None:
-    """Make the demo's tiny base model from nothing (about an hour; goes on where it was stopped)."""
+    """Make the demo's tiny base model from scratch. Takes about an hour; repeat the command to resume."""
     import torch
 
     from demo.base_model.recipe import make_base

@@ -1,4 +1,8 @@
-"""Commands that ask a model about videos: score, evaluate, ask, quiz."""
+"""Commands that ask a model about videos: score, evaluate, ask, quiz.
+
+`scoring_options` passes the options that are named after fields of ScoringSettings, such as
+`frames_per_video`, from the context to the settings.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +11,12 @@ import typer
 from rich.console import Console
 
 from cli.terminal import (
+    AsVideo,
     Checkpoint,
     DecoderName,
     End,
     Exact,
+    FrameRate,
     Frames,
     GpusPerReplica,
     MaxPx,
@@ -20,45 +26,44 @@ from cli.terminal import (
     Strict,
     TrustRemoteCode,
     console,
-    failure,
     progress,
+    scoring_options,
 )
 from runtime.errors import ConfigError
 
 
 def score(
+    context: typer.Context,
     videos: Annotated[
         list[str],
         typer.Argument(
-            metavar="VIDEO|FOLDER|MANIFEST...", help="files, folders, tables with a column `path`"
+            metavar="VIDEO|FOLDER|MANIFEST...", help="videos, folders of videos, tables with a column `path`"
         ),
     ],
     checkpoint: Checkpoint = None,
-    samples: Annotated[int, typer.Option(min=0, help="sampled answers for each video, for the spread")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="sampled answers per video, to measure the spread")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="append to this .csv, .jsonl or .parquet; the same command again goes on with it"),
+        typer.Option(help="append to this .csv, .jsonl or .parquet file; repeat the command to resume"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a video")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per video")] = False,
     root: Annotated[
-        Path | None, typer.Option(help="folder of the videos of tables; default: the table's")
+        Path | None, typer.Option(help="folder of the videos that tables name; default: the table's folder")
     ] = None,
     timeline: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="score one video in windows of this length")
     ] = None,
     start: Start = None,
     end: End = None,
-    as_video: Annotated[
-        bool, typer.Option("--as-video", help="a folder of numbered pictures is one video")
-    ] = False,
-    frame_rate: Annotated[
-        float | None, typer.Option(help="pictures a second, with --as-video", show_default="25")
+    as_video: AsVideo = False,
+    frame_rate: FrameRate = None,
+    frames_per_video: Frames = None,
+    max_frame_px: MaxPx = None,
+    max_completion_tokens: MaxTokens = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="temperature of sampled answers; default: the model's")
     ] = None,
-    frames: Frames = None,
-    max_px: MaxPx = None,
-    max_tokens: MaxTokens = None,
-    temperature: Annotated[float | None, typer.Option(help="of samples; default: the model's")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="seed of samples")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of sampled answers")] = 0,
     decoder: DecoderName = "auto",
     strict: Strict = False,
     replicas: Replicas = None,
@@ -66,58 +71,50 @@ def score(
     exact: Exact = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Score videos from 1 (very poor) to 5 (excellent), with reasons. docs/scoring.md explains."""
+    """Score videos from 1 (very poor) to 5 (excellent), with the model's reasoning. See docs/scoring.md."""
     from cli.score import score as run
     from evaluation.inputs import frame_rate_of, window_of
     from evaluation.score_job import read_score_job
-    from evaluation.settings import ScoringFailed
 
-    overrides = {
-        "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "temperature": temperature, "seed": seed, "decoder": decoder, "strict": strict, "replicas": replicas,
-        "gpus_per_replica": gpus_per_replica, "exact": exact, "trust_remote_code": trust_remote_code,
-    }  # fmt: skip
-    notes = Console(stderr=True) if as_json else console
-    try:
-        job = read_score_job(
-            videos, checkpoint, samples, out, as_json, timeline, root,
-            window_of(start, end), frame_rate_of(as_video, frame_rate), **overrides,
-        )  # fmt: skip
-        complete = run(job, console, notes)
-    except ScoringFailed as error:
-        raise failure(str(error)) from None
-    if not complete:
+    job = read_score_job(
+        videos, checkpoint, samples, timeline, root, window_of(start, end),
+        frame_rate_of(as_video, frame_rate), **scoring_options(context),
+    )  # fmt: skip
+    if not run(job, out, as_json, console, Console(stderr=True) if as_json else console):
         raise typer.Exit(1)
 
 
 def evaluate(
+    context: typer.Context,
     manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="labelled test sets")],
     checkpoint: Checkpoint = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="judge this table instead, of any method: columns path (or video_id) and score"),
+        typer.Option(help="evaluate this table of scores instead: columns path (or video_id) and score"),
     ] = None,
     compare: Annotated[
-        str | None, typer.Option(help="a second checkpoint or table of predictions, on the same videos")
+        str | None, typer.Option(help="second checkpoint or table of scores, compared on the same videos")
     ] = None,
     out: Annotated[Path, typer.Option(help="folder of answers, figures and plots")] = Path("runs/evaluation"),
     split: Annotated[
         list[str] | None,
-        typer.Option(help="rows to judge, each split by itself; default: test if there are any, else all"),
+        typer.Option(help="split to evaluate, may be repeated; default: test if there is one, else all rows"),
     ] = None,
     headline_only: Annotated[
         bool, typer.Option("--headline-only", help="leave out rows whose headline is false")
     ] = False,
-    root: Annotated[Path | None, typer.Option(help="folder of the videos; default: the manifest's")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="folder of the videos; default: the manifest's folder")
+    ] = None,
     score_scale: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="what the scores of tables run from and to; default: 1 5"),
+        typer.Option(metavar="LOW HIGH", help="scale of the scores in tables; default: 1 5"),
     ] = None,
     bootstrap_samples: Annotated[int, typer.Option(min=100, help="resamples behind the intervals")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the resamples")] = 0,
-    frames: Frames = None,
-    max_px: MaxPx = None,
-    max_tokens: MaxTokens = None,
+    bootstrap_seed: Annotated[int, typer.Option("--seed", min=0, help="seed of the resamples")] = 0,
+    frames_per_video: Frames = None,
+    max_frame_px: MaxPx = None,
+    max_completion_tokens: MaxTokens = None,
     decoder: DecoderName = "auto",
     strict: Strict = False,
     replicas: Replicas = None,
@@ -125,70 +122,62 @@ def evaluate(
     exact: Exact = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Judge a model on test sets: SRCC, KRCC, PLCC, RMSE with intervals. docs/evaluation.md explains.
+    """Evaluate a model on test sets: SRCC, KRCC, PLCC, RMSE with intervals. See docs/evaluation.md.
 
-    The same command again goes on where it was stopped.
+    Repeat the same command to resume it.
     """
-    from cli.evaluate import EvaluateOptions
     from cli.evaluate import evaluate as run
-    from evaluation.settings import ScoringFailed
+    from data.tables import check_table_name
 
     if checkpoint is not None and predictions is not None:
         raise ConfigError("--checkpoint and --predictions: give one, and the other as --compare")
-    scoring = {
-        "frames_per_video": frames, "max_frame_px": max_px, "max_completion_tokens": max_tokens,
-        "decoder": decoder, "strict": strict, "replicas": replicas, "gpus_per_replica": gpus_per_replica,
-        "exact": exact, "trust_remote_code": trust_remote_code,
-    }  # fmt: skip
-    options = EvaluateOptions(
-        manifests=manifests, predictions=predictions, checkpoint=checkpoint, other=compare, out=out,
-        splits=split or (), headline_only=headline_only, root=root, score_scale=score_scale,
-        bootstrap_samples=bootstrap_samples, seed=seed, scoring=scoring,
+    if predictions is not None:
+        check_table_name(predictions)
+    first = checkpoint if predictions is None else str(predictions)
+    models = [first] if compare is None else [first, compare]
+    run(
+        models, manifests, split or (), headline_only, root, out, score_scale, bootstrap_samples,
+        bootstrap_seed, scoring_options(context),
     )  # fmt: skip
-    try:
-        run(options, console)
-    except ScoringFailed as error:
-        raise failure(str(error)) from None
 
 
 def ask(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO")],
-    question: Annotated[str, typer.Argument(metavar="QUESTION")],
-    beside: Annotated[
-        Path | None, typer.Option(help="a second video, for questions that compare two")
-    ] = None,
+    context: typer.Context,
+    video: Annotated[
+        Path,
+        typer.Argument(metavar="VIDEO", help="file of the video, or with --as-video a folder of pictures"),
+    ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="question in plain words")],
+    beside: Annotated[Path | None, typer.Option(help="second video, for questions that compare two")] = None,
     checkpoint: Checkpoint = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
-    frames: Annotated[int | None, typer.Option(min=1, help="frames to look at; default: the model's")] = None,
+    frames_per_video: Frames = None,
     start: Start = None,
     end: End = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="of the answer; default: the model's")] = None,
-    temperature: Annotated[float, typer.Option(min=0, help="0 gives the most likely words")] = 0.0,
+    as_video: AsVideo = False,
+    frame_rate: FrameRate = None,
+    max_completion_tokens: MaxTokens = None,
+    answer_temperature: Annotated[
+        float, typer.Option("--temperature", min=0, help="temperature of the answer; 0 is greedy")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="seed of the answer, above temperature 0")] = 0,
-    gpus: Annotated[
-        int | None, typer.Option(min=0, help="of the engine; default: 1 if there are any")
+    gpus_per_replica: Annotated[
+        int | None, typer.Option("--gpus", min=0, help="GPUs of the engine; default: 1 if there are any")
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Ask a model about a video. docs/understanding.md explains."""
+    """Ask a model a question about a video. See docs/understanding.md."""
     from cli.ask import ask_once
-    from data.video_file import VideoError
-    from evaluation.inputs import window_of
-    from evaluation.settings import ScoringFailed
-    from rollout.errors import RolloutFailed
+    from evaluation.inputs import frame_rate_of, window_of
 
-    videos = [video] if beside is None else [video, beside]
-    try:
-        ask_once(
-            console, videos, question, checkpoint, temperature, as_json, window_of(start, end),
-            frames_per_video=frames, max_completion_tokens=max_tokens, seed=seed, gpus_per_replica=gpus,
-            trust_remote_code=trust_remote_code,
-        )  # fmt: skip
-    except (ScoringFailed, VideoError, RolloutFailed) as error:
-        raise failure(str(error)) from None
+    ask_once(
+        [video] if beside is None else [video, beside], question, checkpoint, answer_temperature, as_json,
+        window_of(start, end), frame_rate_of(as_video, frame_rate), **scoring_options(context),
+    )  # fmt: skip
 
 
 def quiz(
+    context: typer.Context,
     name: Annotated[
         str, typer.Argument(metavar="SET", help="q-bench-video, finevq, omnivqa-fg or vqa2-levels")
     ],
@@ -196,40 +185,32 @@ def quiz(
     videos: Annotated[Path, typer.Option(help="folder of the set's videos")],
     out: Annotated[
         Path | None,
-        typer.Option(help="folder of the answers; default: one under runs/; the same command goes on in it"),
+        typer.Option(help="folder of the answers; default: one under runs/; repeat the command to resume"),
     ] = None,
     checkpoint: Checkpoint = None,
-    frames: Frames = None,
-    max_tokens: MaxTokens = None,
+    frames_per_video: Frames = None,
+    max_completion_tokens: MaxTokens = None,
     decoder: DecoderName = "auto",
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
     judge_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible endpoint that judges open answers: https://host/v1")
+        str | None,
+        typer.Option(help="OpenAI-compatible endpoint of an LLM that grades open answers: https://host/v1"),
     ] = None,
-    judge_model: Annotated[str, typer.Option(help="its model")] = "gpt-4o",
+    judge_model: Annotated[str, typer.Option(help="model to request from that endpoint")] = "gpt-4o",
     judge_key_env: Annotated[
-        str | None, typer.Option(help="environment variable that holds its key", show_default=False)
+        str | None, typer.Option(help="environment variable with the endpoint's key", show_default=False)
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Put a set of questions to a model: accuracy by kind of question. docs/understanding.md explains."""
+    """Put a public set of questions to a model and report its accuracy. See docs/understanding.md."""
     from cli.report_tables import print_results
-    from evaluation.quiz.llm_judge import JudgeError, judge_from
+    from evaluation.quiz.llm_judge import judge_from
     from evaluation.quiz.run import read_quiz_job, run_quiz
-    from evaluation.settings import ScoringFailed
 
     judge = judge_from(judge_url, judge_model, judge_key_env)
-    job = read_quiz_job(
-        name, files, videos, out, checkpoint,
-        frames_per_video=frames, max_completion_tokens=max_tokens, decoder=decoder, replicas=replicas,
-        gpus_per_replica=gpus_per_replica, exact=exact, trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    job = read_quiz_job(name, files, videos, out, checkpoint, **scoring_options(context))
     console.print(f"{len(job.items)} questions for {job.checkpoint.name}", highlight=False, markup=False)
-    try:
-        results = run_quiz(job, judge, progress)
-    except (ScoringFailed, JudgeError) as error:
-        raise failure(str(error)) from None
-    print_results(console, f"{name}: {job.checkpoint.name}", results)
+    print_results(console, f"{name}: {job.checkpoint.name}", run_quiz(job, judge, progress))
     console.print(f"Answers and results: {job.out}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The commands that make manifests: `launch.py prepare`."""
+"""`launch.py prepare`: the commands that make and check manifests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.terminal import console, progress
+from cli.terminal import console, print_reasons, progress
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.config import DataConfig
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from data.prepare.labelled import Problem
 
 prepare = typer.Typer(
-    help="Make a manifest: of a benchmark's labels and its videos, or of videos without labels.",
+    help="Make a manifest from a benchmark's labels and videos, or from videos without labels.",
     no_args_is_help=True,
 )
 LabelFile = Annotated[Path, typer.Option(help="the set's label file")]
-VideosFolder = Annotated[Path, typer.Option(help="folder that holds the videos, in whatever sub-folders")]
+VideosFolder = Annotated[Path, typer.Option(help="folder of the videos; sub-folders are searched")]
 ManifestFile = Annotated[Path, typer.Option(help="manifest to write: .parquet, .csv or .jsonl")]
 ScaleEnds = Annotated[
-    tuple[float, float] | None, typer.Option(help="labels of the worst and of the best possible video")
+    tuple[float, float] | None, typer.Option(help="labels of the worst and the best possible video")
 ]
 Check = Annotated[
     Literal["open", "exists", "decode"],
-    typer.Option(help="open every file, only see that it is there, or decode what a run would look at"),
+    typer.Option(help="check each video: open it, test that it exists, or decode the frames of a run"),
 ]
-Workers = Annotated[int, typer.Option(help="processes", min=1)]
-OpenTimeout = Annotated[float, typer.Option(help="deadline of one file")]
+Workers = Annotated[int, typer.Option(help="number of processes", min=1)]
+OpenTimeout = Annotated[float, typer.Option(help="deadline for opening one file, in seconds")]
 _DATA = DataConfig()
+_LISTED = 5
 
 
 def _add_benchmark(benchmark: Benchmark) -> None:
@@ -40,8 +41,8 @@ def _add_benchmark(benchmark: Benchmark) -> None:
         videos: VideosFolder,
         out: ManifestFile,
         scale: ScaleEnds = None,
-        split: Annotated[str, typer.Option(help="of all rows")] = benchmark.split,
-        label_set: Annotated[str, typer.Option(help="of all rows")] = benchmark.name,
+        split: Annotated[str, typer.Option(help="split of all rows")] = benchmark.split,
+        label_set: Annotated[str, typer.Option(help="label set of all rows")] = benchmark.name,
         check: Check = "open",
         workers: Workers = 2,
         timeout_s: OpenTimeout = 30.0,
@@ -67,19 +68,25 @@ def prepare_table(
     labels: Annotated[Path, typer.Option(help="table of labels: .csv, .jsonl, .json, .parquet or .mat")],
     videos: VideosFolder,
     out: ManifestFile,
-    path_column: Annotated[str, typer.Option(help="column of the files' names")] = "path",
+    path_column: Annotated[str, typer.Option(help="column of the file names")] = "path",
     mos_column: Annotated[str, typer.Option(help="column of the labels")] = "mos",
     split_column: Annotated[str, typer.Option(help="column of the splits", show_default="none")] = "",
-    source_column: Annotated[str, typer.Option(help="column of the contents", show_default="none")] = "",
+    source_column: Annotated[
+        str, typer.Option(help="column of the source contents", show_default="none")
+    ] = "",
     scale: ScaleEnds = None,
-    rank_only: Annotated[bool, typer.Option("--rank-only", help="the labels are an order, no scale")] = False,
-    split: Annotated[str | None, typer.Option(help="of all rows", show_default="train")] = None,
-    label_set: Annotated[str | None, typer.Option(help="of all rows", show_default="file's name")] = None,
+    rank_only: Annotated[
+        bool, typer.Option("--rank-only", help="use the labels for ranking only; they are not on a scale")
+    ] = False,
+    split: Annotated[str | None, typer.Option(help="split of all rows", show_default="train")] = None,
+    label_set: Annotated[
+        str | None, typer.Option(help="label set of all rows", show_default="name of the label file")
+    ] = None,
     check: Check = "open",
     workers: Workers = 2,
     timeout_s: OpenTimeout = 30.0,
 ) -> None:
-    """Any table with a row a video."""
+    """Make a manifest from any table with one row per video."""
     columns = Columns((path_column,), (mos_column,), split_column, source_column)
     _prepare(
         Benchmark(labels.stem, "", "train", scale=None, columns=columns),
@@ -96,20 +103,20 @@ def prepare_table(
 
 @prepare.command("ladder")
 def prepare_ladder(
-    folder: Annotated[Path, typer.Argument(help="folder of videos that need no labels")],
+    folder: Annotated[Path, typer.Argument(help="folder of videos; labels are not needed")],
     out: Annotated[Path, typer.Option(help="folder of the clips and their manifest")],
     kind: Annotated[
-        list[str] | None, typer.Option(help="distortion; more than once for several", show_default="seven")
+        list[str] | None, typer.Option(help="distortion, may be repeated", show_default="all seven")
     ] = None,
-    rungs: Annotated[int, typer.Option(help="clips a ladder")] = 5,
-    seconds: Annotated[float, typer.Option(help="length of a clip, out of the video's middle")] = 2.0,
-    max_px: Annotated[int, typer.Option(help="longest side of a clip")] = 256,
-    split: Annotated[str, typer.Option(help="of all rows")] = "train",
-    seed: Annotated[int, typer.Option(help="of the distortions' random parts")] = 0,
+    rungs: Annotated[int, typer.Option(help="clips per ladder")] = 5,
+    seconds: Annotated[float, typer.Option(help="length of a clip, cut from the middle of the video")] = 2.0,
+    max_px: Annotated[int, typer.Option(help="longer side of a clip in pixels")] = 256,
+    split: Annotated[str, typer.Option(help="split of all rows")] = "train",
+    seed: Annotated[int, typer.Option(help="seed of the distortions")] = 0,
     workers: Workers = 2,
-    timeout_s: Annotated[float, typer.Option(help="deadline of one video")] = 600.0,
+    timeout_s: Annotated[float, typer.Option(help="deadline for one video, in seconds")] = 600.0,
 ) -> None:
-    """Ladders of distortions, each rung worse than the one above; a manifest of their order alone."""
+    """Make ladders of increasingly distorted clips, and a manifest of their order for ranking."""
     from data.distortions import TRAIN_KINDS
     from data.prepare.ladders import make_ladders
 
@@ -135,10 +142,12 @@ def prepare_ladder(
 
 @prepare.command("merge")
 def prepare_merge(
-    manifests: Annotated[list[Path], typer.Argument(help="manifests of videos below the folder of --out")],
+    manifests: Annotated[
+        list[Path], typer.Argument(help="manifests; their videos must lie below the folder of --out")
+    ],
     out: ManifestFile,
 ) -> None:
-    """One manifest out of several."""
+    """Merge several manifests into one."""
     from data.prepare.merged import merge
 
     rows = merge(manifests, out)
@@ -148,22 +157,30 @@ def prepare_merge(
 
 @prepare.command("check")
 def prepare_check(
-    manifest: Annotated[Path, typer.Argument(help="manifest of a run, or any table of videos and labels")],
-    root: Annotated[Path | None, typer.Option(help="folder of the videos; default: the manifest's")] = None,
-    frames: Annotated[int, typer.Option(help="data.frames_per_video", min=1)] = _DATA.frames_per_video,
-    max_px: Annotated[int, typer.Option(help="data.max_frame_px", min=28)] = _DATA.max_frame_px,
-    decoder: Annotated[Literal["auto", "decord", "pyav"], typer.Option(help="data.decoder")] = _DATA.decoder,
+    manifest: Annotated[Path, typer.Argument(help="manifest, or any table of videos and labels")],
+    root: Annotated[
+        Path | None, typer.Option(help="folder of the videos; default: the manifest's folder")
+    ] = None,
+    frames: Annotated[
+        int, typer.Option(help="data.frames_per_video: frames to decode", min=1)
+    ] = _DATA.frames_per_video,
+    max_px: Annotated[
+        int, typer.Option(help="data.max_frame_px: longer side of a frame", min=28)
+    ] = _DATA.max_frame_px,
+    decoder: Annotated[
+        Literal["auto", "decord", "pyav"], typer.Option(help="data.decoder: video decoder")
+    ] = _DATA.decoder,
     timeout_s: Annotated[
-        float, typer.Option(help="data.decode_timeout_s, the deadline of one video")
+        float, typer.Option(help="data.decode_timeout_s: deadline for one video, in seconds")
     ] = _DATA.decode_timeout_s,
     workers: Workers = 2,
     out: Annotated[
-        Path | None, typer.Option(help="table of what was found; default: MANIFEST.check.csv")
+        Path | None, typer.Option(help="table of the findings; default: MANIFEST.check.csv")
     ] = None,
 ) -> None:
-    """Decode all videos of a manifest as a run would: which fail, and which are marked.
+    """Decode all videos of a manifest as a run would, and list those that fail or are marked.
 
-    Exits with 1 if any would fail.
+    Exits with 1 if any video would fail.
     """
     from data.prepare.checked import View, check_manifest
 
@@ -178,8 +195,8 @@ def prepare_check(
         markup=False,
         soft_wrap=True,
     )
-    _print_reasons("would fail", [*failing.items()])
-    _print_reasons("would be marked", [*marked.items()])
+    print_reasons(console, "would fail", [*failing.items()], _LISTED)
+    print_reasons(console, "would be marked", [*marked.items()], _LISTED)
     if failing:
         raise typer.Exit(1)
 
@@ -200,22 +217,9 @@ def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: An
         )
     console.print("\n".join(lines), highlight=False, markup=False)
     _print_problems(made.problems, made.problems_file)
-    _print_reasons("would be marked in a run", [*made.marked.items()])
+    print_reasons(console, "would be marked in a run", [*made.marked.items()], _LISTED)
 
 
 def _print_problems(problems: Sequence["Problem"], file: Path | None = None) -> None:
-    if not problems:
-        return
-    where = f"left out; all of them in {file}" if file else "left out"
-    _print_reasons(where, [(problem.video, problem.reason) for problem in problems])
-
-
-def _print_reasons(what: str, reasons: Sequence[tuple[str, str]]) -> None:
-    """How many (video, reason) there are, and the first few."""
-    if not reasons:
-        return
-    lines = [f"{len(reasons)} {what}"]
-    lines += [f"  {video}: {reason}" for video, reason in reasons[:5]]
-    if len(reasons) > 5:
-        lines.append(f"  and {len(reasons) - 5} more")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    what = f"left out; see {file}" if file else "left out"
+    print_reasons(console, what, [(problem.video, problem.reason) for problem in problems], _LISTED)

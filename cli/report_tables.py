@@ -1,4 +1,4 @@
-"""The figures for people: tables in the terminal."""
+"""Tables of `launch.py evaluate` and `launch.py quiz` in the terminal."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,16 +8,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.terminal import print_reasons
 from evaluation.comparison import Means, Report, SetResult, number, report_notes
-from evaluation.quiz.results import QuizResults
-from evaluation.statistics.accuracy import ALL, Accuracy
+from evaluation.quiz.results import ALL, Accuracy, QuizResults
 from evaluation.statistics.metrics import CORRELATIONS, NAMES, Scale
 
 _LISTED_FAILURES = 20
 
 
 def print_report(console: Console, report: Report) -> None:
-    """A table for each model, the comparison if there are two, and what there is to say of single figures."""
+    """Print a table per model, the comparison of two models, and the notes on single figures."""
     for model in report.means:
         console.print(_model_table(model, report))
     if report.differences:
@@ -30,15 +30,18 @@ def print_report(console: Console, report: Report) -> None:
         console.print(table)
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, caption: str | None = None) -> Table:
     return Table(
-        *columns, title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True,
-        pad_edge=False,
+        *columns, title=escape(title), title_justify="left", caption=caption, caption_justify="left",
+        box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False,
     )  # fmt: skip
 
 
 def _model_table(model: str, report: Report) -> Table:
-    table = _table(f"{model}: agreement with MOS")
+    caption = "Below a figure: its 95 % interval over sources. Below a set: its scale, that of RMSE."
+    if len(report.results) > 1:
+        caption += " The weighted mean is by n."
+    table = _table(f"{model}: agreement with MOS", caption=caption)
     table.add_column("set", overflow="fold")
     table.add_column("n", justify="right")
     for shown in NAMES.values():
@@ -47,13 +50,10 @@ def _model_table(model: str, report: Report) -> Table:
     table.add_column("failed", justify="right")
     for by_model in report.results.values():
         table.add_row(*_set_row(by_model[model]))
-    table.caption = "Below a figure: its 95 % interval over sources. Below a set: its scale, that of RMSE."
     if len(report.results) > 1:
         table.add_section()
         for means in report.means[model]:
             table.add_row(*_means_row(means))
-        table.caption += " The weighted mean is by n."
-    table.caption_justify = "left"
     return table
 
 
@@ -118,22 +118,19 @@ def _range(scale: Scale) -> str:
 
 
 def print_results(console: Console, title: str, results: QuizResults) -> None:
+    """Print the results of a quiz: accuracy, open questions, unanswered questions."""
     if results.accuracy:
         console.print(_accuracy_table(title, results.accuracy))
     shown = results.open_answers
     if shown.n:
-        grade = "not judged" if shown.mean is None else f"mean {shown.mean:.1%} of {shown.judged} judged"
+        grade = "not graded" if shown.mean is None else f"mean {shown.mean:.1%} of {shown.judged} graded"
         console.print(f"Open questions: {shown.n}, answered {shown.answered}, {grade}", highlight=False)
-    if results.unanswered:
-        console.print(f"[yellow]{len(results.unanswered)} unanswered[/]", highlight=False)
-    for item_id, reason in results.unanswered[:_LISTED_FAILURES]:
-        console.print(f"  {item_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if len(results.unanswered) > _LISTED_FAILURES:
-        console.print(f"  and {len(results.unanswered) - _LISTED_FAILURES} more", highlight=False)
+    print_reasons(console, "unanswered", results.unanswered, _LISTED_FAILURES, style="yellow")
 
 
 def _accuracy_table(title: str, accuracy: Mapping[tuple[str, str], Accuracy]) -> Table:
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    caption = "Unparsed and unanswered questions count as wrong. Intervals are Wilson's."
+    table = _table(title, caption=caption)
     table.add_column("questions", overflow="fold")
     for name in ("n", "accuracy", "95 % interval", "chance", "un-\nparsed", "un-\nanswered"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -151,6 +148,4 @@ def _accuracy_table(title: str, accuracy: Mapping[tuple[str, str], Accuracy]) ->
             str(figures.unparsed),
             str(figures.unanswered),
         )
-    table.caption = "Unparsed and unanswered questions count as wrong. Intervals are Wilson's."
-    table.caption_justify = "left"
     return table

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal while a run goes on."""
+"""The terminal display of a running job."""
 
 import itertools
 import math
@@ -10,43 +10,34 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from cli.terminal import progress_bar
 from monitoring.metric_table import reward_names
 
 SPARK_COLUMNS = 32
-
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass
 class RunFigures:
-    """The course of a run so far, as its events tell it."""
+    """The figures of a run, accumulated from its events."""
 
     total_updates: int | None = None
     version: int = 0
     stage: str = "starting"
     history: dict[str, list[float]] = field(default_factory=dict)
-    """Of each metric of updates, its values since this process watches."""
+    """Values of each update metric since this process started."""
     srcc: dict[str, list[float]] = field(default_factory=dict)
-    """Of each evaluated split."""
+    """SRCC values of each evaluated split."""
     last: dict[str, float] = field(default_factory=dict)
     """The metrics of the last update."""
     workers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of each healthy rollout worker what it did lately; empty until it has been looked at twice."""
+    """Recent statistics of each healthy rollout worker; empty until two polls have returned."""
     faults: int = 0
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Go on by one event of the run."""
+        """Apply one event of the run."""
         match event["kind"]:
             case "begin":
                 self.total_updates, self.version = event["total_updates"], event["version"]
@@ -55,8 +46,10 @@ class RunFigures:
             case "fault":
                 self.faults += 1
             case "fleet":
-                told = {record["worker"]: record for record in event["workers"]}
-                self.workers = {name: told.get(name, {}) for name in sorted(event["healthy"], key=_by_number)}
+                records = {record["worker"]: record for record in event["workers"]}
+                self.workers = {
+                    name: records.get(name, {}) for name in sorted(event["healthy"], key=_by_number)
+                }
             case "evaluation":
                 if (srcc := event["scores"].get("srcc")) is not None:
                     self.srcc.setdefault(event["split"], []).append(srcc)
@@ -67,23 +60,23 @@ class RunFigures:
 
     @property
     def headline_srcc(self) -> str:
-        """The newest SRCC of the split that was judged first; empty before that."""
+        """The latest SRCC of the split that was evaluated first; empty before any evaluation."""
         return next((f"SRCC {values[-1]:.3f} ({split})" for split, values in self.srcc.items()), "")
 
     @property
     def idle_share(self) -> float:
-        """Of the healthy workers' time, on average; NaN while unknown."""
+        """Mean share of time that healthy workers are idle; NaN while unknown."""
         shares = [w["idle_share"] for w in self.workers.values() if "idle_share" in w]
         return math.fsum(shares) / len(shares) if shares else math.nan
 
     def rewards_line(self) -> str:
-        """The last update's mean rewards: the total, and its components."""
+        """Mean rewards of the last update: the total and its components."""
         names = reward_names(self.last)
         parts = [f"{name} {figure(self.last.get(f'reward/{name}'), 2)}" for name in names if name != "total"]
         return f"reward {figure(self.last.get('reward/total'), 2)} ({', '.join(parts)})"
 
     def rates_line(self) -> str:
-        """Tokens a second, and where the seconds of the last update went."""
+        """Tokens per second, and how the last update spent its time."""
         step, wait, learn, sync = (
             figure(self.last.get(name), 1)
             for name in ("timing/step_s", "timing/wait_s", "learner/update_s", "sync/s")
@@ -92,7 +85,7 @@ class RunFigures:
         return f"{tokens}, update {step} s (wait {wait}, train {learn}, sync {sync})"
 
     def fleet_line(self) -> str:
-        """How many workers there are, and how idle they are; empty before the first look at them."""
+        """Number of workers and their idle share; empty before the first poll."""
         if not self.workers:
             return ""
         many = f"{len(self.workers)} worker{'s' if len(self.workers) != 1 else ''}"
@@ -108,10 +101,7 @@ class RunFigures:
 
 
 def sparkline(values: Sequence[float], columns: int = SPARK_COLUMNS) -> str:
-    """Values from the lowest bar to the highest, in `columns` at most: neighbours are averaged.
-
-    A value that is not finite is left out.
-    """
+    """Draw values as bars, at most `columns` of them; neighbours are averaged, values not finite left out."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return ""
@@ -126,7 +116,7 @@ def sparkline(values: Sequence[float], columns: int = SPARK_COLUMNS) -> str:
 
 
 def figure(value: float | None, digits: int) -> str:
-    """A number, or a dash where there is none."""
+    """Format a number; a dash for None and NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
@@ -136,7 +126,7 @@ def _by_number(worker: str) -> tuple[int, str]:
 
 
 PLAIN_EVERY_S = 30.0
-"""Seconds between lines about updates where output is no terminal."""
+"""Seconds between lines about updates where output is not a terminal."""
 MOST_WORKERS = 8
 _REFRESHES_PER_S = 2
 _TITLE_COLUMNS = 12
@@ -144,9 +134,9 @@ _WIDE = 100
 
 
 class RunDisplay:
-    """A panel that follows the controller's events; plain lines where output is no terminal.
+    """A live panel of the run's figures; plain lines where output is not a terminal.
 
-    What happens once (an evaluation, a fault) is a line in both, and stays above the panel.
+    Evaluations, faults and notes are printed as lines in both cases, above the panel.
     """
 
     def __init__(self, console: Console) -> None:
@@ -154,16 +144,8 @@ class RunDisplay:
         self._figures = RunFigures()
         self._line_at_s = -math.inf
         self._skipped: set[str] = set()
-        """Said once: a bad file is skipped in every epoch."""
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        """Warnings already printed: a bad file is skipped in every epoch."""
+        self._progress = progress_bar(console)
         self._task = self._progress.add_task(self._figures.stage, total=None)
         self._live = Live(
             console=console, get_renderable=self._panel, refresh_per_second=_REFRESHES_PER_S
@@ -181,7 +163,7 @@ class RunDisplay:
             self._live.stop()
 
     def show(self, event: dict[str, Any]) -> None:
-        """Take one event of the run."""
+        """Apply one event of the run and print what it calls for."""
         figures = self._figures
         figures.take(event)
         self._progress.update(

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal before a run starts, and at its end."""
+"""Tables about a run in the terminal: plan, placement, memory, status, summary."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 def print_plan(console: Console, config: RunConfig, sizes: DerivedSizes) -> None:
-    """The resolved configuration, the derived sizes, and settings that are likely a mistake."""
+    """Print the resolved configuration, the derived sizes, and warnings about likely mistakes."""
     console.print("[bold]Configuration[/]")
     console.print_json(dump_config(config))
-    table = Table("derived", "value", title="What follows from it", title_justify="left")
+    table = Table("derived", "value", title="Derived sizes", title_justify="left")
     for name, value in sizes.model_dump().items():
         table.add_row(name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
     console.print(table)
@@ -48,7 +48,7 @@ def print_plan(console: Console, config: RunConfig, sizes: DerivedSizes) -> None
 
 
 def print_placement(console: Console, plan: PlacementPlan) -> None:
-    """Which node will do what, and what has no room yet; nothing for a single machine with room for all."""
+    """Print the placement of actors on nodes if there are several, and what still lacks room."""
     if len(plan.nodes) > 1:
         columns = ("node", "labels", "CPU", "GPU", *plan.placed[0])
         table = Table(*columns, title="Placement", title_justify="left")
@@ -62,7 +62,7 @@ def print_placement(console: Console, plan: PlacementPlan) -> None:
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
-    """Base against trained against ceiling."""
+    """Print the scores of base, trained model and ceiling, and the gains over the base."""
     table = Table("split", "model", "SRCC", "95 %", "PLCC", "SRCC, mean of samples", "unparsed",
                   title="Unseen clips: greedy answers, PLCC without a fit", title_justify="left")  # fmt: skip
     for split in summary["trained"]:
@@ -87,7 +87,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 
 def print_status(console: Console, status: "RunStatus") -> None:
-    """Where a run is, what its workers are doing, and some figures of its last update."""
+    """Print the stage of a run, the state of its workers, and figures of the last update."""
     console.print(
         f"{status.run_dir}: {status.stage}; version {status.version} of {status.total_updates}, after "
         f"{timedelta(seconds=round(status.seconds))}\n"
@@ -108,7 +108,7 @@ def print_status(console: Console, status: "RunStatus") -> None:
 
 
 def print_memory(console: Console, config: RunConfig, model: Architecture) -> None:
-    """Both budgets, and for each size of GPU whether they fit and what would make them."""
+    """Print both memory budgets, and for each GPU size whether they fit or which setting would help."""
     learner, rollout = learner_budget(config, model), rollout_budget(config, model)
     counted = max(learner.phases, key=lambda line: line.gb)
     console.print(
@@ -118,7 +118,7 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
     )
     console.print(trains(config, model), highlight=False)
     if config.device == "cpu":
-        console.print("This configuration runs on the CPU; what follows is for the same on GPUs.")
+        console.print("This configuration runs on the CPU; the figures below are for GPUs.")
     held = sum(line.gb for line in learner.held) + counted.gb
     _print_lines(
         console,
@@ -166,7 +166,7 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
 
 
 def trains(config: RunConfig, model: Architecture) -> str:
-    """How much of the model an update changes, in words."""
+    """Describe how many parameters an update changes."""
     lora = config.learner.lora
     trained, whole = trained_parameters(config.learner, model), model.parameters
     if lora is not None:
@@ -177,10 +177,10 @@ def trains(config: RunConfig, model: Architecture) -> str:
     return f"Trains {trained:,} of {whole:,} parameters"
 
 
-def _verdict(fits: bool, cure: str | None) -> str:
+def _verdict(fits: bool, fix: str | None) -> str:
     if fits:
         return "fits"
-    return f"too small; {cure}" if cure else "too small"
+    return f"too small; {fix}" if fix else "too small"
 
 
 def _print_lines(console: Console, title: str, lines: Iterable[Line]) -> None:
@@ -192,7 +192,7 @@ def _print_lines(console: Console, title: str, lines: Iterable[Line]) -> None:
 
 
 def print_workers(console: Console, outcomes: Mapping[int, "Outcome"], updates: int) -> None:
-    """One line for each number of workers, over that many simulated updates."""
+    """Print one line per number of workers, over `updates` simulated updates."""
     table = Table(
         "rollout workers", "step", "videos/s", "rollout idle", "learner idle", "staleness, mean and most",
         title=f"{updates} updates, simulated", title_justify="left",

@@ -1,4 +1,4 @@
-"""The commands around a run: train, stop, scale, status, view, plan, settings."""
+"""The commands of a run: train, stop, scale, status, view, plan, settings."""
 
 import asyncio
 import json
@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.terminal import console, failure
+from cli.terminal import console
 from cluster.config import RunConfig, describe_fields, dump_config, load_config
 from monitoring.run_dir import RunDirectory
 from runtime.errors import ConfigError
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="a run directory, or the name of a run")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="run directory, or name of a run")]
 
 
 def train(
@@ -26,13 +26,13 @@ def train(
             metavar="[PRESET] [--SETTING=VALUE]...", help="for example configs/demo.toml --seed=7"
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --run_dir")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume the run in --run_dir")] = False,
 ) -> None:
-    """Train a model, here or on a cluster.
+    """Train a model on this machine or on a cluster.
 
-    Every setting of the preset can be overridden: --learner.lr=1e-4 --rollout.replicas=4 --seed=7
-    --run_dir=runs/mine. `launch.py settings` lists them. With --resume the run's own configuration is used,
-    and overrides apply to it.
+    Options override settings of the preset: --learner.lr=1e-4 --rollout.replicas=4 --seed=7
+    --run_dir=runs/mine. `launch.py settings` lists all settings. With --resume, the run's own configuration
+    replaces the preset.
     """
     from cli.run_display import RunDisplay
     from cli.run_tables import print_placement, print_plan, print_summary
@@ -55,8 +55,8 @@ def train(
         check_base_model(run, config.model.path)
     job = read_job(config)
 
-    # These take seconds to import, and what is wrong with the input is known by now.
-    from cluster.controller_actor import RunFailed, follow_run, require_free_name
+    # Imported after the input is checked: these take seconds.
+    from cluster.controller_actor import follow_run, require_free_name
     from cluster.remote.stop import findable
     from data.manifest import manifest_hash
     from evaluation.models import fingerprint
@@ -79,15 +79,14 @@ def train(
                 fingerprint(config.model.path),
             )
         console.print(f"Run directory: {run.path}")
-        try:
-            with findable(run, config.name), RunDisplay(console) as display:
-                outcome = asyncio.run(
-                    _with_stop_signals(lambda stop: follow_run(config, resume, display.show, stop))
-                )
-        except RunFailed as error:
-            raise failure(str(error)) from None
+        with findable(run, config.name), RunDisplay(console) as display:
+            outcome = asyncio.run(
+                _with_stop_signals(lambda stop: follow_run(config, resume, display.show, stop))
+            )
     if not outcome["finished"]:
-        console.print(f"Stopped with a checkpoint. Go on with: launch.py train --resume --run_dir={run.path}")
+        console.print(
+            f"Stopped with a checkpoint. Resume with: launch.py train --resume --run_dir={run.path}"
+        )
         return
     summary = summarise(
         run, Path(config.model.path) / "ceiling.json", config.evaluation.bootstrap_samples, config.seed
@@ -99,48 +98,42 @@ def train(
 
 def stop(
     run: RunArgument,
-    timeout_s: Annotated[float, typer.Option(help="seconds to wait for its end")] = 1800.0,
+    timeout_s: Annotated[float, typer.Option(help="seconds to wait until the run has ended")] = 1800.0,
 ) -> None:
-    """End a run with a checkpoint after the update in progress.
+    """Stop a run after the update in progress, with a checkpoint.
 
-    A name is looked up on the cluster of RAY_ADDRESS. On a cluster, submit it:
+    A name is looked up on the cluster of RAY_ADDRESS. On a cluster, submit the command as a job:
     `ray job submit -- python launch.py stop NAME`.
     """
     from cluster.remote.whereabouts import find_run
 
-    where = find_run(run)  # Ray, imported below, then knows whether to show a token
+    where = find_run(run)  # sets how Ray, imported below, authenticates
 
-    from cluster.remote.stop import AskFailed, stop_run
+    from cluster.remote.stop import stop_run
 
     console.print(f"Asking {run} to stop after the update in progress")
-    try:
-        ended = stop_run(where, timeout_s)
-    except (AskFailed, TimeoutError) as error:
-        raise failure(str(error)) from None
+    ended = stop_run(where, timeout_s)
     console.print(f"Ended after {ended.updates} updates: {ended.outcome}", highlight=False)
 
 
 def scale(
     run: RunArgument,
-    rollout_workers: Annotated[int, typer.Option(min=1, help="how many there shall be")],
-    timeout_s: Annotated[float, typer.Option(help="seconds to wait until they are there")] = 1800.0,
+    rollout_workers: Annotated[int, typer.Option(min=1, help="target number of rollout workers")],
+    timeout_s: Annotated[float, typer.Option(help="seconds to wait until the target is reached")] = 1800.0,
 ) -> None:
-    """Add or end rollout workers of a run that goes on; nothing else of it pauses.
+    """Add or remove rollout workers of a running job, without a pause in training.
 
-    New ones take the current weights before they serve; those that leave finish their work first.
+    New workers load the current weights before they serve; workers to be removed finish their work first.
     """
     from cluster.remote.whereabouts import find_run
 
     where = find_run(run)
 
     from cluster.controller_actor import ControllerActor
-    from cluster.remote.stop import AskFailed, ask_run
+    from cluster.remote.stop import ask_run
     from runtime.actors import remote
 
-    try:
-        ask_run(where, remote(ControllerActor.scale, rollout_workers), timeout_s)
-    except AskFailed as error:
-        raise failure(str(error)) from None
+    ask_run(where, remote(ControllerActor.scale, rollout_workers), timeout_s)
     console.print(f"{run}: {rollout_workers} rollout workers", highlight=False, soft_wrap=True)
 
 
@@ -148,20 +141,17 @@ def status(
     run: RunArgument,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """What a run that goes on is doing: version, workers, rates."""
+    """Show a running job: version, workers, rates."""
     from cluster.remote.whereabouts import find_run
 
     where = find_run(run)
 
     from cli.run_tables import print_status
     from cluster.controller_actor import ANSWER_TIMEOUT_S, ControllerActor
-    from cluster.remote.stop import AskFailed, ask_run
+    from cluster.remote.stop import ask_run
     from runtime.actors import remote
 
-    try:
-        found = ask_run(where, remote(ControllerActor.status), ANSWER_TIMEOUT_S)
-    except AskFailed as error:
-        raise failure(str(error)) from None
+    found = ask_run(where, remote(ControllerActor.status), ANSWER_TIMEOUT_S)
     if as_json:
         typer.echo(json.dumps(asdict(found), default=str))
     else:
@@ -173,19 +163,24 @@ def plan(
         list[str] | None,
         typer.Argument(metavar="[PRESET] [--SETTING=VALUE]...", help="for example configs/internvl3-8b.toml"),
     ] = None,
-    memory: Annotated[bool, typer.Option("--memory", help="also GB for each GPU, worked out")] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="also compute the memory of each GPU, in GB")
+    ] = False,
     workers: Annotated[
         str | None,
-        typer.Option(metavar="N,N,...", help="simulate so many rollout workers; needs the times below"),
+        typer.Option(
+            metavar="N,N,...",
+            help="simulate runs with these numbers of rollout workers; needs the times below",
+        ),
     ] = None,
     rollout_s: Annotated[
-        float | None, typer.Option(help="seconds of one video with all its answers on a busy worker")
+        float | None, typer.Option(help="seconds for one video with all its answers on a busy worker")
     ] = None,
-    update_s: Annotated[float | None, typer.Option(help="seconds of a learner's update")] = None,
-    sync_s: Annotated[float, typer.Option(help="seconds of handing new weights out")] = 2.0,
-    videos_at_once: Annotated[int, typer.Option(help="videos that a worker samples side by side")] = 8,
+    update_s: Annotated[float | None, typer.Option(help="seconds for one update of the learner")] = None,
+    sync_s: Annotated[float, typer.Option(help="seconds for sending new weights to the workers")] = 2.0,
+    videos_at_once: Annotated[int, typer.Option(help="videos that a worker samples concurrently")] = 8,
 ) -> None:
-    """What a configuration asks of a cluster. Needs no cluster, no model and no network."""
+    """Show the resources that a configuration needs, without a cluster, a model or a network."""
     from cli.run_tables import print_memory
     from cluster.placement_plan import demands
     from cluster.planning.architecture import read_architecture
@@ -209,27 +204,32 @@ def plan(
 def _whole_numbers(text: str) -> list[int]:
     numbers = [int(part) for part in text.split(",") if part.strip().isdigit()]
     if not numbers or min(numbers) < 1:
-        raise ConfigError(f"--workers {text}: write whole numbers with commas between, as in 2,4,8")
+        raise ConfigError(f"--workers {text}: give whole numbers separated by commas, such as 2,4,8")
     return numbers
 
 
 def view(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="run directories, or names under runs/; none: all of them"),
+        typer.Argument(
+            metavar="[RUN]...", help="run directories, or names under runs/; default: all runs there"
+        ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="default: the first free one from 8420 on", show_default=False)
+        int | None,
+        typer.Option(help="port to listen on; default: the first free one from 8420", show_default=False),
     ] = None,
-    host: Annotated[str, typer.Option(help="address to bind; any but loopback needs a token")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="address to bind; requires --token unless it is a loopback address")
+    ] = "127.0.0.1",
     token: Annotated[
-        str | None, typer.Option(help="what the page's address must carry", show_default=False)
+        str | None, typer.Option(help="token that the page's address must contain", show_default=False)
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")] = True,
 ) -> None:
-    """Look at runs in a browser: curves, videos and what was said of them, ranking, fleet.
+    """Show runs in a browser: curves, videos with the model's answers, ranking, fleet.
 
-    Works while a run goes on and afterwards, from the run directory alone; several runs are compared.
+    Reads the run directory alone, during a run or after it, and compares several runs.
     """
     from monitoring.viewer.serve import serve
 
@@ -240,14 +240,14 @@ def view(
         token,
         browser,
         lambda address: console.print(
-            f"Viewer: {address}   (Ctrl-C ends it)", highlight=False, soft_wrap=True
+            f"Viewer: {address}   (stop it with Ctrl-C)", highlight=False, soft_wrap=True
         ),
     )
 
 
 def settings() -> None:
-    """List every setting with its default and what it does."""
-    table = Table("setting", "default", "what it does")
+    """List all settings with their defaults and descriptions."""
+    table = Table("setting", "default", "description")
     for name, default, description in describe_fields():
         table.add_row(name, default, " ".join(description.split()))
     console.print(table)
@@ -259,7 +259,9 @@ def _training_config(arguments: list[str], resume: bool) -> RunConfig:
         return load_config(preset, arguments)
     run_dir = next((a.split("=", 1)[1] for a in arguments if a.startswith("--run_dir=")), None)
     if run_dir is None or preset is not None:
-        raise ConfigError("--resume goes on with the run of --run_dir=FOLDER, under its own configuration")
+        raise ConfigError(
+            "--resume needs --run_dir=FOLDER and no preset: it uses the configuration of that run"
+        )
     if not (Path(run_dir) / "config.json").exists():
         raise ConfigError(f"{run_dir} holds no run to resume; leave --resume out to start one")
     return load_config(Path(run_dir) / "config.json", arguments)
@@ -274,7 +276,7 @@ async def _with_stop_signals(main):  # type: ignore[no-untyped-def]
         if stop.is_set():
             task.cancel()
         else:
-            console.print("Stopping after this update, with a checkpoint (once more to stop at once)")
+            console.print("Stopping after this update, with a checkpoint (repeat to stop immediately)")
             stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""`launch.py score`: which videos, with which model, and where the scores go."""
+"""`launch.py score`: print scores, or append them to a file."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,15 @@ from typing import Any
 from rich.console import Console
 
 from cli.score_display import (
+    LISTED_FAILURES,
     ScoreProgress,
-    print_failures,
     print_line,
     print_marks,
     print_origin,
     print_scored,
     print_timeline,
 )
+from cli.terminal import print_reasons
 from data.records import VideoRef
 from evaluation.score_file import ScoreFile
 from evaluation.score_job import ScoreJob
@@ -25,8 +26,8 @@ from evaluation.score_rows import key_of_ref, row_of
 from evaluation.timeline import plot_path, plot_timeline
 
 
-def score(job: ScoreJob, console: Console, notes: Console) -> bool:
-    """Do the job; scores go to `console` or into the file, all else to `notes`.
+def score(job: ScoreJob, out: Path | None, as_json: bool, console: Console, notes: Console) -> bool:
+    """Score the videos of a job. Scores go to `console` or to the file `out`, everything else to `notes`.
 
     Returns whether every video of the job has been scored. Raises OutputError, ConfigError or ScoringFailed.
     """
@@ -37,9 +38,9 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
     timeline: list[dict[str, Any]] = []
 
     def show(scored: Any, row: dict[str, Any]) -> None:
-        if job.as_json:
+        if as_json:
             print(json.dumps(row, allow_nan=False), flush=True)
-        elif job.out is None and job.timeline_s is None:
+        elif out is None and job.timeline_s is None:
             (print_scored if len(refs) == 1 else print_line)(console, scored, row)
         if row["failure"]:
             failures.append((row["video_id"], row["failure"]))
@@ -49,28 +50,28 @@ def score(job: ScoreJob, console: Console, notes: Console) -> bool:
 
     with contextlib.ExitStack() as stack:
         file = None
-        if job.out is not None:
-            file = stack.enter_context(ScoreFile(job.out, job.output_settings()))
+        if out is not None:
+            file = stack.enter_context(ScoreFile(out, job.output_settings()))
             failures += [(r["video_id"], r["failure"]) for r in file.rows() if r["failure"]]
             timeline += file.rows() if job.timeline_s is not None else ()
         todo = [ref for ref in refs if file is None or key_of_ref(ref) not in file.done]
         if len(todo) < len(refs):
-            notes.print(f"{len(refs) - len(todo)} of them are in {job.out} already", highlight=False)
+            notes.print(f"{len(refs) - len(todo)} of them are already in {out}", highlight=False)
         if todo:
             progress = stack.enter_context(ScoreProgress(notes, len(refs), len(refs) - len(todo)))
             asyncio.run(_score_all(job, todo, file, progress, show))
-    if len(refs) > 1 or job.out is not None:
-        print_failures(notes, failures)
+    if len(refs) > 1 or out is not None:
+        print_reasons(notes, "failed", failures, LISTED_FAILURES, style="yellow")
         print_marks(notes, marked)
     if job.timeline_s is not None:
-        picture = plot_path(job.out, refs[0].path)
+        picture = plot_path(out, refs[0].path)
         timeline.sort(key=lambda row: float(row["start_s"]))
-        if not job.as_json:
+        if not as_json:
             print_timeline(console, timeline)
         plot_timeline(timeline, f"{Path(refs[0].path).name}: {job.checkpoint.name}", picture)
         notes.print(f"Plot: {picture}", highlight=False, soft_wrap=True)
-    if job.out is not None:
-        notes.print(f"Scores: {job.out}", highlight=False, soft_wrap=True)
+    if out is not None:
+        notes.print(f"Scores: {out}", highlight=False, soft_wrap=True)
     return not failures
 
 

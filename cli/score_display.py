@@ -1,4 +1,4 @@
-"""What a person sees of scores in the terminal."""
+"""Scores in the terminal: progress, single results, timelines, and notes about files."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from cli.terminal import facts_table, progress_bar
 from evaluation.inputs import FoundVideos
 from evaluation.models import Checkpoint
 from evaluation.settings import ScoringSettings
@@ -24,25 +17,16 @@ from rewards.parser import HIGHEST, LOWEST
 if TYPE_CHECKING:
     from evaluation.answers import ScoredVideo
 
-_LISTED_FAILURES = 20
+LISTED_FAILURES = 20
 _PLAIN_STEPS = 10
 
 
 class ScoreProgress:
-    """A progress bar; a line at each tenth where output is no terminal."""
+    """A progress bar; a line at each tenth where output is not a terminal."""
 
     def __init__(self, console: Console, total: int, done: int) -> None:
         self._console, self._total, self._done, self._failed = console, total, done, 0
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bar(console)
         self._task = self._progress.add_task("starting the engine", total=total, completed=done)
 
     def __enter__(self) -> "ScoreProgress":
@@ -67,7 +51,7 @@ class ScoreProgress:
 def print_origin(
     console: Console, checkpoint: Checkpoint, settings: ScoringSettings, found: FoundVideos
 ) -> None:
-    """What scores will be made with, and what of."""
+    """Print the model, its view of a video, and the number of videos."""
     own = all(getattr(settings, name) == value for name, value in checkpoint.view)
     console.print(
         f"Model {checkpoint.name}: {settings.frames_per_video} frames of at most {settings.max_frame_px} px, "
@@ -77,17 +61,15 @@ def print_origin(
     )  # fmt: skip
     notes = [f"{len(found.videos)} video{'s' if len(found.videos) != 1 else ''}"]
     if found.ignored:
-        notes.append(f"other files, ignored: {found.ignored}")
+        notes.append(f"other files ignored: {found.ignored}")
     if found.repeated:
         notes.append(f"named more than once: {found.repeated}")
     console.print(", ".join(notes), highlight=False)
 
 
 def print_scored(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> None:
-    """All that is known of one video."""
-    table = Table(show_header=False, box=None, title=escape(row["path"]), title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    """Print everything known about one video."""
+    table = facts_table(escape(row["path"]))
     if scored.failure:
         table.add_row("failed", escape(scored.failure))
     elif scored.score is None:
@@ -114,7 +96,7 @@ def print_scored(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -
 
 
 def print_line(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> None:
-    """The score and the name of one video of many."""
+    """Print the score and the name of one of several videos."""
     score = "  – " if scored.score is None else f"{scored.score:.2f}"
     spread = f" ± {scored.sample_spread:.2f}" if scored.sample_spread is not None else ""
     window = f" {_window(row)}" if scored.window_s else ""
@@ -127,12 +109,12 @@ def print_line(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> 
 
 
 def marks_text(marks: Mapping[str, Any]) -> str:
-    """What a file told of itself that most do not, in words."""
+    """Unusual properties of a file, in words."""
     words = {
         "sar": "pixels of {}",
         "interlaced": "interlaced",
         "transfer": "HDR ({})",
-        "truncated": "cut short: {}",
+        "truncated": "truncated: {}",
         "damaged_frames": "damaged frames: {}",
     }
     return "; ".join(
@@ -142,7 +124,7 @@ def marks_text(marks: Mapping[str, Any]) -> str:
 
 
 def print_timeline(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table of the windows of one video. Cells may be text."""
+    """Print a table of the windows of one video. Cells may be text."""
     table = Table("from, s", "to, s", "score", "samples", "trace")
     for row in rows:
         spread = f" ± {float(row['sample_spread']):.2f}" if row["sample_spread"] else ""
@@ -155,25 +137,12 @@ def print_timeline(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table, highlight=False)
 
 
-def print_failures(console: Console, failures: Sequence[tuple[str, str]]) -> None:
-    """(id, reason) of the videos without a score."""
-    if not failures:
-        return
-    console.print(f"[yellow]{len(failures)} failed[/]", highlight=False)
-    for video_id, reason in failures[:_LISTED_FAILURES]:
-        console.print(f"  {video_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if len(failures) > _LISTED_FAILURES:
-        console.print(f"  and {len(failures) - _LISTED_FAILURES} more", highlight=False)
-
-
 def print_marks(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """How many of the rows of scored videos are of files that are damaged or cut short."""
-    for name, text in (("truncated", "cut short"), ("damaged_frames", "with damaged frames")):
+    """Print how many scored files are damaged or truncated."""
+    for name, text in (("truncated", "from truncated files"), ("damaged_frames", "with damaged frames")):
         count = sum(row[name] not in ("", "[]", []) for row in rows)
         if count:
-            console.print(
-                f"[yellow]{count} scored {text}[/]; the column `{name}` says which", highlight=False
-            )
+            console.print(f"[yellow]{count} scored {text}[/]; see the column `{name}`", highlight=False)
 
 
 def _window(row: Mapping[str, Any]) -> str:

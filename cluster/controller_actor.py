@@ -14,13 +14,13 @@ from cluster.preflight import read_job
 from monitoring.run_dir import RunDirectory
 from runtime.actors import explained, remote
 from runtime.calls import DeadlineError
-from runtime.errors import ConfigError
+from runtime.errors import CommandFailed, ConfigError
 
 EVENT_POLL_S = 0.5
 ANSWER_TIMEOUT_S = 60.0
 
 
-class RunFailed(RuntimeError):
+class RunFailed(CommandFailed):
     """A run ended with an error; says which, and how to resume."""
 
 

@@ -51,7 +51,12 @@ def look(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tupl
     try:
         if ref.beside is not None:
             frames, info = look_at_pair(
-                ref.path, ref.beside, ref.n_frames, window_s=ref.window_s, **asdict(reading)
+                ref.path,
+                ref.beside,
+                ref.n_frames,
+                window_s=ref.window_s,
+                frame_rate=ref.frame_rate,
+                **asdict(reading),
             )
         else:
             frames, info = look_at(

@@ -17,6 +17,7 @@ def look_at_pair(
     window_s: tuple[float, float] | None = None,
     strict: bool = True,
     square: bool = True,
+    frame_rate: float | None = None,
 ) -> tuple[np.ndarray, FrameInfo]:
     """`look_at` both videos; half of the frames are of each.
 
@@ -31,7 +32,8 @@ def look_at_pair(
     if n_frames % 2:
         raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
     looks = [
-        look_at(path, n_frames // 2, max_px, decoder, window_s, strict, square) for path in (first, second)
+        look_at(path, n_frames // 2, max_px, decoder, window_s, strict, square, frame_rate)
+        for path in (first, second)
     ]
     height = max(info.px[0] for _, info in looks)
     width = max(info.px[1] for _, info in looks)

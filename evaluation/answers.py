@@ -1,7 +1,11 @@
-"""Asking for a video's score, and reading it out of what the model says."""
+"""Requests for a video's score, and reading the score from a model's answers.
+
+`score`, `evaluate`, the evaluation of a training run and the benchmarks build on this.
+"""
 
 import math
 import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,15 +20,20 @@ _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 def score_requests(
     ref: VideoRef, samples: int, seed: int, temperature: float, max_tokens: int
 ) -> list[SamplingRequest]:
-    """One greedy answer and, if `samples` is above 0, as many sampled ones.
+    """Request one greedy answer and `samples` sampled ones.
 
-    Their seeds depend on `seed`, the video's id and their number alone.
+    The seeds of samples depend only on `seed`, the video's id and the number of the sample.
     """
     requests = [SamplingRequest(ref, (None,), 0.0, max_tokens)]
     if samples:
         seeds = tuple(stable_hash(seed, "evaluation", ref.video_id, number) for number in range(samples))
         requests.append(SamplingRequest(ref, seeds, temperature, max_tokens))
     return requests
+
+
+def cost_tokens(requests: Sequence[SamplingRequest]) -> int:
+    """The most tokens that the answers can have; the fleet routes by it."""
+    return sum(len(request.seeds) * request.max_tokens for request in requests)
 
 
 def score_of(completion: Completion) -> float | None:
@@ -34,19 +43,25 @@ def score_of(completion: Completion) -> float | None:
 
 
 def trace_of(text: str) -> str:
-    """What is inside the first `<think>`, else the whole text."""
+    """The inside of the first `<think>`, else the whole text."""
     match = _THINK.search(text)
     return (match[1] if match else text).strip()
 
 
+def mean_score(samples: Sequence[float | None]) -> float | None:
+    """Mean of the samples that parse."""
+    scores = [score for score in samples if score is not None]
+    return math.fsum(scores) / len(scores) if scores else None
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredVideo:
-    """What a model says of a video, or of a window of it.
+    """A model's answers about a video, or about a window of it.
 
-    `score` is that of the greedy answer, from 1 to 5; None where that does not parse, or where `failure` says
-    what went wrong with the video. `samples` are the scores of sampled answers, in the order of
-    `sample_texts`. `trace` is what stands inside <think>, else the whole of `text`. `seconds` run from the
-    start of decoding to the last answer; videos that are scored at once share the time.
+    `score` is the greedy answer's, from 1 to 5; None if it does not parse, or if the video failed for the
+    reason in `failure`. `samples` are the scores of sampled answers, in the order of `sample_texts`. `trace`
+    is the inside of <think>, else the whole of `text`. `seconds` is the time from the start of decoding to
+    the last answer; videos that share a call share it.
     """
 
     video_id: str
@@ -64,24 +79,17 @@ class ScoredVideo:
     @property
     def sample_mean(self) -> float | None:
         """Mean of the samples that parse."""
-        scores = self._parsed
-        return math.fsum(scores) / len(scores) if scores else None
+        return mean_score(self.samples)
 
     @property
     def sample_spread(self) -> float | None:
         """Standard deviation of the samples that parse; None for fewer than two."""
-        scores, mean = self._parsed, self.sample_mean
-        if mean is None or len(scores) < 2:
-            return None
-        return math.sqrt(math.fsum((s - mean) ** 2 for s in scores) / (len(scores) - 1))
-
-    @property
-    def _parsed(self) -> list[float]:
-        return [s for s in self.samples if s is not None]
+        scores = [score for score in self.samples if score is not None]
+        return statistics.stdev(scores) if len(scores) > 1 else None
 
 
 def scored_video(ref: VideoRef, info: FrameInfo, groups: Sequence[Group], seconds: float) -> ScoredVideo:
-    """Out of the groups of `answers.score_requests`."""
+    """The result for a video, from the groups that answer `score_requests`."""
     greedy = groups[0].completions[0]
     sampled = [completion for group in groups[1:] for completion in group.completions]
     return ScoredVideo(
@@ -98,5 +106,6 @@ def scored_video(ref: VideoRef, info: FrameInfo, groups: Sequence[Group], second
     )
 
 
-def failed_video(ref: VideoRef, reason: str, seconds: float) -> ScoredVideo:
+def failed_video(ref: VideoRef, reason: str, seconds: float = 0.0) -> ScoredVideo:
+    """The result for a video without answers."""
     return ScoredVideo(ref.video_id, ref.path, ref.window_s, None, seconds=seconds, failure=reason)

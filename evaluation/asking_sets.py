@@ -1,9 +1,9 @@
-"""Asking a model about every video of the test sets, once: what it said before is not asked again."""
+"""Ask a checkpoint about every video of the test sets (`launch.py evaluate`), each video once."""
 
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,60 +17,61 @@ from evaluation.score_rows import key_of_ref, row_of
 from evaluation.settings import ScoringSettings
 from evaluation.test_sets import LabelledSet
 
+Answers = dict[str, dict[str, Answer]]
+"""A model's answers, by set name and video_id."""
+
 
 class Progress(Protocol):
     def advance(self, failed: bool) -> None:
-        """One more video has its answer, or has failed."""
+        """Count one more video that has its answer, or has failed."""
         ...
 
 
 ProgressDisplay = Callable[[int, int], contextlib.AbstractContextManager[Progress]]
-"""Opens a display, from the number of videos and how many of them have an answer on file."""
+"""Opens a display, given the number of videos and how many of them have an answer on file."""
 
 
-class Questions:
-    """All test sets put to one checkpoint, each with a file FOLDER/CHECKPOINT/SET.jsonl of its answers."""
+class SetsJob:
+    """A checkpoint and the test sets to ask it about; appends answers to FOLDER/CHECKPOINT/SET.jsonl."""
 
     def __init__(
-        self, checkpoint: Checkpoint, settings: ScoringSettings, sets: Sequence[LabelledSet], folder: Path
+        self, checkpoint: Checkpoint, scoring: ScoringSettings, sets: Sequence[LabelledSet], folder: Path
     ) -> None:
-        self.checkpoint, self.scoring = checkpoint, settings
-        self._sets = sets
+        self.checkpoint, self.scoring = checkpoint, scoring
         self.folder = folder / re.sub(r"[^\w.-]+", "-", checkpoint.name).strip("-.")
-        videos = [(video.video_id, video.path) for of in sets for video in of.videos]
-        self.found = FoundVideos(videos)
-        self._job = ScoreJob(self.found, checkpoint, settings, samples=0)
-
-    @property
-    def settings(self) -> dict[str, Any]:
+        self.found = FoundVideos([(video.video_id, video.path) for of in sets for video in of.videos])
+        self.settings: dict[str, Any] = ScoreJob(self.found, checkpoint, scoring, samples=0).output_settings()
         """What the answers depend on."""
-        return self._job.output_settings()
+        self._refs = {
+            of.name: [VideoRef(v.video_id, v.path, scoring.frames_per_video) for v in of.videos]
+            for of in sets
+        }
 
-    def ask(self, display: ProgressDisplay) -> dict[str, dict[str, Answer]]:
-        """Put every question without an answer on file; returns the answers by set name and video_id.
+    def ask(self, display: ProgressDisplay) -> Answers:
+        """Ask about the videos without an answer on file; returns all answers.
 
-        Raises OutputError if a file holds answers given under other settings, ConfigError or ScoringFailed.
+        Raises OutputError if a file holds answers of other settings; ConfigError or ScoringFailed.
         """
         with contextlib.ExitStack() as stack:
             files = {
-                of.name: stack.enter_context(ScoreFile(self.folder / f"{of.name}.jsonl", self.settings))
-                for of in self._sets
+                name: stack.enter_context(ScoreFile(self.folder / f"{name}.jsonl", self.settings))
+                for name in self._refs
             }
             todo = {
-                of.name: [ref for ref in self._refs(of) if key_of_ref(ref) not in files[of.name].done]
-                for of in self._sets
+                name: [ref for ref in refs if key_of_ref(ref) not in files[name].done]
+                for name, refs in self._refs.items()
             }
             total, left = len(self.found.videos), sum(map(len, todo.values()))
             shown = display(total, total - left)
             if left:
                 asyncio.run(self._ask(todo, files, stack.enter_context(shown)))
-            return {name: _answers(file) for name, file in files.items()}
-
-    def _refs(self, of: LabelledSet) -> list[VideoRef]:
-        return [VideoRef(v.video_id, v.path, self.scoring.frames_per_video) for v in of.videos]
+            return {
+                name: {row["video_id"]: Answer(row["score"], row["failure"]) for row in file.rows()}
+                for name, file in files.items()
+            }
 
     async def _ask(
-        self, todo: dict[str, list[VideoRef]], files: dict[str, ScoreFile], progress: Progress
+        self, todo: Mapping[str, Iterable[VideoRef]], files: Mapping[str, ScoreFile], progress: Progress
     ) -> None:
         from evaluation.scorer import Scorer
 
@@ -80,7 +81,3 @@ class Questions:
                     async for scored in done:
                         files[name].append(row_of(scored, self.checkpoint.name))
                         progress.advance(failed=bool(scored.failure))
-
-
-def _answers(file: ScoreFile) -> dict[str, Answer]:
-    return {row["video_id"]: Answer(row["score"], row["failure"]) for row in file.rows()}

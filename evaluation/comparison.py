@@ -1,4 +1,4 @@
-"""What models say of test sets, and how that agrees with the labels."""
+"""Evaluate the answers of one or two models on test sets: figures, means over sets, differences."""
 
 import math
 import zlib
@@ -16,15 +16,15 @@ from evaluation.statistics.metrics import (
     average,
     average_difference,
     difference,
-    judge,
+    measure_agreement,
 )
 from evaluation.test_sets import LabelledSet
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's score of one video from 1 to 5; None if its answer did not parse or it could not be asked,
-    the latter with the reason in `failure`."""
+    """A model's score of one video. None if the answer does not parse, or if there is no answer for the
+    reason in `failure`."""
 
     score: float | None
     failure: str = ""
@@ -36,9 +36,12 @@ Answers = Mapping[str, Answer]
 
 @dataclass(frozen=True, slots=True)
 class SetResult:
-    """One model on one set. `predicted` [n] and `labels` [n] are what the figures are of: the videos with a
-    score, and in a comparison those that both models score. `videos` and `unparsed` count all of the set;
-    `failures` has the reason for each video_id that could not be asked."""
+    """One model on one set.
+
+    The figures are of `predicted` [n] against `labels` [n]: the videos with a score or, in a comparison,
+    those that both models score. `videos` and `unparsed` count the whole set; `failures` maps a video_id
+    without an answer to the reason.
+    """
 
     model: str
     of: LabelledSet
@@ -58,7 +61,7 @@ class SetResult:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """One model's means over test sets, of each correlation."""
+    """One model's means over test sets, for each correlation."""
 
     model: str
     weighted: bool
@@ -72,8 +75,11 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All results of one command: by set, then by model, the first model first; means by model. With two
-    models also the differences, first minus second, by set (or mean, if there are several sets) and figure.
+    """All results of one command.
+
+    `results` is by set and model, in the order of the command, `means` by model. `differences` has the first
+    minus the second model, by set (and mean, if there are several sets) and figure; it is empty for one
+    model.
     """
 
     results: Mapping[str, Mapping[str, SetResult]]
@@ -84,28 +90,28 @@ class Report:
 def report(
     sets: Sequence[LabelledSet], answers: Mapping[str, Mapping[str, Answers]], samples: int, seed: int
 ) -> Report:
-    """Judge one or two models on every set.
+    """Evaluate one or two models on every set.
 
     Args:
-        answers: of each model, of each set by its name.
+        answers: by model and name of the set.
         samples, seed: bootstrap resamples behind the intervals, and their seed.
     """
     models = list(answers)
     results = {
-        of.name: judge_models(of, {m: answers[m].get(of.name, {}) for m in models}, samples, seed)
+        of.name: evaluate_set(of, {m: answers[m].get(of.name, {}) for m in models}, samples, seed)
         for of in sets
     }
     means = {m: means_over([by_model[m] for by_model in results.values()]) for m in models}
     return Report(results, means, _differences(results, means) if len(models) == 2 else {})
 
 
-def judge_models(
+def evaluate_set(
     of: LabelledSet, answers: Mapping[str, Answers], samples: int, seed: int
 ) -> dict[str, SetResult]:
-    """Each model's result on a set, all on the videos that all of them score.
+    """Evaluate models on one set, on the videos that all of them score.
 
     Args:
-        answers: of each model. A video without an answer counts as failed.
+        answers: by model. A video without an answer counts as failed.
         samples, seed: bootstrap resamples behind the intervals, and their seed.
     """
     nothing = Answer(None, "no prediction")
@@ -116,7 +122,7 @@ def judge_models(
     ]
     labels = of.labels(scored)
     sources = np.array([video.source or video.video_id for video in scored])
-    # Sets of equally many sources would else be resampled alike, and their means be too sure or too unsure.
+    # With one seed, sets of equally many sources would be resampled alike, which biases intervals of means.
     seeds = (seed, zlib.crc32(of.name.encode()))
     results = {}
     for model, given in answers.items():
@@ -127,7 +133,7 @@ def judge_models(
             of=of,
             predicted=predicted,
             labels=labels,
-            figures=judge(
+            figures=measure_agreement(
                 predicted, labels, sources, of.scale, rank_only=of.rank_only, samples=samples, seed=seeds
             ),
             videos=len(of.videos),
@@ -138,8 +144,8 @@ def judge_models(
 
 
 def means_over(results: Sequence[SetResult]) -> list[Means]:
-    """One model's means over its sets: plain, and weighted by the number of videos. RMSE has none: each set's
-    is on a scale of its own."""
+    """One model's means over its sets: plain, and weighted by the number of videos. RMSE has no mean, because
+    each set has its own scale."""
     figures = {result.of.name: result.figures for result in results}
     return [
         Means(
@@ -170,7 +176,7 @@ def _differences(
 
 
 def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
-    """(model, set, what, note) of everything that a figure alone does not tell."""
+    """Yield (model, set, what, note) for missing figures, doubtful fits and failed videos."""
     for name, by_model in report.results.items():
         for model, result in by_model.items():
             for what, note in result.figures.notes.items():
@@ -187,5 +193,5 @@ def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A figure as it is printed; a dash where there is none."""
+    """Format a figure; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"

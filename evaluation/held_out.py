@@ -1,4 +1,4 @@
-"""Judging a model on videos it was not trained on."""
+"""Evaluate a policy version on held-out videos, during training: predictions and their agreement with MOS."""
 
 import asyncio
 import math
@@ -10,10 +10,11 @@ import numpy as np
 
 from data.decode import Decoder
 from data.model_view import ModelView
-from data.records import Completion, Video, VideoRef
+from data.records import Video, VideoRef
 from data.video_file import VideoError
-from evaluation.answers import score_of, score_requests
-from evaluation.statistics.correlation import bootstrap_ci, plcc, srcc
+from evaluation.answers import failed_video, mean_score, score_requests, scored_video
+from evaluation.scorer import sample_video
+from evaluation.statistics.correlation import unfitted_agreement
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
 
@@ -22,7 +23,7 @@ VIDEOS_IN_FLIGHT = 64
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one video: its greedy answer and, if asked for, sampled ones."""
+    """The scores of one labelled video: the greedy answer's and, if requested, those of sampled answers."""
 
     video_id: str
     path: str
@@ -35,12 +36,6 @@ class Prediction:
     samples: list[float | None]
     failure: str = ""
 
-    @property
-    def sample_mean(self) -> float:
-        """Mean of the samples that parse; NaN if none does."""
-        scores = [s for s in self.samples if s is not None]
-        return math.fsum(scores) / len(scores) if scores else math.nan
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -48,75 +43,61 @@ class Prediction:
 async def predict(
     videos: Sequence[Video], fleet: RolloutFleet, decoder: Decoder, view: ModelView, samples: int, seed: int
 ) -> list[Prediction]:
-    """Ask the fleet about every video: one greedy answer each, and `samples` sampled ones, seeded by
-    `seed`. `view` says how the model is shown a video.
+    """Ask the fleet for one greedy answer and `samples` sampled ones per video.
 
     A video that cannot be decoded or sampled gets a prediction with its failure and no score.
+
+    Args:
+        view: how the model is shown a video.
+        seed: seeds the sampled answers.
     """
     limit = asyncio.Semaphore(VIDEOS_IN_FLIGHT)
-    max_tokens = view.max_completion_tokens
 
     async def one(video: Video) -> Prediction:
         ref = VideoRef(video.video_id, video.path, view.frames_per_video)
-        requests = score_requests(ref, samples, seed, view.temperature, max_tokens)
-        async with limit:
-            try:
-                _, frames = await decoder.look(ref)
-                groups = await fleet.sample(requests, frames, (1 + samples) * max_tokens)
-            except (VideoError, RolloutFailed) as error:
-                return _prediction(video, None, [], str(error))
-        sampled = groups[1].completions if samples else []
-        return _prediction(video, groups[0].completions[0], sampled, "")
+        requests = score_requests(ref, samples, seed, view.temperature, view.max_completion_tokens)
+        try:
+            async with limit:
+                info, groups = await sample_video(decoder, fleet, ref, requests)
+            scored = scored_video(ref, info, groups, seconds=0.0)
+        except (VideoError, RolloutFailed) as error:
+            scored = failed_video(ref, str(error))
+        return Prediction(
+            video_id=video.video_id,
+            path=video.path,
+            mos=video.mos,
+            source=video.source,
+            headline=video.headline,
+            distortion=video.distortion,
+            greedy=scored.score,
+            text=scored.text,
+            samples=scored.samples,
+            failure=scored.failure,
+        )
 
-    return list(await asyncio.gather(*(one(video) for video in videos)))
-
-
-def _prediction(
-    video: Video, greedy: Completion | None, samples: Sequence[Completion], failure: str
-) -> Prediction:
-    return Prediction(
-        video_id=video.video_id,
-        path=video.path,
-        mos=video.mos,
-        source=video.source,
-        headline=video.headline,
-        distortion=video.distortion,
-        greedy=None if greedy is None else score_of(greedy),
-        text="" if greedy is None else greedy.text,
-        samples=[score_of(completion) for completion in samples],
-        failure=failure,
-    )
+    return list(await asyncio.gather(*map(one, videos)))
 
 
 def agreement(predictions: Sequence[Prediction], bootstrap_samples: int, seed: int) -> dict[str, Any]:
-    """How well the scores of headline videos agree with their MOS.
+    """Agreement of the scores of headline videos with their MOS.
 
-    SRCC with a 95 % interval bootstrapped over sources and unfitted PLCC, of the greedy scores and, where
-    there are samples, of their means. Videos without a parsed score are left out and counted.
+    SRCC with a 95 % interval bootstrapped over sources, and PLCC without a fit; of the greedy scores and,
+    with samples, of their means (`mean_`). Videos without a parsed score are left out and counted.
     """
     headline = [p for p in predictions if p.headline]
     mos = np.array([p.mos for p in headline])
     sources = np.array([p.source or p.video_id for p in headline])
-    answered = [p for p in headline if not p.failure]
     result: dict[str, Any] = {
         "videos": len(headline),
         "failed": sum(1 for p in headline if p.failure),
-        "unparsed": sum(1 for p in answered if p.greedy is None),
+        "unparsed": sum(1 for p in headline if p.greedy is None and not p.failure),
     }
-    scores = {"": np.array([math.nan if p.greedy is None else p.greedy for p in headline])}
+    scores = {"": [p.greedy for p in headline]}
     if any(p.samples for p in headline):
-        scores["mean_"] = np.array([p.sample_mean for p in headline])
-    for prefix, predicted in scores.items():
-        usable = np.isfinite(predicted)
-        low, high = bootstrap_ci(
-            predicted[usable], mos[usable], sources[usable], samples=bootstrap_samples, seed=seed
-        )
-        result |= {
-            f"{prefix}srcc": _json_number(srcc(predicted[usable], mos[usable])),
-            f"{prefix}plcc": _json_number(plcc(predicted[usable], mos[usable])),
-            f"{prefix}srcc_low": _json_number(low),
-            f"{prefix}srcc_high": _json_number(high),
-        }
+        scores["mean_"] = [mean_score(p.samples) for p in headline]
+    for prefix, values in scores.items():
+        found = unfitted_agreement(np.array(values, dtype=float), mos, sources, bootstrap_samples, seed)
+        result |= {f"{prefix}{name}": _json_number(value) for name, value in found.items()}
     return result
 
 

@@ -1,4 +1,4 @@
-"""Which videos a command means: files, folders and tables of paths."""
+"""Find the videos that the arguments of `launch.py score` name: files, folders and tables of paths."""
 
 import math
 import os
@@ -18,11 +18,11 @@ FRAME_RATE = 25.0
 
 
 class InputError(ConfigError):
-    """An argument that names no video; says which and what to give instead."""
+    """An argument that names no video; says which one, and what to give instead."""
 
 
 def window_of(start_s: float | None, end_s: float | None) -> tuple[float, float] | None:
-    """What --start and --end ask for; None is the whole video. Raises InputError for none that can be."""
+    """The part that --start and --end select; None is the whole video. Raises InputError if it is empty."""
     if start_s is None and end_s is None:
         return None
     start, end = start_s or 0.0, math.inf if end_s is None else end_s
@@ -34,18 +34,18 @@ def window_of(start_s: float | None, end_s: float | None) -> tuple[float, float]
 
 
 def frame_rate_of(as_video: bool, frame_rate: float | None) -> float | None:
-    """Pictures a second of a folder of pictures; None if such a folder is no video. Raises InputError."""
+    """Pictures per second of a folder of pictures; None without --as-video. Raises InputError."""
     if frame_rate is not None and not as_video:
-        raise InputError("--frame-rate is of folders of pictures: give --as-video, too")
+        raise InputError("--frame-rate applies to folders of pictures: give --as-video, too")
     if frame_rate is not None and not 0 < frame_rate < math.inf:
-        raise InputError(f"--frame-rate {frame_rate:g}: give the pictures a second")
+        raise InputError(f"--frame-rate {frame_rate:g}: give the pictures per second, above 0")
     return (frame_rate or FRAME_RATE) if as_video else None
 
 
 @dataclass(frozen=True, slots=True)
 class FoundVideos:
-    """`videos` are (video_id, absolute path), each pair once; `ignored` counts the files of folders whose
-    suffix is no video's, `repeated` what was named before; `frame_rate` is that of folders of pictures."""
+    """`videos` are (video_id, absolute path), each pair once. `ignored` counts the files of folders without a
+    video's suffix, `repeated` the videos named more than once. `frame_rate` is for folders of pictures."""
 
     videos: list[tuple[str, str]]
     ignored: int = 0
@@ -53,7 +53,7 @@ class FoundVideos:
     frame_rate: float | None = None
 
     def refs(self, n_frames: int, window_s: tuple[float, float] | None = None) -> Iterator[VideoRef]:
-        """Refs to the videos, or to what each shows in the window."""
+        """Refs to the videos, or to the window of each."""
         return (
             VideoRef(video_id, path, n_frames, window_s=window_s, frame_rate=self.frame_rate)
             for video_id, path in self.videos
@@ -63,21 +63,21 @@ class FoundVideos:
 def find_videos(
     arguments: Sequence[str], root: Path | None = None, frame_rate: float | None = None
 ) -> FoundVideos:
-    """The videos behind the arguments of a command, in their order.
+    """Find the videos that the arguments name, in their order.
 
-    A folder is searched with its sub-folders, by suffix and sorted; a .csv, .jsonl or .parquet file is a
-    table with a column `path`, and perhaps `video_id`; any other file is taken for a video. The id of a video
-    is its path as it was reached from the argument.
+    A folder is searched with its sub-folders by suffix, sorted by name. A .csv, .jsonl or .parquet file is a
+    table with a column `path` and optionally `video_id`. Any other file is taken for a video. The id of a
+    video is its path, starting from the argument.
 
     Args:
-        root: folder that the paths of tables start from and that none may leave; default: the table's.
-        frame_rate: if given, a folder that holds pictures is one video, as many of them a second.
+        root: folder that the paths of tables are relative to, and must stay in; default: the table's folder.
+        frame_rate: if given, a folder of pictures is one video with this many of them per second.
     Raises:
         InputError: for an argument that does not exist, a folder without videos, an unreadable table, or a
             row whose path leaves the root.
     """
     if root is not None and not root.is_dir():
-        raise InputError(f"--root {root}: no such folder; give the one that the paths of tables start from")
+        raise InputError(f"--root {root}: no such folder; give the folder of the videos that tables name")
     found: dict[tuple[str, str], None] = {}
     ignored = named = 0
     for argument in arguments:

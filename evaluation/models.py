@@ -1,4 +1,4 @@
-"""Which model a command means by `--checkpoint`, and how that model wants to be shown a video."""
+"""Find the model that `--checkpoint` names, and the settings to ask it with."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ _SAMPLED_CHUNKS, _CHUNK_BYTES = 32, 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model that can be loaded: `path` is a Hugging Face folder or a hub name, `name` what a person calls
-    it; `view_source` says where `view` is from."""
+    """A model that can be loaded. `path` is a Hugging Face folder or a hub name, `name` the name to show.
+    `view` says how the model is shown a video, `view_source` where that was read."""
 
     path: str
     name: str
@@ -31,13 +31,13 @@ class Checkpoint:
 
 
 def resolve_checkpoint(name: str | None = None, runs: Path = RUNS) -> Checkpoint:
-    """The model that is meant by `name`.
+    """Find the model called `name`.
 
     Args:
-        name: a run directory (its `final/`), a Hugging Face folder or a hub name; None is the newest finished
-            run in `runs`, else the base model that comes with the project.
+        name: a run directory (its `final/`), a Hugging Face folder or a hub name. None is the newest finished
+            run in `runs`, else the project's base model.
     Raises:
-        ConfigError: if it is none of these, or a run that is not finished; says what to do.
+        ConfigError: if it is none of these, or an unfinished run; says what to do.
     """
     if name is None:
         return _of_folder(_newest_finished(runs) or SHIPPED_BASE)
@@ -51,11 +51,11 @@ def resolve_checkpoint(name: str | None = None, runs: Path = RUNS) -> Checkpoint
             f"--checkpoint {name}: no such folder, and no hub name (owner/name); give a run directory, the "
             f"folder of a Hugging Face checkpoint, or a hub name"
         )
-    return Checkpoint(name, name, ModelView(), "defaults, as the hub says nothing of it")
+    return Checkpoint(name, name, ModelView(), "defaults; hub names have no scoring.json")
 
 
 def scoring_settings(checkpoint: Checkpoint, **overrides: Any) -> ScoringSettings:
-    """Settings to score with `checkpoint`: its own view, with every override that is not None.
+    """Settings for scoring with `checkpoint`: its own view, and every override that is not None.
 
     Raises ConfigError.
     """
@@ -68,15 +68,15 @@ def scoring_settings(checkpoint: Checkpoint, **overrides: Any) -> ScoringSetting
         problems = [
             f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}"
             for e in error.errors()
-            if e["type"] != "default_factory_not_called"  # follows from another problem
+            if e["type"] != "default_factory_not_called"  # a consequence of another problem
         ]
         raise ConfigError("\n".join(problems)) from None
 
 
 def fingerprint(model: str) -> str:
-    """Tells two models of the same path apart, without reading all of a large one.
+    """Identify a model's weights without reading all of them.
 
-    A hash of each weight file's name, size and pieces spread over its length; a hub name is its own.
+    Hashes the name, the size and samples of each weight file; of a hub name, returns the name.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -123,7 +123,7 @@ def _of_folder(folder: Path) -> Checkpoint:
     if model is final:
         config = json.loads((folder / "config.json").read_text())
         return Checkpoint(path, shown, view_of_run(config), "the run's config.json")
-    return Checkpoint(path, shown, ModelView(), "defaults, as the folder has no scoring.json")
+    return Checkpoint(path, shown, ModelView(), "defaults; the folder has no scoring.json")
 
 
 def _is_model(folder: Path) -> bool:
@@ -134,6 +134,6 @@ def _is_model(folder: Path) -> bool:
 
 
 def _shown(folder: Path) -> str:
-    """As a person would type it here."""
+    """The path relative to the current folder, if it lies inside."""
     full = folder.resolve()
     return str(full.relative_to(Path.cwd())) if full.is_relative_to(Path.cwd()) else str(full)

@@ -1,4 +1,4 @@
-"""Predictions that are there already, of this or of any other method, read from a table."""
+"""Read the predictions of any method from a table, for `launch.py evaluate --predictions`."""
 
 import math
 import os
@@ -10,29 +10,27 @@ from evaluation.comparison import Answer
 from evaluation.test_sets import LabelledSet
 
 _NAMES = ("path", "video_id")
-"""Columns that name a video, the one that tells more first."""
+"""Columns that name a video, the more specific one first."""
 
 
 class PredictionsError(TableError):
-    """A table of predictions that cannot be used; says which row and what to do."""
+    """A table of predictions that cannot be used; names the row and the fix."""
 
 
 def read_predictions(
     path: Path, sets: Sequence[LabelledSet], score_scale: tuple[float, float] | None = None
 ) -> dict[str, dict[str, Answer]]:
-    """The answers for each set, by set name and video_id, from a table of `video_id` or `path`, and `score`.
+    """Read a table with the columns `score` and `path` or `video_id`; returns answers by set and video_id.
 
-    A path is absolute, or relative to the set's folder or to the current one, and may lead through links; a
-    video_id counts where the path names no video of the sets. An empty score is an answer that did not parse;
-    a `failure` column, if there is one, tells of videos that could not be scored. Rows of videos outside the
-    sets are left out.
+    A path is absolute, or relative to the set's folder or to the current one; links are followed. The
+    video_id is used if the path matches no video of the sets. An empty score is an answer that does not
+    parse. The optional column `failure` says why a video has no answer. Other videos' rows are skipped.
 
     Args:
-        score_scale: the scores that mean 1 and 5; default: scores are taken as they are.
+        score_scale: the scores that mean 1 and 5; default: scores are not mapped.
     Raises:
         TableError: for a table that cannot be read.
-        PredictionsError: for a score that is no number, a video named twice, or if no row names a video of
-            the sets.
+        PredictionsError: for a score that is not a number, a video named twice, or no video of the sets.
     """
     table = read_table(path)
     names = [name for name in _NAMES if name in table.columns]
@@ -48,12 +46,12 @@ def read_predictions(
         matches = next((videos for videos in named if videos), set())
         if len(matches) > 1:
             raise PredictionsError(
-                f"{path}: row {number} may be any of {len(matches)} videos of the sets: give absolute paths, "
-                f"or judge the sets one by one"
+                f"{path}: row {number} matches {len(matches)} videos of the sets: give absolute paths, or "
+                f"evaluate one set at a time"
             )
         for set_name, video_id in matches:
             if video_id in found[set_name]:
-                raise PredictionsError(f"{path}: row {number}: '{video_id}' is there twice; remove one")
+                raise PredictionsError(f"{path}: row {number}: '{video_id}' appears twice; remove one")
             score = _score(row["score"], f"{path}: row {number}", score_scale)
             found[set_name][video_id] = Answer(score, str(row.get("failure", "")))
     if not any(found.values()):
@@ -65,7 +63,7 @@ def read_predictions(
 
 
 def _index(sets: Sequence[LabelledSet]) -> dict[str, set[tuple[str, str]]]:
-    """(set name, video_id) of what a row may call a video."""
+    """(set name, video_id) by every name that a row may use for a video."""
     index: dict[str, set[tuple[str, str]]] = {}
     for of in sets:
         for video in of.videos:
@@ -78,7 +76,7 @@ def _matches(
     text: str, index: dict[str, set[tuple[str, str]]], sets: Sequence[LabelledSet]
 ) -> set[tuple[str, str]]:
     places = [text, *(os.path.join(of.base, text) for of in sets)]
-    # Sets know their videos with links followed. That takes looks at the disk, and is seldom needed.
+    # Sets hold resolved paths. Resolving reads the disk and is rarely needed, so it comes second.
     spellers: tuple[Callable[[str], str], ...] = (os.path.abspath, os.path.realpath)
     for spelled in spellers:
         spellings = {text, *map(spelled, places)}

@@ -1,8 +1,8 @@
-"""The figures for other programs: table.csv and results.json."""
+"""Write the figures of `launch.py evaluate` for other programs: table.csv and results.json."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +12,26 @@ from evaluation.comparison import Means, Report, SetResult, report_notes
 from evaluation.statistics.logistic_fit import FIT_NAME
 from runtime.files import write_atomically
 
+_NESTED = ("figures", "intervals", "fit", "failures")
 FIT_FORMULA = "b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))"
 
 
 def write_report(report: Report, settings: dict[str, Any], folder: Path) -> None:
-    """Write table.csv (a row for each model and set, and for its averages) and results.json (all of it).
+    """Write table.csv (one row per model and set, and per mean) and results.json (everything).
 
     Args:
-        settings: what the figures depend on besides the sets; goes into results.json.
+        settings: what the figures depend on besides the sets, for results.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = list(_rows(report))
+    sets = [_set_record(result) for by_model in report.results.values() for result in by_model.values()]
+    averages = [_means_record(means) for of_model in report.means.values() for means in of_model]
+    rows = map(_table_row, [*sets, *averages])
     write_atomically(folder / "table.csv", pd.DataFrame(rows).convert_dtypes().to_csv(index=False))
     document = {
         "settings": settings,
         "fit": {"name": FIT_NAME, "formula": FIT_FORMULA},
-        "sets": [_set_record(result) for by_model in report.results.values() for result in by_model.values()],
-        "averages": [
-            _means_columns(means)
-            | {
-                "figures": {name: mean.value for name, mean in means.of.items()},
-                "intervals": {name: list(mean.interval) for name, mean in means.of.items()},
-            }
-            for of_model in report.means.values()
-            for means in of_model
-        ],
+        "sets": sets,
+        "averages": averages,
         "differences": [
             {
                 "set": name,
@@ -57,43 +52,18 @@ def write_report(report: Report, settings: dict[str, Any], folder: Path) -> None
     write_atomically(folder / "results.json", text + "\n")
 
 
-def _rows(report: Report) -> Iterator[dict[str, Any]]:
-    for by_model in report.results.values():
-        for result in by_model.values():
-            figures = result.figures
-            yield _set_columns(result) | dict(figures.values) | _interval_columns(figures.intervals)
-    for of_model in report.means.values():
-        for means in of_model:
-            intervals = {name: mean.interval for name, mean in means.of.items()}
-            values = {name: mean.value for name, mean in means.of.items()}
-            yield _means_columns(means) | values | _interval_columns(intervals)
-
-
-def _interval_columns(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    return {
-        f"{name}_{end}": value
-        for name, ends in intervals.items()
-        for end, value in zip(("low", "high"), ends, strict=True)
-    }
-
-
-def _set_columns(result: SetResult) -> dict[str, Any]:
+def _set_record(result: SetResult) -> dict[str, Any]:
+    figures, fit = result.figures, result.figures.fit
     return {
         "model": result.model,
         "set": result.of.name,
-        "n": result.figures.n,
+        "n": figures.n,
         "videos": result.videos,
         "unparsed": result.unparsed,
         "unparsed_share": result.unparsed_share,
         "failed": len(result.failures),
         "scale_low": result.of.scale.low,
         "scale_high": result.of.scale.high,
-    }
-
-
-def _set_record(result: SetResult) -> dict[str, Any]:
-    figures, fit = result.figures, result.figures.fit
-    return _set_columns(result) | {
         "figures": dict(figures.values),
         "intervals": {name: list(ends) for name, ends in figures.intervals.items()},
         "fit": None if fit is None else {"b1": fit.b1, "b2": fit.b2, "b3": fit.b3, "b4": fit.b4},
@@ -101,12 +71,29 @@ def _set_record(result: SetResult) -> dict[str, Any]:
     }
 
 
-def _means_columns(means: Means) -> dict[str, Any]:
-    return {"model": means.model, "set": means.name, "n": means.n}
+def _means_record(means: Means) -> dict[str, Any]:
+    return {
+        "model": means.model,
+        "set": means.name,
+        "n": means.n,
+        "figures": {name: mean.value for name, mean in means.of.items()},
+        "intervals": {name: list(mean.interval) for name, mean in means.of.items()},
+    }
+
+
+def _table_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with its figures and intervals as columns, without fit and failures."""
+    ends = {
+        f"{name}_{end}": value
+        for name, interval in record["intervals"].items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    columns = {name: value for name, value in record.items() if name not in _NESTED}
+    return columns | record["figures"] | ends
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null instead."""
+    """Replace NaN, which JSON lacks, by null."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Scores against labels with the fitted curve, a picture for each set."""
+"""Plots of `launch.py evaluate`: scores against labels with the fitted curve, one picture per set."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ _CURVE_POINTS = 200
 
 
 def plot_report(report: Report, folder: Path) -> list[Path]:
-    """Draw SET.png for each set, with a panel for each model; returns their paths."""
+    """Draw SET.png for each set, with one panel per model; returns the paths."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -39,7 +39,7 @@ def plot_report(report: Report, folder: Path) -> list[Path]:
 def _draw(axis: Any, result: SetResult) -> None:
     figures, scale = result.figures, result.of.scale
     n = max(1, figures.n)
-    # Many dots are small and thin, so that where they are dense can be seen.
+    # The more dots, the smaller and more transparent: density stays visible.
     size, alpha = np.clip(12_000 / n, 6, 26), float(np.clip(500 / n, 0.2, 0.75))
     axis.scatter(result.predicted, result.labels, s=size, alpha=alpha, color=_DOTS, edgecolors="none")
     ends = np.array([1.0, 5.0])
@@ -68,4 +68,4 @@ def _summary(result: SetResult) -> str:
 
 def _label_name(by_model: Mapping[str, SetResult]) -> str:
     scale = next(iter(by_model.values())).of.scale
-    return f"MOS, of the set's scale {scale.low:g} to {scale.high:g}"
+    return f"MOS, on the set's scale from {scale.low:g} to {scale.high:g}"

@@ -1,38 +1,38 @@
-"""Scores as rows of a file: appended as they come, and gone on with after any interruption.
+"""Scores as rows of a file: appended as they are made, and resumed after an interruption.
 
     x.csv                     rows; lists are JSON inside their cell
-    x.jsonl                   the same rows, one JSON object a line
-    x.parquet                 the same rows, written at the end out of x.parquet.jsonl, which collects them
-    x.*.settings.json         what the rows were made with; rows of other settings never join them
+    x.jsonl                   the same rows, one JSON object per line
+    x.parquet                 the same rows, written at the end from x.parquet.jsonl, which collects them
+    x.*.settings.json         what the rows depend on; rows of other settings are refused
 
-A process that is killed in the middle of a row leaves a row without its end, which is cut off when the file
-is opened again.
+A row that a killed process left incomplete is removed when the file is opened again.
 """
 
+import contextlib
 import csv
-import fcntl
 import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
+from evaluation.row_file import (
+    OutputError,
+    check_settings,
+    json_line,
+    open_locked,
+    whole_records,
+    write_settings,
+)
 from evaluation.score_rows import COLUMNS, LIST_COLUMNS, Key, key_of
-from runtime.errors import ConfigError
-from runtime.files import write_atomically
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _PARQUET_BATCH_ROWS = 10_000
 
-# 64 answers in one cell are longer than the 131,072 characters that csv reads unless it is told otherwise.
+# 64 answers in one cell exceed the 131,072 characters that csv reads by default.
 csv.field_size_limit(sys.maxsize)
-
-
-class OutputError(ConfigError):
-    """The output cannot be written, or holds something else; says what to do."""
 
 
 class ScoreFile:
@@ -46,50 +46,36 @@ class ScoreFile:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Raises OutputError for a name that tells no known form."""
+        """Raises OutputError for an unknown suffix."""
         if path.suffix not in SUFFIXES:
             raise OutputError(f"--out {path}: give a name that ends in {', '.join(SUFFIXES)}")
         self.path = path
         self._is_csv = path.suffix == ".csv"
         self._rows_path = path.with_name(path.name + ".jsonl") if path.suffix == ".parquet" else path
-        self._settings_path = path.with_name(path.name + ".settings.json")
-        self._settings = dict(settings)
+        self._settings = settings
+        self._exit = contextlib.ExitStack()
         self.done: set[Key] = set()
         """Videos, or windows of one, that have their row."""
 
     def __enter__(self) -> "ScoreFile":
-        """Raises OutputError if rows are there that were made with other settings, or by somebody else."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self._rows_path.open("a+b")
-        except OSError as error:
-            raise OutputError(f"--out {self.path}: {error.strerror}; give another --out") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        """Raises OutputError if the file is in use, or holds rows of other settings or of another program."""
+        with contextlib.ExitStack() as opened:
+            self._file = opened.enter_context(open_locked(self._rows_path, self.path))
             self._check_settings()
             self._file.seek(0)
             end = 0
-            for record in _whole_records(self._file, self._is_csv):
+            for record in whole_records(self._file, self._is_csv):
                 end += len(record)
                 if not (self._is_csv and end == len(record)):  # a CSV's first record is its header
                     self.done.add(key_of(self._parse(record)))
             self._file.truncate(end)
             if self._is_csv and end == 0:
                 self._write(_csv_line(COLUMNS))
-        except BlockingIOError:
-            self._file.close()
-            raise OutputError(
-                f"--out {self.path}: another process is writing to it; wait for its end"
-            ) from None
-        except BaseException:
-            self._file.close()
-            raise
+            self._exit = opened.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._exit.close()
         if kind is None and self.path != self._rows_path:
             _write_parquet(self.rows(), self.path)
 
@@ -102,17 +88,16 @@ class ScoreFile:
             ]
             self._write(_csv_line(cells))
         else:
-            self._write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            self._write(json_line(row))
         self.done.add(key_of(row))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows in the file, one after the other. A CSV's cells are text."""
+        """Yield the rows in the file. A CSV's cells are text."""
         with self._rows_path.open("rb") as file:
-            records = _whole_records(file, self._is_csv)
+            records = whole_records(file, self._is_csv)
             if self._is_csv:
                 next(records)
-            for record in records:
-                yield self._parse(record)
+            yield from map(self._parse, records)
 
     def _write(self, text: str) -> None:
         self._file.write(text.encode())
@@ -125,53 +110,28 @@ class ScoreFile:
         return json.loads(record)
 
     def _check_settings(self) -> None:
-        is_empty = self._rows_path.stat().st_size == 0
-        if is_empty and (self._rows_path == self.path or not self.path.exists()):
-            write_atomically(self._settings_path, json.dumps(self._settings, indent=2) + "\n")
-            return
-        try:
-            before = json.loads(self._settings_path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            before = None
-        if before is None or is_empty:
+        stamp = self.path.with_name(self.path.name + ".settings.json")
+        has_rows = self._rows_path.stat().st_size > 0
+        if not has_rows and (self._rows_path == self.path or not self.path.exists()):
+            write_settings(stamp, self._settings)
+        elif has_rows and stamp.exists():
+            check_settings(stamp, self._settings, self.path)
+        else:
             raise OutputError(
-                f"--out {self.path} is there already and cannot be gone on with: what collects its rows, or "
-                f"their settings, is missing; remove it, or give another --out"
+                f"--out {self.path} exists and cannot be resumed: its rows or its settings file are missing; "
+                f"remove it, or give another --out"
             )
-        changed = [
-            f"{name} was {before.get(name)!r} and is {self._settings.get(name)!r}"
-            for name in before | self._settings
-            if before.get(name) != self._settings.get(name)
-        ]
-        if changed:
-            raise OutputError(
-                f"--out {self.path} holds scores that were made otherwise: {'; '.join(changed)}. "
-                f"Go on with what it was made with, or give another --out"
-            )
-
-
-def _whole_records(file: BinaryIO, is_csv: bool) -> Iterator[bytes]:
-    """The records up to the first that lacks its end. A line break inside a CSV's quotes ends none."""
-    record = b""
-    for line in file:
-        record += line
-        if not line.endswith(b"\n"):
-            return
-        if is_csv and record.count(b'"') % 2:
-            continue
-        yield record
-        record = b""
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
-    # With \r\n as the end of a line, the writer puts cells with either character in quotes.
+    # With \r\n as the line terminator, the writer quotes cells that hold either character.
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue()
 
 
 def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> None:
-    """Batch by batch, so that memory does not grow with the rows; the file appears whole."""
+    """Write in batches, so that memory does not grow with the rows; the file appears whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""What `launch.py score` was asked for, checked before an engine starts."""
+"""The input of `launch.py score`, checked before an engine starts."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from evaluation.settings import ScoringSettings
 from evaluation.timeline import windows
 from runtime.errors import ConfigError
 
-# What no score depends on.
+# Settings that no score depends on.
 _NOT_OF_SCORES = {
     "trust_remote_code", "decode_timeout_s", "decode_tasks", "decode_cpus", "replicas", "cpus_per_replica",
     "kv_cache_mb", "videos_in_flight", "cluster",
@@ -26,39 +26,32 @@ _NOT_OF_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class ScoreJob:
-    """A command whose inputs were found good, before anything starts."""
+    """Videos to score, the model, and how; `timeline_s` is the length of the windows of one video."""
 
     found: FoundVideos
     checkpoint: Checkpoint
     settings: ScoringSettings
     samples: int
-    out: Path | None = None
-    as_json: bool = False
     timeline_s: float | None = None
     window_s: tuple[float, float] | None = None
 
     def refs(self) -> list[VideoRef]:
-        """What to score: each video, or the windows of the one there is.
+        """The videos to score, or the windows of a single one.
 
-        Raises ConfigError if there is one and --start, --end or --timeline ask for what it does not show. Of
-        many videos, each is looked at when its turn comes.
+        With a single video, raises ConfigError if --start, --end or --timeline ask for a part that it does
+        not have. With several, each is checked when it is decoded.
         """
         refs = list(self.found.refs(self.settings.frames_per_video, self.window_s))
         if len(refs) > 1 or (self.timeline_s is None and self.window_s is None):
             return refs
-        ref, settings = refs[0], self.settings
+        start_s, end_s = part_s(refs[0], self.settings)
+        if self.timeline_s is None:
+            return [replace(refs[0], window_s=(start_s, end_s))]
         try:
-            length_s = duration_s(ref.path, settings.decoder, settings.decode_timeout_s, ref.frame_rate)
-            start_s, end_s = clip_window(self.window_s or (0.0, math.inf), length_s)
-            spans = [(start_s, end_s)]
-            if self.timeline_s is not None:
-                spans = windows(end_s - start_s, self.timeline_s)
-                spans = [(start_s + start, start_s + end) for start, end in spans]
-        except VideoError as error:
-            raise ConfigError(str(error)) from None
+            spans = windows(end_s - start_s, self.timeline_s)
         except ValueError as error:
-            raise ConfigError(f"{ref.path}: {error}") from None
-        return [replace(ref, window_s=window_s) for window_s in spans]
+            raise ConfigError(f"{refs[0].path}: {error}") from None
+        return [replace(refs[0], window_s=(start_s + start, start_s + end)) for start, end in spans]
 
     def output_settings(self) -> dict[str, Any]:
         """What the scores depend on, besides the videos."""
@@ -75,8 +68,6 @@ def read_score_job(
     arguments: Sequence[str],
     checkpoint: str | None,
     samples: int,
-    out: Path | None,
-    as_json: bool,
     timeline_s: float | None,
     root: Path | None = None,
     window_s: tuple[float, float] | None = None,
@@ -86,9 +77,22 @@ def read_score_job(
     """Find videos and model; `root` and `frame_rate` as in find_videos. Raises InputError or ConfigError."""
     found = find_videos(arguments, root, frame_rate)
     if timeline_s is not None and len(found.videos) > 1:
-        raise InputError(f"--timeline looks at one video, and {len(found.videos)} are given; name one")
+        raise InputError(f"--timeline takes one video, and {len(found.videos)} are given; name one")
     if timeline_s is not None and not timeline_s > 0:
-        raise InputError(f"--timeline {timeline_s:g}: give the seconds of a window")
+        raise InputError(f"--timeline {timeline_s:g}: give the length of a window in seconds, above 0")
     model = resolve_checkpoint(checkpoint)
-    settings = scoring_settings(model, **overrides)
-    return ScoreJob(found, model, settings, samples, out, as_json, timeline_s, window_s)
+    return ScoreJob(found, model, scoring_settings(model, **overrides), samples, timeline_s, window_s)
+
+
+def part_s(ref: VideoRef, settings: ScoringSettings) -> tuple[float, float]:
+    """Start and end of the part of the file that `ref` asks for.
+
+    Raises ConfigError if the file cannot be read, or has no such part.
+    """
+    try:
+        length_s = duration_s(ref.path, settings.decoder, settings.decode_timeout_s, ref.frame_rate)
+        return clip_window(ref.window_s or (0.0, math.inf), length_s)
+    except VideoError as error:
+        raise ConfigError(str(error)) from None
+    except ValueError as error:
+        raise ConfigError(f"{ref.path}: {error}") from None

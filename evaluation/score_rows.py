@@ -1,4 +1,4 @@
-"""A scored video as a row: what was found, and what it is."""
+"""The rows of score files: their columns, keys and Parquet types."""
 
 from __future__ import annotations
 
@@ -47,16 +47,19 @@ COLUMNS = tuple(_TYPES)
 LIST_COLUMNS = frozenset(name for name, kind in _TYPES.items() if kind in ("numbers", "texts", "counts"))
 
 Key = tuple[str, str, float | None]
-"""What tells one row from another: id, path and the start of the window."""
+"""Identifies a row: video_id, path and the start of the window."""
 
 
 def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
-    """All of COLUMNS, as JSON values. Sizes are width x height in pixels; `frames` are the indices looked at,
-    out of `frames_in_all`, and `damaged_frames` those of them that are damaged."""
+    """The row of a video, as JSON values for all of COLUMNS.
+
+    Sizes are width x height in pixels. `frames` are the indices of the frames used, out of `frames_in_all`;
+    `damaged_frames` are those of them that are damaged.
+    """
     frames = scored.frames
     facts = frames.facts if frames else None
     start_s, end_s = scored.window_s or (None, None)
-    if end_s == math.inf:  # of a video that failed: nobody knows how long it is
+    if end_s == math.inf:  # the length of a failed video is unknown
         end_s = None
     return {
         "video_id": _printable(scored.video_id),
@@ -88,6 +91,7 @@ def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
+    """The key of a row, whose cells may be text."""
     start_s = row["start_s"]
     return row["video_id"], row["path"], None if start_s in (None, "") else float(start_s)
 
@@ -121,5 +125,5 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _printable(text: str) -> str:
-    """A file's name may hold bytes that are no text; they are spelt out."""
+    """Escape bytes of a file name that are not valid text."""
     return text.encode("utf-8", "backslashreplace").decode()

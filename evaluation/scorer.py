@@ -1,12 +1,12 @@
-"""Scores of videos, from any checkpoint.
+"""Score videos with any checkpoint: `launch.py score`, `evaluate`, `ask`, `quiz`, and Python programs.
 
     from evaluation.scorer import score_frames, score_videos
     for video in score_videos(["a.mp4", "b.mp4"]):
         print(video.path, video.score, video.trace)
     print(score_frames(array).score)  # uint8 [T, H, W, 3]
 
-A video is decoded in a task and asked about on one engine of the fleet; short ones share these calls. Nothing
-that a score depends on comes from another video, from their order, or from the number of engines.
+A task decodes a video and one engine of the fleet answers; short videos share these calls. A score does not
+depend on other videos, on their order, or on the number of engines.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from data.frames import FrameInfo
 from data.given_frames import as_arrays, look_at_array
 from data.records import Group, SamplingRequest, VideoRef
 from data.video_file import VideoError
-from evaluation.answers import ScoredVideo, failed_video, score_requests, scored_video
+from evaluation.answers import ScoredVideo, cost_tokens, failed_video, score_requests, scored_video
 from evaluation.models import resolve_checkpoint, scoring_settings
 from evaluation.settings import ScoringFailed, ScoringSettings
 from rollout.errors import FleetExhausted, RolloutFailed
@@ -54,14 +54,15 @@ _LARGEST_BATCH, _BATCH_S = 16, 0.25  # videos, and seconds of decoding, in one r
 
 
 class Scorer:
-    """Engines that hold one model, and the decoder that feeds them.
+    """A fleet of engines that hold one model, and the decoder that feeds them.
 
         async with Scorer(settings) as scorer:
             async for scored in scorer.score(refs):
                 ...
 
-    Starts a Ray unless one is running in this process, or joins the cluster that `settings.cluster` or
-    RAY_ADDRESS names; what it started ends with the block.
+    Starts Ray unless this process is connected, or joins the cluster that `settings.cluster` or RAY_ADDRESS
+    names. Whatever it starts is stopped when the block ends. `sample` answers any request about a video;
+    `score` and `score_arrays` rate many videos.
     """
 
     def __init__(self, settings: ScoringSettings) -> None:
@@ -71,7 +72,7 @@ class Scorer:
         self._exit = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> "Scorer":
-        """Raises ConfigError if no cluster answers, ScoringFailed if no engine can be started."""
+        """Raises ConfigError if no cluster answers, ScoringFailed if no engine starts."""
         async with contextlib.AsyncExitStack() as started:
             if not ray.is_initialized():
                 started.enter_context(ray_session(self.settings.cluster, self.settings.cpus(self.replicas)))
@@ -110,26 +111,17 @@ class Scorer:
     async def sample(
         self, ref: VideoRef, requests: Sequence[SamplingRequest]
     ) -> tuple[FrameInfo, list[Group]]:
-        """Decode `ref` once and put all of `requests` to one engine; returns what was looked at, and a group
-        for each request.
-
-        Raises:
-            VideoError: if the file cannot be decoded.
-            RolloutFailed: if the engines do not answer this one.
-            ScoringFailed: if no engine is left.
-        """
-        info, frames = await self._decoder.look(ref)
-        cost_tokens = sum(len(r.seeds) * r.max_tokens for r in requests)
+        """`sample_video`, with ScoringFailed if no engine is left."""
         with _engines_needed():
-            return info, await self._fleet.sample(requests, frames, cost_tokens)
+            return await sample_video(self._decoder, self._fleet, ref, requests)
 
     async def score(
         self, refs: Iterable[VideoRef] | AsyncIterable[VideoRef], samples: int = 0
     ) -> AsyncGenerator[ScoredVideo, None]:
-        """Score videos, as many at once as the engines take; yields each when it is done.
+        """Score videos, as many concurrently as the engines take; yields each when it is done.
 
-        A video that cannot be decoded or sampled is yielded with its failure. Refs are drawn as there is
-        room, so that any number of them may come.
+        A video that cannot be decoded or sampled is yielded with its failure. Refs are drawn as capacity
+        frees, so `refs` may be endless.
         """
         limit = self.settings.videos_in_flight * self.replicas
         batches = concurrently(
@@ -143,13 +135,13 @@ class Scorer:
     async def score_arrays(
         self, videos: Iterable[Any] | AsyncIterable[Any], samples: int = 0
     ) -> AsyncGenerator[ScoredVideo, None]:
-        """Score videos whose frames are in memory, as many at once as the engines take; yields each when it
-        is done, with its number (counted from 0) as `video_id`.
+        """Score videos whose frames are in memory; yields each when it is done, with its number (counted
+        from 0) as `video_id`.
 
         Args:
             videos: each uint8 [T, H, W, 3], numpy or torch, or [B, T, H, W, 3] of B videos: an iterable, a
-                generator or a dataloader. It is drawn from in another thread, as there is room, so that any
-                number may come; frames are chosen and shrunk as those of a file are.
+                generator or a dataloader, drawn from in another thread as capacity frees. Frames are chosen
+                and shrunk as those of a file are.
         Raises:
             ValueError: for another type or shape.
         """
@@ -162,7 +154,7 @@ class Scorer:
     async def _looked_at(
         self, videos: Iterable[Any] | AsyncIterable[Any]
     ) -> AsyncIterator[tuple[VideoRef, FrameInfo, np.ndarray]]:
-        """What the model is shown of each video; of the videos themselves one is held at a time."""
+        """The frames that the model is shown of each video. Holds one whole video at a time."""
         settings = self.settings
         number = 0
         async for item in _drawn(videos):
@@ -176,14 +168,11 @@ class Scorer:
 
     async def _score_look(self, look: tuple[VideoRef, FrameInfo, np.ndarray], samples: int) -> ScoredVideo:
         (ref, info, shown), started = look, time.perf_counter()
-        requests = self._requests(ref, samples)
-        cost_tokens = (1 + samples) * self.settings.max_completion_tokens
         try:
-            with _engines_needed():
-                (groups,) = await self._fleet.sample_all([requests], ray.put([shown]), cost_tokens)
+            (scored,) = await self._ask([ref], [info], ray.put([shown]), samples, started)
         except RolloutFailed as error:
-            return failed_video(ref, str(error), seconds=0.0)
-        return _as_scored(ref, info, groups, time.perf_counter() - started)
+            return failed_video(ref, str(error))
+        return scored
 
     def _requests(self, ref: VideoRef, samples: int) -> list[SamplingRequest]:
         settings = self.settings
@@ -194,8 +183,8 @@ class Scorer:
     async def _batches(
         self, refs: Iterable[VideoRef] | AsyncIterable[VideoRef]
     ) -> AsyncIterator[list[VideoRef]]:
-        """Videos that share their remote calls: several where decoding is quick, as a call then costs as much
-        as what it does. Nothing that comes over time is waited for."""
+        """Groups of videos that share their remote calls: several where decoding is quick, because the
+        overhead of a call then dominates. Refs that arrive over time are not held back for a group."""
         if isinstance(refs, AsyncIterable):
             async for ref in refs:
                 yield [ref]
@@ -210,33 +199,44 @@ class Scorer:
             return await self._score_together(refs, samples)
         except (VideoError, RolloutFailed) as error:
             if len(refs) == 1:
-                return [failed_video(refs[0], _reason(error), seconds=0.0)]
-            # One of them has brought the call down: each for itself.
+                return [failed_video(refs[0], _reason(error))]
+            # One of them made the shared call fail: retry each by itself.
             alone = (self._score_batch([ref], samples) for ref in refs)
             return [scored for batch in await together(alone) for scored in batch]
 
     async def _score_together(self, refs: Sequence[VideoRef], samples: int) -> list[ScoredVideo]:
-        """Raises VideoError or RolloutFailed if what they share fails."""
-        settings, started = self.settings, time.perf_counter()
+        """Raises VideoError or RolloutFailed if the shared call fails."""
+        started = time.perf_counter()
         looks, frames = await self._decoder.look_all(refs)
         self._batch_size = max(1, min(_LARGEST_BATCH, int(_BATCH_S * len(refs) / looks.seconds)))
+        return await self._ask(refs, looks.infos, frames, samples, started)
+
+    async def _ask(
+        self,
+        refs: Sequence[VideoRef],
+        infos: Sequence[FrameInfo | VideoError],
+        frames: ray.ObjectRef,
+        samples: int,
+        started: float,
+    ) -> list[ScoredVideo]:
+        """Score videos in one call to one engine. `frames` refers to the list of their decoded frames, and
+        `started` is when decoding began."""
         requests = [
             [] if isinstance(info, VideoError) else self._requests(ref, samples)
-            for ref, info in zip(refs, looks.infos, strict=True)
+            for ref, info in zip(refs, infos, strict=True)
         ]
         answers: list[list[Group] | ValueError] = [[] for _ in refs]
         if any(requests):
-            cost_tokens = sum(map(bool, requests)) * (1 + samples) * settings.max_completion_tokens
             with _engines_needed():
-                answers = await self._fleet.sample_all(requests, frames, cost_tokens)
+                answers = await self._fleet.sample_all(requests, frames, sum(map(cost_tokens, requests)))
         seconds = time.perf_counter() - started
         return [
-            _as_scored(ref, info, groups, seconds)
-            for ref, info, groups in zip(refs, looks.infos, answers, strict=True)
+            _result(ref, info, groups, seconds)
+            for ref, info, groups in zip(refs, infos, answers, strict=True)
         ]
 
 
-def _as_scored(
+def _result(
     ref: VideoRef, info: FrameInfo | VideoError, groups: list[Group] | ValueError, seconds: float
 ) -> ScoredVideo:
     if isinstance(info, VideoError):
@@ -246,17 +246,31 @@ def _as_scored(
     return scored_video(ref, info, groups, seconds)
 
 
+async def sample_video(
+    decoder: Decoder, fleet: RolloutFleet, ref: VideoRef, requests: Sequence[SamplingRequest]
+) -> tuple[FrameInfo, list[Group]]:
+    """Decode a video once and send all requests about it to one worker; returns a group for each.
+
+    Raises:
+        VideoError: if the file cannot be decoded.
+        RolloutFailed: if these requests cannot be served.
+        FleetExhausted: if no worker is left.
+    """
+    info, frames = await decoder.look(ref)
+    return info, await fleet.sample(requests, frames, cost_tokens(requests))
+
+
 def score_videos(
     paths: Iterable[str | Path], checkpoint: str | None = None, samples: int = 0, **settings: Any
 ) -> list[ScoredVideo]:
     """Score videos from Python, a notebook included; returns them in the order of `paths`.
 
-    An engine is started for the call and ended with it (about half a minute): give all videos at once, or
-    keep a `Scorer` open.
+    The call starts an engine and stops it again, which takes about half a minute: pass all videos at once,
+    or keep a `Scorer` open.
 
     Args:
         checkpoint: as `--checkpoint` of `launch.py score`.
-        samples: sampled answers for each video.
+        samples: sampled answers per video.
         settings: fields of ScoringSettings.
     Raises:
         ConfigError: for a checkpoint or a setting that cannot be used.
@@ -281,7 +295,7 @@ def score_frames(
 ) -> ScoredVideo:
     """Score one video whose frames are in memory: uint8 [T, H, W, 3], numpy or torch.
 
-    As `score_arrays`, which see for several videos: the engine is ended with the call.
+    As `score_arrays`, which takes several videos: the call starts an engine and stops it again.
     """
     (scored,) = score_arrays([frames], checkpoint, samples, **settings)
     return scored
@@ -310,13 +324,13 @@ def score_arrays(
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """In a thread of its own: a notebook's has an event loop that is running already."""
+    """Run in a new thread, because a notebook's thread already has a running event loop."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 async def _drawn(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
-    """The items; one that takes its time to be drawn holds up nothing but itself."""
+    """Yield the items; a slow synchronous iterable does not block the event loop."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
@@ -327,7 +341,7 @@ async def _drawn(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any
 
 
 def _sizes(settings: ScoringSettings) -> tuple[int, int]:
-    """(GPUs of one engine, engines), from the settings and from what Ray has."""
+    """(GPUs per engine, number of engines), from the settings and from Ray's resources."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     each = settings.gpus_per_replica if settings.gpus_per_replica is not None else min(1, gpus)
     if settings.replicas is not None:

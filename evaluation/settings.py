@@ -1,4 +1,4 @@
-"""Settings of scoring videos. Importable without torch, ray or vllm."""
+"""Settings for asking a model about videos. Importable without torch, ray or vllm."""
 
 import os
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from data.model_view import ModelView
 from rollout.config import RolloutConfig
 from runtime.config import ClusterConfig
+from runtime.errors import CommandFailed
 
 _BATCH = 256
 _FRAMES_IN_FLIGHT_BYTES = 2**29
@@ -22,45 +23,44 @@ def _decode_tasks() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
 
 
-class ScoringFailed(RuntimeError):
-    """No video can be scored; says why."""
+class ScoringFailed(CommandFailed):
+    """No video can be scored, because no engine starts or none is left; says why."""
 
 
 class ScoringSettings(ModelView):
-    """A model's view of a video, and what it takes to ask it. `models.scoring_settings` makes one."""
+    """A model's view of a video, and the engines to ask it with. `models.scoring_settings` makes one."""
 
     checkpoint: str
-    """Folder of a Hugging Face checkpoint, or a name on the hub."""
+    """Folder of a Hugging Face checkpoint, or a hub name."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""
+    """Run Python code that comes with the checkpoint. Set it only if you have read that code."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Reads the files. PyAV (auto) reads all that FFmpeg reads; decord refuses what it would read wrong."""
+    """Video decoder. PyAV (auto) reads all formats of FFmpeg; decord refuses files it would misread."""
     strict: bool = False
-    """Refuse a file that ends before its stated end, as training does; else what is there is scored, and the
-    row says what is missing."""
+    """Fail a truncated file, as training does; otherwise score the part that is there and record what is
+    missing."""
     decode_timeout_s: float = Field(60.0, gt=0)
-    """Deadline of decoding one video; past it the video counts as failed."""
+    """Deadline for decoding one video, after which it counts as failed."""
     decode_tasks: int = Field(default_factory=_decode_tasks, ge=1)
-    """Videos decoded at once, for each replica; default: one for each core of this machine but one, which is
-    the engine's, and 4 at most. More than that take the engine's turns away."""
+    """Videos decoded concurrently, per replica; default: one per core except one, left to the engine, and at
+    most 4. More of them slow the engine down."""
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""
     seed: int = Field(0, ge=0)
-    """Seeds sampled answers, together with the video's id: the greedy answer needs none."""
+    """Seed of sampled answers, combined with the video's id. Greedy answers use none."""
     replicas: int | None = Field(None, ge=1)
-    """Engines side by side; default: one on this machine, and on a cluster as many as its free GPUs allow."""
+    """Number of engines; default: one on this machine, on a cluster as many as its free GPUs allow."""
     gpus_per_replica: int | None = Field(None, ge=0)
-    """GPUs of one engine; default: 1 where there are GPUs, else 0 (an engine on the CPU)."""
+    """GPUs per engine; default: 1 if there are GPUs, else 0 (an engine on the CPU)."""
     cpus_per_replica: float = Field(1.0, gt=0)
-    """CPU cores of one engine."""
+    """CPU cores per engine."""
     exact: bool = False
-    """A score is the same to the last bit whatever else is scored with it; see `RolloutConfig.exact`."""
+    """Make scores independent of batching, to the last bit; see `RolloutConfig.exact`."""
     kv_cache_mb: int = Field(256, ge=8)
     """KV cache of a CPU engine, in MiB."""
     videos_in_flight: int = Field(default_factory=_videos_in_flight, ge=1)
-    """Videos decoded or asked about at once, for each replica; default: an engine's batch and as many again,
-    as a batch's answers end together and the next has to be there then, as long as their frames take no
-    more than half a gigabyte."""
+    """Videos being decoded or answered, per replica; default: two batches of an engine, so that the next
+    batch is ready when one ends, but no more than half a gigabyte of frames."""
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class ScoringSettings(ModelView):
         return self
 
     def cpus(self, replicas: int) -> float:
-        """CPUs that `replicas` engines and their decoders ask of Ray."""
+        """CPUs that `replicas` engines and their decoders reserve in Ray."""
         return replicas * (self.cpus_per_replica + self.decode_tasks * self.decode_cpus)
 
     def rollout(self, replicas: int, gpus_per_replica: int) -> RolloutConfig:
@@ -86,7 +86,8 @@ class ScoringSettings(ModelView):
             max_completion_tokens=self.max_completion_tokens,
             max_model_tokens=self.max_model_tokens,
             kv_cache_mb=self.kv_cache_mb,
-            # What runs alone on the CPU waits at the fleet, where no deadline runs, and not at the engine.
+            # Exact mode on the CPU runs one sequence at a time. Requests queue at the fleet, which sets no
+            # deadline on them, and not at the engine.
             max_concurrent_sequences=1 if self.exact and gpus_per_replica == 0 else _BATCH,
             exact=self.exact,
         )

@@ -1,4 +1,4 @@
-"""Test sets: the rows of a manifest whose scores are compared with one another."""
+"""The test sets of `launch.py evaluate`: rows of manifests, grouped by label set and split."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ DEFAULT_SPLIT = "test"
 
 @dataclass(frozen=True, slots=True)
 class LabelledSet:
-    """Videos of one label set and one split. `base` is the folder that their paths start from, and `name`
-    is fit for a file's name."""
+    """Videos of one label set and one split. Their paths are relative to `base`; `name` is valid as a file
+    name."""
 
     name: str
     base: Path
@@ -25,17 +25,17 @@ class LabelledSet:
 
     @property
     def scale(self) -> Scale:
-        """The set's own scale; 1 to 5 where a row does not tell, or where rows tell different ones."""
+        """The set's own scale; 1 to 5 if a row states none, or rows state different ones."""
         scales = {_scale(video) for video in self.videos}
         return next(iter(scales)) if len(scales) == 1 else Scale()
 
     @property
     def rank_only(self) -> bool:
-        """Whether any label is an order and no scale."""
+        """Whether any label is for ranking only."""
         return any(video.rank_only for video in self.videos)
 
     def labels(self, videos: Sequence[Video]) -> np.ndarray:
-        """Labels [n] of some of its videos on the set's own scale."""
+        """Labels [n] of some of its videos, on the set's own scale."""
         if self.scale == Scale():
             return np.array([video.mos for video in videos], dtype=float)
         return np.array([video.original_mos for video in videos], dtype=float)
@@ -48,14 +48,14 @@ def read_sets(
     root: Path | None = None,
     check_files: bool = True,
 ) -> list[LabelledSet]:
-    """The test sets of manifests. Each label set of a manifest is one, and so is each split asked for.
+    """Read test sets from manifests: one per label set and requested split.
 
     Args:
-        splits: which rows; default: those of the split "test" if there are any, else all.
-        headline_only: leave out rows that are no part of the headline figures.
+        splits: splits to read; default: "test" if there is one, else all rows.
+        headline_only: leave out rows that are not part of the headline figures.
         root, check_files: as in data.manifest.read_manifest.
     Raises:
-        ManifestError: for a bad manifest, one without rows to judge, or two sets of one name.
+        ManifestError: for a bad manifest, one without rows to evaluate, or two sets of one name.
     """
     sets: dict[str, LabelledSet] = {}
     for manifest in manifests:
@@ -84,7 +84,7 @@ def _sets_of(
         if (not chosen or video.split in chosen) and (video.headline or not headline_only):
             groups.setdefault((video.split if chosen else "", video.label_set), []).append(video)
     if not groups:
-        raise ManifestError(f"{manifest}: no row to judge has headline true; leave --headline-only out")
+        raise ManifestError(f"{manifest}: no row to evaluate has headline true; leave out --headline-only")
     title = manifest.resolve().parent.name if manifest.stem == "manifest" else manifest.stem
     for (split, label_set), rows in groups.items():
         name = title if label_set == "default" else label_set

@@ -1,4 +1,4 @@
-"""The score of a long video over its time."""
+"""The score of a long video over time: its windows and their plot (`launch.py score --timeline`)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,28 +9,26 @@ from rewards.parser import HIGHEST, LOWEST
 
 _SHORTEST_REST = 0.5
 _MOST_WINDOWS = 100_000
-"""More than a day in windows of a second: a file that claims it is wrong about its length."""
+"""More than a day in windows of a second; a longer file probably states a wrong length."""
 
 
 def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
-    """(start, end) of equal windows over a video, in seconds.
+    """Cut a video into equal windows; returns (start, end) of each, in seconds.
 
-    A rest of less than half a window belongs to the last one: a score of very few frames is not like the
-    others.
+    A remainder shorter than half a window joins the last one, because the score of very few frames does not
+    compare with the others.
 
     Raises:
-        ValueError: if `step_s` is not above 0, the duration is none, or the windows are more than 100,000.
+        ValueError: if `step_s` or the duration is not positive, or there are more than 100,000 windows.
     """
     if not step_s > 0:
         raise ValueError(f"windows of {step_s:g} s: give a number above 0")
     if not (math.isfinite(duration_s) and duration_s > 0):
-        raise ValueError(
-            f"a duration of {duration_s:g} s has no windows: make the container of the video anew"
-        )
+        raise ValueError(f"a duration of {duration_s:g} s has no windows: remux the video to correct it")
     if duration_s / step_s > _MOST_WINDOWS:
         raise ValueError(
-            f"{duration_s:g} s in windows of {step_s:g} s are more than {_MOST_WINDOWS:,}: give longer "
-            f"windows, or remux the video if it is not that long"
+            f"{duration_s:g} s in windows of {step_s:g} s are more than {_MOST_WINDOWS:,} windows: give "
+            f"longer ones, or remux the video if it is not that long"
         )
     count = max(1, int(duration_s / step_s + 1 - _SHORTEST_REST))
     starts = [step_s * number for number in range(count)]
@@ -38,15 +36,15 @@ def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
 
 
 def plot_path(out: Path | None, video: str) -> Path:
-    """Beside the output, else named after the video in the folder of the command."""
+    """Beside the output file, else in the current folder and named after the video."""
     return out.with_suffix(".png") if out is not None else Path(f"{Path(video).stem}-timeline.png")
 
 
 def plot_timeline(rows: Iterable[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw scores over time, with the spread of samples where there are any.
+    """Draw scores over time, with the spread of samples if there are any.
 
     Args:
-        rows: of one video, one a window, in order (see `score_rows.row_of`); cells may be text.
+        rows: one per window of a video, in order (see `score_rows.row_of`); cells may be text.
     """
     import matplotlib as mpl
 

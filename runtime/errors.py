@@ -1,4 +1,4 @@
-"""Errors that a user mends: launch.py prints them without a traceback."""
+"""Errors that launch.py prints without a traceback; it exits with 2, for CommandFailed with 1."""
 
 
 class ConfigError(ValueError):
@@ -7,3 +7,7 @@ class ConfigError(ValueError):
 
 class RunDirectoryError(ValueError):
     """The folder is not what the command needs; says what to do."""
+
+
+class CommandFailed(RuntimeError):
+    """A command that cannot finish although its input is right; says why."""

@@ -17,13 +17,13 @@ from monitoring.run_dir import RunDirectory
 from runtime.actors import RemoteCall, explained, remote
 from runtime.calls import DeadlineError
 from runtime.config import ClusterConfig
-from runtime.errors import ConfigError
+from runtime.errors import CommandFailed, ConfigError
 from runtime.session import cluster_address, join_cluster
 
 T = TypeVar("T")
 
 
-class AskFailed(RuntimeError):
+class AskFailed(CommandFailed):
     """A run did not do what it was asked, or did not answer; says why."""
 
 
@@ -102,14 +102,13 @@ def stop_run(run: Whereabouts, timeout_s: float) -> Ended:
 
     Raises:
         ConfigError: if no such run is active.
-        AskFailed: if it cannot be asked.
-        TimeoutError: if it has not ended in time; it still ends by itself.
+        AskFailed: if it cannot be asked, or has not ended in time; it still ends by itself.
     """
     folder = ask_run(run, remote(ControllerActor.stop), ANSWER_TIMEOUT_S)
     deadline = time.monotonic() + timeout_s
     while (folder / NOTE).exists():
         if time.monotonic() > deadline:
-            raise TimeoutError(
+            raise AskFailed(
                 f"{folder}: still running after {timeout_s:g} s; it ends after the update in progress"
             )
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""How well the tiny base judges clips: greedily, and by the mean of several samples."""
+"""Evaluate the tiny base on clips: greedy scores, and means of several samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from demo.base_model.architecture import N_FRAMES
 from demo.base_model.clips import Clips
 from demo.base_model.decoding import embed_prompts, prompt_token_ids, sample_answers
-from evaluation.statistics.correlation import bootstrap_ci, plcc, srcc
+from evaluation.statistics.correlation import plcc, srcc, unfitted_agreement
 from rewards.parser import parse_score
 
 CLIPS_PER_BATCH = 16
@@ -58,21 +58,20 @@ def scores_of(texts: list[list[str]]) -> np.ndarray:
     return np.array([[np.nan if p is None else p.score for p in row] for row in parsed])
 
 
-def judge(model: Any, processor: Any, clips: Clips, seed: int = 0) -> Figures:
-    """Figures of `model` on `clips`; a clip without any parsed score is left out, as everywhere."""
+def evaluate(model: Any, processor: Any, clips: Clips, seed: int = 0) -> Figures:
+    """Figures of `model` on `clips`; clips without a parsed score are left out."""
     greedy = scores_of(answers_of(model, processor, clips, 1, temperature=0.0))[:, 0]
     sampled = scores_of(answers_of(model, processor, clips, SAMPLES, temperature=1.0, seed=seed))
     counted = np.maximum((~np.isnan(sampled)).sum(1), 1)
     mean = np.where(np.isnan(sampled).all(1), np.nan, np.nansum(sampled, 1) / counted)
     centred = np.nan_to_num(sampled - mean[:, None])
-    known = ~np.isnan(greedy)
-    low, high = bootstrap_ci(greedy[known], clips.mos[known], np.array(clips.sources)[known])
+    greedily = unfitted_agreement(greedy, clips.mos, np.array(clips.sources))
     return Figures(
         videos=len(clips),
-        srcc=_agreement(srcc, greedy, clips.mos),
-        srcc_low=low,
-        srcc_high=high,
-        plcc=_agreement(plcc, greedy, clips.mos),
+        srcc=round(greedily["srcc"], 4),
+        srcc_low=greedily["srcc_low"],
+        srcc_high=greedily["srcc_high"],
+        plcc=round(greedily["plcc"], 4),
         mean_srcc=_agreement(srcc, mean, clips.mos),
         mean_plcc=_agreement(plcc, mean, clips.mos),
         unparsed_ratio=float(np.isnan(sampled).mean()),

@@ -25,7 +25,7 @@ from data.records import Video
 from demo.base_model.architecture import FRAME_PX, N_FRAMES
 from demo.base_model.clips import Clips
 from demo.base_model.decoding import frame_stride
-from demo.base_model.evaluation import judge
+from demo.base_model.evaluation import evaluate
 from demo.base_model.initialisation import build_model
 from demo.base_model.tokenizer import build_processor, build_tokenizer
 from demo.base_model.tower import warm_up_tower
@@ -167,7 +167,10 @@ def _figures(
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with torch.no_grad():
         for split, clips in held_out.items():
-            headline = judge(model, processor, clips.where(clips.headline))
-            figures[split] = {"headline": headline.as_dict(), "all": judge(model, processor, clips).as_dict()}
+            headline = evaluate(model, processor, clips.where(clips.headline))
+            figures[split] = {
+                "headline": headline.as_dict(),
+                "all": evaluate(model, processor, clips).as_dict(),
+            }
             record(stage, {"split": split, **{f"headline_{n}": v for n, v in headline.as_dict().items()}})
     return figures

@@ -19,6 +19,7 @@ import pandas as pd
 from data.distortions import OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort
 from data.lossless import single_threaded, write_lossless
 from demo.clips.contents import CLIP_FRAMES, Content, contents, pristine_clip
+from runtime.errors import CommandFailed
 
 LABEL_TABLE = Path(__file__).with_name("labels.csv")
 CLIPS = Path(__file__).resolve().parents[1] / "built"
@@ -32,8 +33,8 @@ _TEMPORAL_CLIPS_PER_SOURCE = 2
 _SIGNATURE_TOLERANCE = 1.5
 
 
-class DemoSetError(RuntimeError):
-    """A clip could not be rebuilt as it was labelled; names the clip and the cure."""
+class DemoSetError(CommandFailed):
+    """A clip could not be rebuilt as it was labelled; names the clip and the fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""What a model understands of videos: free questions, quizzes, and judging their open answers."""
+"""`launch.py ask` and `launch.py quiz`: free questions, quizzes, and an LLM judge for open answers."""

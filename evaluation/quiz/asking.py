@@ -1,4 +1,4 @@
-"""Putting a question about a video, or about two, to an engine."""
+"""Ask an engine a question about one video or two."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +13,7 @@ from runtime.errors import ConfigError
 
 
 class Sampler(Protocol):
-    """What `evaluation.scorer.Scorer` is here."""
+    """The part of `evaluation.scorer.Scorer` used here."""
 
     settings: ScoringSettings
 
@@ -24,8 +24,8 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a model said. `trace` is what stands inside `<think>`, empty without one; `answer` what it says in
-    the end, else the whole `text`. `finish_reason` is "length" where the answer was cut."""
+    """A model's answer. `trace` is the inside of `<think>`, empty without one; `answer` is the final answer,
+    else the whole `text`. `finish_reason` is "length" if the answer was cut."""
 
     text: str
     trace: str
@@ -35,10 +35,10 @@ class Asked:
 
 
 def reference(name: str, videos: tuple[str, ...], frames_per_video: int) -> VideoRef:
-    """The pixels to ask about; two videos share the frames that the model was trained to see at once.
+    """The frames to ask about; two videos share the number of frames that the model was trained on.
 
     Args:
-        name: tells this question from others, for its seed.
+        name: identifies the question, for its seed.
         videos: absolute paths, one or two.
     Raises:
         ConfigError: if there are not two frames for two videos.
@@ -46,7 +46,7 @@ def reference(name: str, videos: tuple[str, ...], frames_per_video: int) -> Vide
     if len(videos) == 1:
         return VideoRef(name, videos[0], frames_per_video)
     if frames_per_video < 2:
-        raise ConfigError("a pair of videos needs 2 frames or more (--frames), and the model sees 1")
+        raise ConfigError("a pair of videos needs 2 frames or more (--frames), and the model is shown 1")
     return VideoRef(name, videos[0], frames_per_video // 2 * 2, beside=videos[1])
 
 
@@ -54,10 +54,10 @@ async def ask(sampler: Sampler, ref: VideoRef, prompt: str, temperature: float =
     """Ask once; temperature 0 is greedy.
 
     Args:
-        prompt: the question, and how to answer.
+        prompt: the question and the format of the answer.
     Raises:
         VideoError: if a video cannot be decoded.
-        RolloutFailed: if no engine answers, too long a prompt being a reason.
+        RolloutFailed: if no engine answers, for example because the prompt is too long.
     """
     settings = sampler.settings
     seed = stable_hash(settings.seed, "question", ref.video_id) if temperature else None

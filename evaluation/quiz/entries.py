@@ -1,4 +1,4 @@
-"""The entries of a set's file, and reading one of them field by field."""
+"""Read the files of a quiz, and check the fields of their entries."""
 
 import csv
 import json
@@ -13,14 +13,14 @@ from evaluation.quiz.item import LETTERS, QuizError
 
 _SHOWN_CHARACTERS = 60
 
-# A cell may be longer than the 131,072 characters that csv reads unless it is told otherwise.
+# A cell may exceed the 131,072 characters that csv reads by default.
 csv.field_size_limit(sys.maxsize)
 
 
 class Entry:
-    """One entry of a file: an object of a JSON list, a line of JSON lines, a row of a table; counted from 1.
+    """One entry of a file, counted from 1: an object of a JSON list, a line of JSON lines, a row of a table.
 
-    Every call raises QuizError for a field that is missing or of another kind than asked for.
+    Every method raises QuizError for a field that is missing or of the wrong type.
     """
 
     def __init__(self, file: Path, number: int, fields: Any, root: Path) -> None:
@@ -28,7 +28,7 @@ class Entry:
         self.number = number
         self._root = root
         if not isinstance(fields, dict):
-            raise self.error("", f"is {_shown(fields)}, no object with fields")
+            raise self.error("", f"is {_shown(fields)}, not an object with fields")
         self._fields = fields
 
     @property
@@ -61,13 +61,13 @@ class Entry:
         return value.strip()
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts; a table's cell holds it as JSON."""
+        """A list of texts, which a table's cell holds as JSON."""
         value = self.value(name)
         if isinstance(value, str) and value.lstrip().startswith("["):
             try:
                 value = json.loads(value)
             except json.JSONDecodeError as error:
-                raise self.error(name, f"is {_shown(value)}, no JSON list: {error.msg}") from None
+                raise self.error(name, f"is {_shown(value)}, not a JSON list: {error.msg}") from None
         if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
             raise self.error(name, f"is {_shown(value)}, not a list of texts")
         return tuple(text.strip() for text in value)
@@ -91,17 +91,17 @@ class Entry:
         return letter[1]
 
     def options(self, name: str, options: tuple[str, ...]) -> tuple[str, ...]:
-        """`options`, out of the field `name`, once they are known to be a choice."""
+        """`options` of the field `name`, if their number makes a choice."""
         if not 2 <= len(options) <= len(LETTERS):
             raise self.error(name, f"holds {len(options)} option(s): a choice is among 2 to {len(LETTERS)}")
         return options
 
     def video(self, field: str, name: str) -> str:
-        """The absolute path of the video that the field calls `name`; it need not be there."""
+        """The absolute path of the video called `name` in a field; the file need not exist."""
         try:
             path = (self._root / name.strip("\ufeff \t\r\n")).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a circle of links
-            raise self.error(field, f"{_shown(name)} is no path: {error}") from None
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, or a loop of links
+            raise self.error(field, f"{_shown(name)} is not a path: {error}") from None
         if not path.is_relative_to(self._root):
             raise self.error(
                 field,
@@ -111,7 +111,7 @@ class Entry:
 
 
 def read_entries(file: Path, root: Path) -> Iterator[Entry | QuizError]:
-    """The entries of a .json, .jsonl, .csv or .tsv file; in place of one that is no object, what is wrong.
+    """Yield the entries of a .json, .jsonl, .csv or .tsv file; a QuizError for each that is not an object.
 
     Args:
         root: folder of the videos.
@@ -150,7 +150,7 @@ def _parsed(file: Path, text: str) -> Iterator[tuple[int, Any]]:
             try:
                 yield from enumerate(rows, start=1)
             except csv.Error as error:
-                raise QuizError(f"{file}: is no table: {error}") from None
+                raise QuizError(f"{file}: is not a valid table: {error}") from None
         case other:
             raise QuizError(f"{file}: a quiz is a .json, .jsonl, .csv or .tsv file, not '{other}'")
 
@@ -159,7 +159,7 @@ def _json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise QuizError(f"{place}: is no JSON: {error}") from None
+        raise QuizError(f"{place}: is not JSON: {error}") from None
 
 
 def _shown(value: Any) -> str:

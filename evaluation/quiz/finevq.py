@@ -2,8 +2,8 @@
 
     {"video": name, "conversations": [{"from": "human", "value": question}, {"from": "ai", "value": answer}]}
 
-A choice has its options in the question, `{A:[None], B:[lagging]}`, and a letter for an answer; a yes-or-no
-question names its distortion; one that rates, with a `mos` beside it, has a level in its answer.
+A choice question lists its options, `{A:[None], B:[lagging]}`, and its answer is a letter. A yes-or-no
+question names its distortion. A rating question has a `mos` beside it, and a level in its answer.
 """
 
 import re
@@ -21,7 +21,7 @@ _ANSWERERS = ("ai", "gpt", "assistant")
 
 
 def read_finevq(entry: Entry) -> QuizItem:
-    """Raises QuizError."""
+    """Convert an entry. Raises QuizError."""
     question, answer = _turns(entry)
     item_id, videos = entry.item_id, (entry.video("video", entry.text("video")),)
     if entry.has("mos"):
@@ -59,7 +59,7 @@ def _choice(
     letter = answer.strip(" .:()[]").upper()
     if letter not in letters:
         raise entry.error("conversations", f"the answer is '{answer}', not one of {', '.join(letters)}")
-    # What follows the options asks for the bare letter, which the prompt's own last line does better.
+    # The text after the options asks for the bare letter; the prompt of QuizItem ends with its own request.
     stem = question[: block.start()].strip().rstrip(":")
     question_type = "dimension" if "dimension" in stem.lower() else "distortion type"
     return QuizItem(item_id, videos, f"{stem}:", options, letter, "choice", question_type)

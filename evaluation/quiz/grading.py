@@ -1,5 +1,7 @@
-"""What an answer to a question says, and whether it is right by the rule of its set. Nothing is guessed: an
-answer that says none of the options, or several, is wrong and counted as unparsed."""
+"""Grade the answers of `launch.py quiz` by the rule of the set.
+
+Nothing is guessed: an answer that names no option, or several, is wrong and counted as unparsed.
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,17 +16,17 @@ _AROUND_WORDS = " \t\r\n.,:;!?()[]{}\"'*`"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`said`: the letter of the option that the answer names, or its words where options have no letters;
-    None if it could not be read. Then `right` is false."""
+    """`said` is the letter of the option that the answer names, or its words if options have no letters. It
+    is None if the answer could not be read; `right` is then false."""
 
     said: str | None
     right: bool
 
 
 def final_answer(text: str) -> str | None:
-    """What a model answers in the end: the inside of the only `<answer>`, else what follows its thinking.
+    """The inside of the only `<answer>`, else the text after the thinking.
 
-    None if there are several answers, a tag is left open, or nothing is said.
+    None if there are several answers, an unclosed tag, or no text.
     """
     answers = _ANSWER.findall(text)
     if len(answers) > 1:
@@ -33,18 +35,18 @@ def final_answer(text: str) -> str | None:
     return None if _TAG.search(final) else final.strip() or None
 
 
-def judge_choice(item: QuizItem, text: str) -> Verdict:
-    """Apply the item's rule to a model's whole text.
+def grade_choice(item: QuizItem, text: str) -> Verdict:
+    """Apply the item's rule to the whole text of a model.
 
-    first_letter   Q-Bench-Video's: the first character of the answer is the letter
+    first_letter   of Q-Bench-Video: the first character of the answer is the letter
     choice         the letter alone, the option's text alone, or both together
-    text           the same words, capitals, punctuation and spaces around them apart
+    text           the same words, ignoring case, surrounding punctuation and spaces
 
     Raises:
-        ValueError: for an open question, which takes a judge.
+        ValueError: for an open question, which needs an LLM judge.
     """
     if item.rule == "judged":
-        raise ValueError(f"{item.item_id} is an open question: no rule says what is right")
+        raise ValueError(f"{item.item_id} is an open question: no rule grades it")
     answer = final_answer(text)
     if answer is None:
         return Verdict(None, False)
@@ -60,7 +62,7 @@ def judge_choice(item: QuizItem, text: str) -> Verdict:
 
 
 def normalised(text: str) -> str:
-    """Lower case, single spaces, no punctuation around."""
+    """Lower case, single spaces, no surrounding punctuation."""
     return " ".join(text.casefold().strip(_AROUND_WORDS).split())
 
 

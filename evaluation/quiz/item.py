@@ -1,4 +1,4 @@
-"""One question of a quiz, whatever set it is from, and how it is put to a model."""
+"""One question of any quiz, and its prompt."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,27 +7,27 @@ from data.prompt import ANSWER_FORMAT
 from data.tables import TableError
 
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
-"""Of ITU-R BT.500."""
+"""The quality levels of ITU-R BT.500, worst first."""
 _BEST_FIRST = LEVELS[::-1]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Rule = Literal["first_letter", "choice", "text", "judged"]
-"""What makes an answer right: its first letter, the letter or the text of an option, the text alone, or what
-a judge says of it. evaluation/quiz/grading.py applies them."""
+"""How an answer is graded: by its first letter, by the letter or text of an option, by the text alone, or by
+an LLM judge. evaluation/quiz/grading.py applies the first three."""
 
 
 class QuizError(TableError):
-    """A quiz that cannot be used; names file, entry, field and cure."""
+    """A quiz that cannot be used; names file, entry, field and fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuizItem:
     """A question about one video, or about two.
 
-    `videos` are absolute paths. `correct` is the letter of the right option, or its text where the rule is
-    `text`; open questions (`judged`) have a `reference` instead. `concerns`, `video_type` and `context` are
-    the set's own words, empty where it has none.
+    `videos` are absolute paths. `correct` is the letter of the right option, or its text if the rule is
+    `text`; open questions (rule `judged`) have a `reference` instead. `concerns`, `video_type` and `context`
+    are the set's own terms, empty if it has none.
     """
 
     item_id: str
@@ -44,17 +44,17 @@ class QuizItem:
 
     @property
     def letters(self) -> str:
-        """The options' letters, in their order."""
+        """The letters of the options."""
         return LETTERS[: len(self.options)]
 
     @property
     def chance(self) -> float | None:
-        """Probability that a guess among the options is right; None without options."""
+        """Probability that a random guess is right; None without options."""
         return 1 / len(self.options) if self.options else None
 
     @property
     def prompt(self) -> str:
-        """The question, its options, and how to answer."""
+        """The question, its options, and the format of the answer."""
         if self.rule == "judged":
             return open_prompt(self.question)
         if self.rule == "text":
@@ -66,12 +66,12 @@ class QuizItem:
 
 
 def open_prompt(question: str) -> str:
-    """A question that may be answered in any words."""
+    """The prompt of an open question."""
     return f"{question}\n{ANSWER_FORMAT.format('the answer')}"
 
 
 def level_item(item_id: str, video: str, question: str, level: int) -> QuizItem:
-    """`level` is from 0 (bad) to 4."""
+    """A question for the level of a video. `level`, the right one, is from 0 (bad) to 4."""
     return QuizItem(
         item_id=item_id,
         videos=(video,),

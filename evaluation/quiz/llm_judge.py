@@ -1,7 +1,10 @@
-"""A language model that judges open answers, behind an OpenAI-compatible endpoint.
+"""An LLM judge for open answers, behind an OpenAI-compatible endpoint.
 
-By Q-Bench-Video's protocol an answer is judged five times, each time 0, 1 or 2; the mean is halved. The
-wording of the instruction is ours.
+By Q-Bench-Video's protocol each answer is graded five times with 0, 1 or 2, and the mean is halved. The
+instruction is worded by this project.
+
+The `openai` client is not used: it bounds neither the size of a reply nor its total time, needs a key, and
+adds headers of the environment (OPENAI_ORG_ID, OPENAI_PROJECT_ID) to requests to any endpoint.
 """
 
 import asyncio
@@ -16,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runtime.calls import DeadlineError, together, within
-from runtime.errors import ConfigError
+from runtime.errors import CommandFailed, ConfigError
 
 ROUNDS = 5
 HIGHEST_GRADE = 2
@@ -31,15 +34,18 @@ _MAX_REPLY_BYTES = 1_000_000
 _GRADE = re.compile(r"\D*([012])\D*")
 
 
-class JudgeError(RuntimeError):
-    """The judge gave no grade; says why. Never holds the key, nor what the server sent."""
+class JudgeError(CommandFailed):
+    """The LLM judge gave no grade; says why. Contains neither the key nor text from the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """`url` is the endpoint's base (https://host/v1). `key` is sent as the bearer token and kept out of
-    every message; empty sends none. `timeout_s` is the deadline of one request, `retries` how often one is
-    repeated, `pause_s` the wait before the first repetition, doubled each time."""
+    """An endpoint and a model.
+
+    `url` is the base address (https://host/v1). `key` is sent as the bearer token, unless it is empty, and
+    kept out of every message. `timeout_s` is the deadline of one request and `retries` the number of retries;
+    `pause_s` is the wait before the first retry, doubled for each further one.
+    """
 
     url: str
     model: str
@@ -74,7 +80,7 @@ class Judge:
         raise JudgeError(f"the judge at {self.url} gave no grade in {self.retries + 1} attempts: {reason}")
 
     def _post(self, body: dict[str, Any]) -> str:
-        """What the judge says. Raises _TryAgain for what may pass, JudgeError for what does not."""
+        """The judge's reply. Raises _TryAgain for transient errors, JudgeError for permanent ones."""
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -95,11 +101,11 @@ class Judge:
         except (OSError, http.client.HTTPException) as error:
             raise _TryAgain(f"{type(error).__name__}: {getattr(error, 'reason', error)}") from None
         except (ValueError, LookupError, TypeError):
-            raise _TryAgain("its reply is no chat completion") from None
+            raise _TryAgain("its reply is not a chat completion") from None
 
 
 def judge_from(url: str | None, model: str, key_variable: str | None) -> Judge | None:
-    """The judge that a command names, its key read from the environment; None without an address.
+    """The judge that a command names; its key is read from the environment. None without an address.
 
     Raises ConfigError.
     """
@@ -110,16 +116,16 @@ def judge_from(url: str | None, model: str, key_variable: str | None) -> Judge |
     if key_variable is None:
         return Judge(url, model)
     if not os.environ.get(key_variable):
-        raise ConfigError(f"--judge-key-env {key_variable}: this environment variable is not set or empty")
+        raise ConfigError(f"--judge-key-env {key_variable}: this environment variable is unset or empty")
     return Judge(url, model, os.environ[key_variable])
 
 
 class _TryAgain(Exception):
-    """A request that failed and may be repeated."""
+    """A request that failed and can be retried."""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
+    """Refuses redirects, which would send the key to another host."""
 
     def redirect_request(self, *arguments: Any) -> None:
         return None

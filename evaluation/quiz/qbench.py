@@ -2,9 +2,9 @@
 
     video_name, question, answers[], video_type, question_type, context, correct_choice
 
-`question_type` is what/how, yes-or-no or open_ended. A pair of videos is named `A_cat_B`; by the published
-code `a.mp4_cat_b.mp4.mp4`, with one suffix too many. The released file names no quality concern (issue 3
-there); one that does is read under `concern` and names like it.
+`question_type` is what/how, yes-or-no or open_ended. A pair of videos is named `A_cat_B`; the published code
+writes `a.mp4_cat_b.mp4.mp4`, with a redundant suffix. The released file has no field for the quality concern
+(issue 3 there); fields such as `concern` are read from files that have one.
 """
 
 import re
@@ -19,7 +19,7 @@ _PAIR = "_cat_"
 
 
 def read_qbench(entry: Entry) -> QuizItem:
-    """Raises QuizError."""
+    """Convert an entry. Raises QuizError."""
     question_type = _question_type(entry)
     is_open = question_type == "open-ended"
     options = () if is_open else entry.options("answers", entry.texts("answers"))
@@ -43,7 +43,7 @@ def _question_type(entry: Entry) -> str:
     for part, question_type in _TYPES.items():
         if part in given.lower():
             return question_type
-    raise entry.error("question_type", f"is '{given}': known are {', '.join(_TYPES.values())}")
+    raise entry.error("question_type", f"is '{given}': use one of {', '.join(_TYPES.values())}")
 
 
 def _videos(entry: Entry) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def _concerns(entry: Entry) -> tuple[str, ...]:
 
 
 def _reference(entry: Entry) -> str:
-    """Where an open question's answer stands is not documented: the list of answers, else the choice."""
+    """The answer of an open question; its field is undocumented: `answers`, else `correct_choice`."""
     if not entry.has("answers"):
         return entry.text("correct_choice")
     return (

@@ -1,20 +1,88 @@
-"""The figures of a quiz: as JSON, and as a table in the terminal."""
+"""The figures of `launch.py quiz`: accuracy in total and by kind of question, and grades of open answers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.quiz.grading import judge_choice
+from scipy.stats import binomtest
+
+from evaluation.quiz.grading import Verdict, grade_choice
 from evaluation.quiz.item import QuizItem
 from evaluation.quiz.llm_judge import HIGHEST_GRADE
-from evaluation.statistics.accuracy import CONFIDENCE, Accuracy, Mark, accuracies
+
+CONFIDENCE = 0.95
+ALL = ("all", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A question and the verdict on its answer; None if it was not answered (a bad video)."""
+
+    item: QuizItem
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """`right` of `n` questions. `unparsed` and `unanswered` questions count as wrong. `low` and `high` are
+    the 95 % Wilson interval. `chance` is the accuracy of random guessing, None if a question has no
+    options."""
+
+    n: int
+    right: int
+    unparsed: int
+    unanswered: int
+    low: float
+    high: float
+    chance: float | None
+
+    @property
+    def value(self) -> float:
+        return self.right / self.n
+
+
+def accuracies(marks: Iterable[Mark]) -> dict[tuple[str, str], Accuracy]:
+    """Accuracy of all questions (key ALL) and of each (facet, value): question type, concern, video type and
+    context. A question with two concerns counts for both."""
+    groups: dict[tuple[str, str], list[Mark]] = defaultdict(list)
+    for mark in marks:
+        for key in _keys(mark.item):
+            groups[key].append(mark)
+    return {key: _accuracy(group) for key, group in groups.items()}
+
+
+def _keys(item: QuizItem) -> Iterator[tuple[str, str]]:
+    yield ALL
+    yield "question type", item.question_type
+    for concern in item.concerns:
+        yield "concern", concern
+    if item.video_type:
+        yield "video type", item.video_type
+    if item.context:
+        yield "context", item.context
+
+
+def _accuracy(marks: list[Mark]) -> Accuracy:
+    right = sum(mark.verdict is not None and mark.verdict.right for mark in marks)
+    interval = binomtest(right, len(marks)).proportion_ci(CONFIDENCE, method="wilson")
+    chances = [mark.item.chance for mark in marks]
+    return Accuracy(
+        n=len(marks),
+        right=right,
+        unparsed=sum(mark.verdict is not None and mark.verdict.said is None for mark in marks),
+        unanswered=sum(mark.verdict is None for mark in marks),
+        low=float(interval.low),
+        high=float(interval.high),
+        chance=None if None in chances else math.fsum(c or 0.0 for c in chances) / len(chances),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswers:
-    """`mean` is that of the `judged` answers, from 0 to 1; None before a judge was asked. `judges` are the
-    models that did."""
+    """`mean` is the mean grade of the `judged` answers, from 0 to 1; None if no LLM judge was asked. `judges`
+    are the models that graded."""
 
     n: int
     answered: int
@@ -25,7 +93,7 @@ class OpenAnswers:
 
 @dataclass(frozen=True, slots=True)
 class QuizResults:
-    """`accuracy` is by (facet, value), see `statistics.accuracy`; `unanswered` are (id, reason)."""
+    """`accuracy` is by (facet, value), see `accuracies`; `unanswered` are (id, reason)."""
 
     questions: int
     accuracy: Mapping[tuple[str, str], Accuracy]
@@ -38,10 +106,10 @@ def results_of(
     predictions: Mapping[str, Mapping[str, Any]],
     judgements: Mapping[str, Mapping[str, Any]],
 ) -> QuizResults:
-    """Every figure comes from the texts of `predictions`, a row for each item, and from a judge's grades."""
+    """Compute all figures from the texts of `predictions`, one row per item, and the LLM judge's grades."""
     rows = [predictions[item.item_id] for item in items]
     closed = [(item, row) for item, row in zip(items, rows, strict=True) if item.rule != "judged"]
-    marks = [Mark(item, None if row["failure"] else judge_choice(item, row["text"])) for item, row in closed]
+    marks = [Mark(item, None if row["failure"] else grade_choice(item, row["text"])) for item, row in closed]
     open_rows = [row for item, row in zip(items, rows, strict=True) if item.rule == "judged"]
     judged = [judgements[row["id"]] for row in open_rows if row["id"] in judgements]
     scores = [math.fsum(row["grades"]) / len(row["grades"]) / HIGHEST_GRADE for row in judged]
@@ -60,6 +128,7 @@ def results_of(
 
 
 def as_json(results: QuizResults) -> dict[str, Any]:
+    """The results as JSON values."""
     return {
         "questions": results.questions,
         "interval": f"Wilson, {CONFIDENCE:.0%}",

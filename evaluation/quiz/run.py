@@ -1,4 +1,4 @@
-"""`launch.py quiz`: a set's questions, put to a model, and scored by the rule of the set."""
+"""`launch.py quiz`: ask a model the questions of a set, and grade its answers by the rule of the set."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from data.video_file import VideoError
 from evaluation.models import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
 from evaluation.quiz.asking import Sampler, ask, reference
 from evaluation.quiz.folder import QuizFolder
-from evaluation.quiz.grading import final_answer, judge_choice
+from evaluation.quiz.grading import final_answer, grade_choice
 from evaluation.quiz.item import QuizItem
 from evaluation.quiz.llm_judge import Judge
 from evaluation.quiz.results import QuizResults, as_json, results_of
@@ -22,21 +22,21 @@ from evaluation.settings import ScoringSettings
 from rollout.errors import RolloutFailed
 from runtime.concurrently import concurrently
 
-JUDGED_AT_ONCE = 4
-# What an answer depends on, besides model and question.
+GRADED_AT_ONCE = 4
+# Settings that an answer depends on, besides model and question.
 _OF_ANSWERS = {
     "frames_per_video", "max_frame_px", "max_completion_tokens", "max_model_tokens", "decoder", "exact",
 }  # fmt: skip
 
 Progress = Callable[[int, int], None]
-"""Told (done, all)."""
+"""Takes (done, total)."""
 ProgressBar = Callable[[str], contextlib.AbstractContextManager[Progress]]
-"""Opens a display of what is being done."""
+"""Opens a progress display with a title."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuizJob:
-    """A command whose inputs were found good, before anything starts."""
+    """The checked input of a command."""
 
     name: str
     items: list[QuizItem]
@@ -55,8 +55,10 @@ def read_quiz_job(
     checkpoint: str | None,
     **overrides: Any,
 ) -> QuizJob:
-    """Read the set and find the model. Without `out`, the folder is named after all that the answers depend
-    on, so that the same command goes on where it was stopped.
+    """Read the set and find the model.
+
+    Without `out`, the name of the folder is a hash of all that the answers depend on, so that the same
+    command resumes.
 
     Raises QuizError or ConfigError.
     """
@@ -75,9 +77,9 @@ def read_quiz_job(
 
 
 def run_quiz(job: QuizJob, judge: Judge | None, progress_bar: ProgressBar) -> QuizResults:
-    """Ask what has no answer yet, a failed question again; then judge, if there is a judge, and sum up.
+    """Ask the questions without an answer, failed ones included; grade open answers if there is a judge.
 
-    Raises ConfigError, ScoringFailed or JudgeError; what has been answered is kept.
+    Raises ConfigError, ScoringFailed or JudgeError; answers given so far are kept.
     """
     with QuizFolder(job.out, job.depends_on) as folder:
         answered = {id_ for id_, row in folder.predictions.items() if not row["failure"]}
@@ -92,8 +94,8 @@ def run_quiz(job: QuizJob, judge: Judge | None, progress_bar: ProgressBar) -> Qu
         ]
         folder.write_open_answers(open_answers)
         if judge is not None:
-            with progress_bar("judging") as progress:
-                asyncio.run(_judge_all(judge, open_answers, folder, progress))
+            with progress_bar("grading open answers") as progress:
+                asyncio.run(_grade_all(judge, open_answers, folder, progress))
         results = results_of(job.items, folder.predictions, folder.judgements)
         head = {"set": job.name, "checkpoint": job.checkpoint.name, "settings": job.depends_on}
         folder.write_results(head | as_json(results))
@@ -119,8 +121,8 @@ async def _ask_all(
 
 
 async def answer_row(sampler: Sampler, item: QuizItem) -> dict[str, Any]:
-    """Ask one question, greedily; a row for the folder, with a `failure` in place of a text where a video
-    cannot be decoded or no engine answers."""
+    """Ask one question greedily; returns its row for the folder. The row has a `failure` instead of a text if
+    a video cannot be decoded or no engine answers."""
     row: dict[str, Any] = {
         "id": item.item_id, "videos": list(item.videos), "question_type": item.question_type,
         "text": "", "finish_reason": "", "said": None, "right": False, "failure": "",
@@ -133,7 +135,7 @@ async def answer_row(sampler: Sampler, item: QuizItem) -> dict[str, Any]:
     row |= {"text": asked.text, "finish_reason": asked.finish_reason}
     if item.rule == "judged":
         return row | {"right": None}
-    verdict = judge_choice(item, asked.text)
+    verdict = grade_choice(item, asked.text)
     return row | {"said": verdict.said, "right": verdict.right}
 
 
@@ -151,10 +153,10 @@ def _open_answer(item: QuizItem, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _judge_all(
+async def _grade_all(
     judge: Judge, answers: Sequence[dict[str, Any]], folder: QuizFolder, progress: Progress
 ) -> None:
-    """A judgement is kept with the answer and the judge that it is of; another of either is judged anew."""
+    """Grade the answers that this judge has not graded yet; a changed answer is graded again."""
 
     def is_of(answer: dict[str, Any]) -> bool:
         before = folder.judgements.get(answer["id"])
@@ -166,7 +168,7 @@ async def _judge_all(
 
     todo = [answer for answer in answers if not is_of(answer)]
     done = len(answers) - len(todo)
-    async with contextlib.aclosing(concurrently(todo, grade, JUDGED_AT_ONCE)) as rows:
+    async with contextlib.aclosing(concurrently(todo, grade, GRADED_AT_ONCE)) as rows:
         async for row in rows:
             folder.add_judgement(row)
             done += 1

@@ -1,4 +1,4 @@
-"""Reading a quiz: one of the known sets, from one file or several."""
+"""Read a quiz: one of the known sets, from one file or several."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ _LISTED_PROBLEMS = 20
 
 
 def _each(read: Callable[[Entry], QuizItem]) -> Callable[[Sequence[Entry]], list[QuizItem]]:
-    """A reader of files out of a reader of entries; it names all that is wrong."""
+    """Turn a reader of one entry into a reader of a file that reports all problems at once."""
 
     def read_all(entries: Sequence[Entry]) -> list[QuizItem]:
         items, problems = [], []
@@ -22,7 +22,7 @@ def _each(read: Callable[[Entry], QuizItem]) -> Callable[[Sequence[Entry]], list
                 items.append(read(entry))
             except QuizError as error:
                 problems.append(str(error))
-        _complain(problems)
+        _raise_if_any(problems)
         return items
 
     return read_all
@@ -38,24 +38,26 @@ READERS: dict[str, Callable[[Sequence[Entry]], list[QuizItem]]] = {
 
 
 def read_quiz(name: str, files: Sequence[Path], videos: Path) -> list[QuizItem]:
-    """The questions of a set, in the order of its files.
+    """Read the questions of a set, in the order of its files.
 
     Args:
         name: one of READERS.
-        videos: folder that the videos' names start from, and that none may leave.
+        videos: folder that the names of videos are relative to, and must stay in.
     Raises:
-        QuizError: with everything that is wrong; also if none of the videos is there.
+        QuizError: with all problems; also if none of the videos exists.
     """
     if name not in READERS:
-        raise QuizError(f"'{name}' is no known set: give one of {', '.join(READERS)}")
+        raise QuizError(f"'{name}' is not a known set: give one of {', '.join(READERS)}")
     root = videos.resolve()
     if not root.is_dir():
         raise QuizError(f"--videos {videos}: no such folder")
     if len({file.name for file in files}) < len(files):
-        raise QuizError("two files have the same name, which tells their questions apart: rename one")
+        raise QuizError("two files have the same name, and ids of questions contain it: rename one")
     items = [item for file in files for item in _read_file(name, file, root)]
     if not any(Path(path).is_file() for item in items for path in item.videos):
-        raise QuizError(f"--videos {videos}: holds none of the videos, the first is {items[0].videos[0]}")
+        raise QuizError(
+            f"--videos {videos}: holds none of the videos, of which the first is {items[0].videos[0]}"
+        )
     return items
 
 
@@ -66,11 +68,11 @@ def _read_file(name: str, file: Path, root: Path) -> list[QuizItem]:
             problems.append(str(entry))
         else:
             entries.append(entry)
-    _complain(problems)
+    _raise_if_any(problems)
     return READERS[name](entries)
 
 
-def _complain(problems: list[str]) -> None:
+def _raise_if_any(problems: list[str]) -> None:
     if not problems:
         return
     lines = problems[:_LISTED_PROBLEMS]

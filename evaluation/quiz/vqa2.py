@@ -3,8 +3,8 @@
 OmniVQA-FG, multiple choice, JSON or a table:    Video_name, Question, Answer, Correct_choice
 VQA2's scoring lists, JSON:                      img_path or video_path; level, or mos or gt_score
 
-A scoring list is asked as a choice among five levels. Where it names none, the range of its scores is cut
-into five equal parts, which is how the published levels were made.
+A scoring list becomes a choice among five levels. If it names none, the range of its scores is divided into
+five equal parts, as for the published levels.
 """
 
 import re
@@ -21,8 +21,8 @@ _LETTERED = re.compile(r"(?:^|[\n;,])\s*\(?([A-Z])[.:)]\s*(.+?)\s*(?=[\n;,]\s*\(
 
 
 def read_omnivqa(entry: Entry) -> QuizItem:
-    """`Answer` holds the options, as a list or as `A. … B. …` on lines of their own; `Correct_choice` is a
-    letter, or the text of an option. Raises QuizError."""
+    """Convert an entry. `Answer` holds the options, as a list or as lines `A. …`, `B. …`; `Correct_choice` is
+    a letter or the text of an option. Raises QuizError."""
     options = entry.options("Answer", _options(entry))
     correct = entry.text("Correct_choice")
     texts = [option.casefold() for option in options]
@@ -42,15 +42,13 @@ def read_omnivqa(entry: Entry) -> QuizItem:
 
 
 def read_levels(entries: Sequence[Entry]) -> list[QuizItem]:
-    """All entries of one list. Raises QuizError."""
+    """Convert all entries of one list. Raises QuizError."""
     named = [entry.has("level") for entry in entries]
     if all(named):
         levels = [_level(entry) for entry in entries]
     elif any(named):
         bare = entries[named.index(False)]
-        raise bare.error(
-            "level", "is missing, where other entries have one: give all of them a level, or none"
-        )
+        raise bare.error("level", "is missing, but other entries have one: give all entries a level, or none")
     else:
         levels = _equal_parts([entry.number_of(entry.first_of(*_SCORES)) for entry in entries])
     return [_level_item(entry, level) for entry, level in zip(entries, levels, strict=True)]
@@ -74,8 +72,8 @@ def _level(entry: Entry) -> int:
         return LEVELS.index(given.strip().lower())
     number = entry.number_of("level")
     if number not in range(1, len(LEVELS) + 2):
-        raise entry.error("level", f"is {given}: levels go from 1 ({LEVELS[0]}) to 5 ({LEVELS[-1]})")
-    return min(int(number), len(LEVELS)) - 1  # the published lists give 6 to the best video of all
+        raise entry.error("level", f"is {given}: levels range from 1 ({LEVELS[0]}) to 5 ({LEVELS[-1]})")
+    return min(int(number), len(LEVELS)) - 1  # the published lists give 6 to the best video
 
 
 def _equal_parts(scores: list[float]) -> list[int]:
@@ -87,5 +85,5 @@ def _equal_parts(scores: list[float]) -> list[int]:
 def _level_item(entry: Entry, level: int) -> QuizItem:
     field = entry.first_of(*_PATHS)
     name = entry.text(field)
-    path = name if PurePath(name).suffix else f"{name}.mp4"  # as the list of YouTube-UGC leaves it out
+    path = name if PurePath(name).suffix else f"{name}.mp4"  # the list of YouTube-UGC omits the suffix
     return level_item(entry.item_id, entry.video(field, path), LEVEL_QUESTION, level)

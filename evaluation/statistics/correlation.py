@@ -1,7 +1,7 @@
-"""How well predictions agree with mean opinion scores. scipy does the statistics.
+"""Agreement of predictions with mean opinion scores (MOS), and its bootstrap intervals.
 
-Two videos or fewer, and constant predictions or labels, have no correlation: it is NaN, and
-`why_undefined` says why.
+With two videos or fewer, or constant predictions or labels, a correlation is NaN, and `why_undefined` says
+why.
 """
 
 import warnings
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import stats
 
-Statistic = Callable[[np.ndarray, np.ndarray], float]
 _CONFIDENCE = 0.95
 _FEWEST = 3
 
@@ -21,7 +20,7 @@ def srcc(predicted: np.ndarray, mos: np.ndarray) -> float:
 
 
 def plcc(predicted: np.ndarray, mos: np.ndarray) -> float:
-    """Pearson's linear correlation of the raw predictions; nothing is fitted."""
+    """Pearson's linear correlation of two arrays [n], without a fit."""
     return _correlation(stats.pearsonr, predicted, mos)
 
 
@@ -31,7 +30,7 @@ def krcc(predicted: np.ndarray, mos: np.ndarray) -> float:
 
 
 def rmse(predicted: np.ndarray, mos: np.ndarray) -> float:
-    """Root mean squared error; NaN of nothing."""
+    """Root mean squared error of two arrays [n]; NaN if they are empty."""
     return float(np.sqrt(np.mean((predicted - mos) ** 2))) if len(mos) else np.nan
 
 
@@ -41,17 +40,16 @@ def bootstrap_ci(
     groups: np.ndarray,
     samples: int = 2000,
     seed: int = 0,
-    statistic: Statistic = srcc,
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic, resampled over groups.
+    """The 95 % percentile interval of SRCC, bootstrapped over groups.
 
-    Clips cut from one source are no independent draws, so whole sources are drawn. (NaN, NaN) with fewer
-    than two groups.
+    Clips of one source are not independent, so whole sources are drawn. (NaN, NaN) with fewer than two
+    groups.
 
     Args:
         predicted, mos, groups: arrays [n]; `groups` names the source of each video.
     """
-    return interval([statistic(predicted[rows], mos[rows]) for rows in resamples(groups, samples, seed)])
+    return interval([srcc(predicted[rows], mos[rows]) for rows in resamples(groups, samples, seed)])
 
 
 def paired_bootstrap(
@@ -61,21 +59,34 @@ def paired_bootstrap(
     groups: np.ndarray,
     samples: int = 2000,
     seed: int = 0,
-    statistic: Statistic = srcc,
 ) -> tuple[float, float, float]:
-    """(gain, low, high) of `after` over `before` on the same videos, resampled over groups."""
+    """(gain, low, high) of the SRCC of `after` over that of `before` on the same videos."""
 
     def gain(rows: np.ndarray) -> float:
-        return statistic(after[rows], mos[rows]) - statistic(before[rows], mos[rows])
+        return srcc(after[rows], mos[rows]) - srcc(before[rows], mos[rows])
 
     low, high = interval([gain(rows) for rows in resamples(groups, samples, seed)])
     return gain(np.arange(len(mos))), low, high
 
 
-def resamples(groups: np.ndarray, samples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
-    """The rows [n'] of each bootstrap resample: as many groups as there are, drawn with replacement, whole.
+def unfitted_agreement(
+    predicted: np.ndarray, mos: np.ndarray, groups: np.ndarray, samples: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """SRCC with its 95 % interval, and PLCC without a fit, of the predictions that are not NaN.
 
-    The same groups and seed give the same rows. Nothing with fewer than two groups.
+    Args:
+        predicted, mos, groups, samples, seed: as in bootstrap_ci.
+    """
+    known = np.isfinite(predicted)
+    predicted, mos = predicted[known], mos[known]
+    low, high = bootstrap_ci(predicted, mos, groups[known], samples, seed)
+    return {"srcc": srcc(predicted, mos), "plcc": plcc(predicted, mos), "srcc_low": low, "srcc_high": high}
+
+
+def resamples(groups: np.ndarray, samples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the rows [n'] of each bootstrap resample, which draws whole groups with replacement.
+
+    The same groups and seed give the same rows. Yields nothing with fewer than two groups.
     """
     _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2:

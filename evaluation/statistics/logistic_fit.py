@@ -1,9 +1,9 @@
-"""The field's monotonic four-parameter logistic, fitted to labels before PLCC and RMSE are taken.
+"""The monotonic four-parameter logistic fit that precedes PLCC and RMSE.
 
-A model that ranks well need not use the scale as people do. The Video Quality Experts Group and ITU-T P.1401
-therefore map predictions to labels first. Form, start values and solver here are those of the published codes
-of SimpleVQA, MinimalisticVQA and ModularBVQA, so that figures are equal: where the best curve is a limit (a
-straight line is one) the solver's tolerance shows in the sixth digit of PLCC.
+A model that ranks well may use the scale differently from people. The Video Quality Experts Group and ITU-T
+P.1401 therefore map predictions to labels first. Form, start values and solver are those of the published
+code of SimpleVQA, MinimalisticVQA and ModularBVQA, for equal figures: where the best curve is a limit (such
+as a straight line), the solver's tolerance affects the sixth digit of PLCC.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _FLAT = 1e-9
 
 
 class FitError(ValueError):
-    """There is no fitted curve; says why."""
+    """No curve can be fitted; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,15 @@ class LogisticFit:
 
 
 def fit_logistic(predicted: np.ndarray, labels: np.ndarray, most_evaluations: int = 20_000) -> LogisticFit:
-    """Least squares of the curve through predictions [n] and labels [n].
+    """Fit the curve to predictions [n] and labels [n] by least squares.
 
-    The search begins at the published (max label, min label, mean prediction, 0.5).
+    The search starts from the published values (max label, min label, mean prediction, 0.5).
 
     Args:
-        most_evaluations: of the curve, before the search is given up.
+        most_evaluations: limit on evaluations of the curve.
     Raises:
-        FitError: with too few videos, constant predictions or labels, if the search does not converge, or if
-            it ends at a flat curve, with which nothing correlates.
+        FitError: if there are too few videos, predictions or labels are constant, the search does not
+            converge, or the curve is flat and so has no correlation.
     """
     if len(labels) <= PARAMETERS:
         raise FitError(f"{PARAMETERS} parameters need at least {PARAMETERS + 1} videos with a score")
@@ -64,14 +64,14 @@ def fit_logistic(predicted: np.ndarray, labels: np.ndarray, most_evaluations: in
 def refit_logistic(
     predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray, start: LogisticFit
 ) -> LogisticFit:
-    """The curve through a resample, from `start`, that of the whole set.
+    """Fit the curve to a resample, from `start`, the curve of the whole set.
 
-    The search is short: where the best curve is a limit it would creep towards it for long, and gain less
-    than an interval shows.
+    The search is short: where the best curve is a limit, more steps change an interval by less than its shown
+    precision.
 
     Args:
-        predicted, labels, counts: arrays [n] of at least PARAMETERS different predictions, the mean of the
-            labels that go with each, and their number. The curve is that through all of them one by one.
+        predicted, labels, counts: arrays [n] of at least PARAMETERS distinct predictions, the mean label of
+            each, and its number of labels. The curve equals that through all labels one by one.
     """
     return _least_squares(predicted, labels, start, _REFIT_EVALUATIONS, np.sqrt(counts))[0]
 
@@ -83,7 +83,7 @@ def _least_squares(
     most_evaluations: int,
     weights: np.ndarray | float = 1.0,
 ) -> tuple[LogisticFit, bool]:
-    """(where the Levenberg-Marquardt search ends, whether it converged); scipy's `curve_fit` is this."""
+    """(end of the Levenberg-Marquardt search, whether it converged), as in scipy's `curve_fit`."""
     with np.errstate(all="ignore"):
         parameters, _, _, _, status = optimize.leastsq(
             lambda b: weights * (_curve(predicted, *b) - labels),

@@ -1,7 +1,7 @@
-"""The field's figures for the predictions of one model on one test set, with 95 % intervals.
+"""The agreement of one model's predictions with the labels of one test set, with 95 % intervals.
 
-SRCC and KRCC are of the raw predictions, PLCC and RMSE of the raw predictions and again after the
-four-parameter logistic fit. A figure that does not exist is NaN, and a note says why.
+SRCC and KRCC use the raw predictions; PLCC and RMSE use the raw predictions and, a second time, the
+predictions after the four-parameter logistic fit. An undefined figure is NaN, and a note says why.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,30 +29,30 @@ NAMES = {
     "rmse_raw": "RMSE raw",
     "rmse_fitted": f"RMSE {FIT_NAME}",
 }
-"""What each is called where it is printed."""
+"""The printed name of each figure."""
 _ENOUGH_DRAWS = 0.95
 _SAME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A test set's own scale: `low` is its label of MOS 1, `high` that of MOS 5. `low` is the larger one
-    where a large label means bad quality."""
+    """A test set's own scale: `low` is its label for MOS 1, `high` for MOS 5. `low` is larger than `high` if
+    large labels mean bad quality."""
 
     low: float = 1.0
     high: float = 5.0
 
     def of_mos(self, mos: np.ndarray) -> np.ndarray:
-        """Scores [n] from 1 to 5 on the set's own scale, [n]."""
+        """Map scores [n] from 1 to 5 to the set's own scale."""
         return self.low + (mos - 1) / 4 * (self.high - self.low)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How `n` scores agree with their labels.
+    """The agreement of `n` scores with their labels.
 
-    `values` has CORRELATIONS and ERRORS, `intervals` (low, high) of each, `draws` its value in every
-    resample, and `notes` what there is to say of a figure or of the fit.
+    `values` has CORRELATIONS and ERRORS, `intervals` (low, high) of each, and `draws` its value in every
+    resample. `notes` explain single figures or the fit.
     """
 
     n: int
@@ -65,7 +65,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A figure of one model minus that of another on the same videos, with the paired interval."""
+    """The difference of a figure between two models on the same videos, with the paired interval."""
 
     value: float
     low: float
@@ -73,14 +73,14 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval has one sign; False where there is no interval."""
+        """Whether the interval excludes 0; False without an interval."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """A correlation's mean over test sets, NaN if no set has it; `draws` has the mean in every resample, and
-    `missing` the sets that lack the figure and are left out."""
+    """A correlation's mean over test sets; NaN if no set has it. `draws` has the mean in every resample,
+    `missing` the sets left out because they lack the figure."""
 
     value: float
     draws: np.ndarray
@@ -91,7 +91,7 @@ class Average:
         return interval(self.draws)
 
 
-def judge(
+def measure_agreement(
     predicted: np.ndarray,
     labels: np.ndarray,
     groups: np.ndarray,
@@ -101,17 +101,17 @@ def judge(
     samples: int = 2000,
     seed: int | Sequence[int] = 0,
 ) -> Figures:
-    """All figures of predictions [n] from 1 to 5 against labels [n] on the set's own scale.
+    """Compute all figures of predictions [n] from 1 to 5 against labels [n] on the set's own scale.
 
-    Intervals are resampled over `groups` [n], the sources of the videos. All figures are taken on the same
-    resamples, and the curve is fitted to each of them anew, from the curve of the whole set.
+    Intervals are bootstrapped over `groups` [n], the sources of the videos. All figures use the same
+    resamples, and the curve is refitted to each of them, starting from the curve of the whole set.
 
     Args:
-        scale: of the labels; default: 1 to 5.
-        rank_only: the labels are an order and no scale, so that there is no PLCC and no RMSE.
+        scale: scale of the labels; default: 1 to 5.
+        rank_only: labels are for ranking only, so PLCC and RMSE are undefined.
     """
     scale = scale or Scale()
-    # Everything is computed on a rising scale: turning predictions and labels over changes no figure.
+    # Compute on a rising scale: negating predictions and labels changes no figure.
     sign = 1.0 if scale.high >= scale.low else -1.0
     rising = sign * labels
     on_scale = sign * scale.of_mos(predicted)
@@ -131,8 +131,8 @@ def judge(
 
 
 def difference(before: Figures, after: Figures) -> dict[str, Difference]:
-    """`after` minus `before` for each figure. Both must be of the same videos in the same order, with the
-    same seed: then resample i of one holds the videos of resample i of the other."""
+    """`after` minus `before` for each figure. Both must be of the same videos in the same order and use the
+    same seed, so that resample i of both has the same videos."""
     return {
         name: _difference(before.values[name], after.values[name], before.draws[name], after.draws[name])
         for name in NAMES
@@ -142,8 +142,7 @@ def difference(before: Figures, after: Figures) -> dict[str, Difference]:
 def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
     """A correlation's mean over test sets, plain or weighted by their numbers of videos.
 
-    Resample i of the mean is that of the sets' resamples i, so the sets must have been resampled with seeds
-    of their own.
+    Resample i of the mean is the mean of the sets' resamples i, so each set needs its own seed.
     """
     known = {s: f for s, f in sets.items() if np.isfinite(f.values[name])}
     missing = [s for s in sets if s not in known]
@@ -151,7 +150,7 @@ def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
         return Average(np.nan, np.empty(0), missing)
     weights = [f.n if weighted else 1 for f in known.values()]
     draws = [f.draws[name] for f in known.values()]
-    if any(len(drawn) == 0 for drawn in draws):  # a set of a single source, which has no resamples
+    if any(len(drawn) == 0 for drawn in draws):  # a set with a single source has no resamples
         drawn_means = np.empty(0)
     else:
         drawn_means = np.average(draws, axis=0, weights=weights)
@@ -160,7 +159,7 @@ def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
 
 
 def average_difference(before: Average, after: Average) -> Difference:
-    """`after` minus `before`, means of two models over the same sets; NaN where those differ."""
+    """`after` minus `before`, means of two models over sets; NaN if they are of different sets."""
     if before.missing != after.missing:
         return Difference(np.nan, np.nan, np.nan)
     return _difference(before.value, after.value, before.draws, after.draws)
@@ -173,18 +172,18 @@ def _difference(before: float, after: float, before_draws: np.ndarray, after_dra
 def _of_the_set(
     predicted: np.ndarray, labels: np.ndarray, on_scale: np.ndarray, rank_only: bool
 ) -> tuple[dict[str, float], LogisticFit | None, dict[str, str]]:
-    """(values, fit, notes) of predictions [n], given as they are and on the scale of the labels [n]."""
+    """(values, fit, notes) of predictions [n], raw and on the scale of the labels [n]."""
     values = dict.fromkeys((*CORRELATIONS, *ERRORS), np.nan)
     values |= {"srcc": srcc(predicted, labels), "krcc": krcc(predicted, labels)}
     why = why_undefined(predicted, labels)
     notes = {"correlations": why} if why else {}
     if rank_only:
-        return values, None, notes | {"PLCC, RMSE": "the labels are an order and no scale (rank_only)"}
+        return values, None, notes | {"PLCC, RMSE": "the labels are for ranking only (rank_only)"}
     values["plcc_raw"] = plcc(predicted, labels)
     if np.all((predicted >= 1) & (predicted <= 5)):
         values["rmse_raw"] = rmse(on_scale, labels)
     else:
-        notes[NAMES["rmse_raw"]] = "the scores do not run from 1 to 5, so that they are on no scale of labels"
+        notes[NAMES["rmse_raw"]] = "scores outside 1 to 5 cannot be mapped to the scale of the labels"
     if why:
         return values, None, notes
     try:
@@ -194,9 +193,9 @@ def _of_the_set(
     fitted = fit(predicted)
     values |= {"plcc_fitted": plcc(fitted, labels), "rmse_fitted": rmse(fitted, labels)}
     if fit.b1 < fit.b2:
-        notes[FIT_NAME] = "the curve falls: predictions and labels are opposed, which PLCC after it hides"
+        notes[FIT_NAME] = "the curve falls: predictions oppose the labels, which the fitted PLCC hides"
     elif values["plcc_fitted"] < values["plcc_raw"] - _SAME:
-        notes[FIT_NAME] = "converged to a curve that is worse than a straight line"
+        notes[FIT_NAME] = "converged to a curve worse than a straight line"
     return values, fit, notes
 
 
@@ -207,9 +206,9 @@ def _draws(
     fit: LogisticFit | None,
     resampled_rows: Iterable[np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Each figure's value in every resample, [samples]."""
+    """The value of each figure in every resample, [samples]."""
     drawn: dict[str, list[float]] = {name: [] for name in NAMES}
-    # Values are sorted once and for all: ranking small integers anew takes no sorting.
+    # Sort the values once: ranking their small integer codes in a resample needs no sorting.
     distinct, codes_x = np.unique(predicted, return_inverse=True)
     _, codes_y = np.unique(labels, return_inverse=True)
     for rows in resampled_rows:
@@ -225,14 +224,14 @@ def _draws(
 
 
 def _ranks(codes: np.ndarray) -> np.ndarray:
-    """Ranks [n] of integers [n] from 0 up, the mean of theirs to equal ones; SRCC is the PLCC of ranks."""
+    """Ranks [n] of non-negative integers [n]; ties share their mean rank. SRCC is the PLCC of ranks."""
     counts = np.bincount(codes)
     return (np.cumsum(counts) - (counts - 1) / 2)[codes]
 
 
 def _refitted(distinct: np.ndarray, codes: np.ndarray, labels: np.ndarray, start: LogisticFit) -> np.ndarray:
-    """The predictions `distinct[codes]` [n] on a curve fitted to labels [n] from `start`, [n]; NaN where they
-    have too few values for a fit."""
+    """Map the predictions `distinct[codes]` [n] by a curve fitted to labels [n] from `start`; NaN if there
+    are too few distinct values."""
     counts = np.bincount(codes, minlength=len(distinct))
     drawn = counts > 0
     if drawn.sum() < PARAMETERS:
@@ -244,10 +243,10 @@ def _refitted(distinct: np.ndarray, codes: np.ndarray, labels: np.ndarray, start
 def _interval_notes(values: Mapping[str, float], draws: Mapping[str, np.ndarray]) -> dict[str, str]:
     known = {name: drawn for name, drawn in draws.items() if np.isfinite(values[name])}
     if any(len(drawn) == 0 for name, drawn in known.items() if name in CORRELATIONS):
-        return {"intervals": "all videos are of one source: there is nothing to resample"}
+        return {"intervals": "all videos are of one source, so nothing can be resampled"}
     finite = {name: np.isfinite(drawn).sum() for name, drawn in known.items()}
     return {
-        f"interval of {NAMES[name]}": f"from {n} of {len(known[name])} resamples; the others have no value"
+        f"interval of {NAMES[name]}": f"from {n} of {len(known[name])} resamples; undefined in the others"
         for name, n in finite.items()
         if n < _ENOUGH_DRAWS * len(known[name])
     }

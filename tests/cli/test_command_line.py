@@ -57,7 +57,7 @@ def manifest(videos: list[Path], tmp_path: Path) -> Path:
         (None, [f"--run_dir={ROOT / 'README.md' / 'run'}"], "cannot write to"),
     ],
 )
-def test_bad_input_is_named_with_its_cure(
+def test_bad_input_is_named_with_its_fix(
     manifest: Path, tmp_path: Path, change: tuple[str, str] | None, arguments: list[str], message: str
 ) -> None:
     if change is not None:
@@ -88,7 +88,7 @@ def test_more_gpus_than_there_are(manifest: Path, tmp_path: Path) -> None:
 
 
 def test_resume_needs_a_run(tmp_path: Path) -> None:
-    assert "--resume goes on with the run of --run_dir=FOLDER" in launch("train", "--resume")[1]
+    assert "--resume needs --run_dir=FOLDER and no preset" in launch("train", "--resume")[1]
     code, output, _ = launch("train", "--resume", f"--run_dir={tmp_path}")
     assert code == 2
     assert "holds no run to resume" in output

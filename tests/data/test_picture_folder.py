@@ -1,5 +1,6 @@
 """A folder of numbered pictures as one video."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
-from data.frames import look_at, video_duration_s
+from data.decode import Reading, look
+from data.frames import FrameInfo, look_at, video_duration_s
 from data.paths import PICTURE_SUFFIXES, is_picture
 from data.picture_folder import in_order
+from data.records import Completion, Group, SamplingRequest, VideoRef
 from data.video_file import Unreadable, VideoError
 from evaluation.inputs import InputError, find_videos, frame_rate_of
+from evaluation.settings import ScoringSettings
+from launch import app
 from tests.cli.test_command_line import launch
 
 
@@ -143,3 +149,42 @@ def test_options_of_picture_folders(folder: Path) -> None:
     code, output, _ = launch("score", str(folder), "--frame-rate", "30")
     assert code == 2
     assert "give --as-video, too" in output
+    code, output, _ = launch("ask", str(folder), "What is it?")
+    assert code == 2
+    assert "is a folder; --as-video takes its numbered pictures for a video" in output
+
+
+def test_a_question_is_asked_about_picture_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the command line to the decoded frames, for one video and for two."""
+    looked: list[FrameInfo] = []
+
+    class FakeScorer:
+        def __init__(self, settings: ScoringSettings) -> None:
+            self.settings = settings
+
+        async def __aenter__(self) -> "FakeScorer":
+            return self
+
+        async def __aexit__(self, *error: object) -> None:
+            pass
+
+        async def sample(
+            self, ref: VideoRef, requests: Sequence[SamplingRequest]
+        ) -> tuple[FrameInfo, list[Group]]:
+            info, _ = look(ref, Reading(max_px=64))
+            assert isinstance(info, FrameInfo), info
+            looked.append(info)
+            completion = Completion([1], [0.0], "<answer>grey</answer>", "stop", [0])
+            return info, [Group(ref, [1], [completion])]
+
+    monkeypatch.setattr("evaluation.scorer.Scorer", FakeScorer)
+    command = ["ask", str(folder), "What is it?", "--as-video", "--frame-rate", "6", "--start", "1", "--json"]
+    for beside in ([], ["--beside", str(folder)]):
+        result = CliRunner().invoke(app, [*command, "--frames", "4", *beside])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.output)["answer"] == "grey"
+    single, pair = looked
+    assert (single.indices, single.window_s) == ((6, 8, 9, 11), (1, 2))
+    assert single.decoder.startswith("pictures, 6 a second")
+    assert pair.beside is not None
+    assert pair.indices == pair.beside.indices == (7, 10)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.quiz.grading import Verdict, final_answer, judge_choice
+from evaluation.quiz.grading import Verdict, final_answer, grade_choice
 from evaluation.quiz.item import QuizItem, Rule
-from evaluation.statistics.accuracy import ALL, Mark, accuracies
+from evaluation.quiz.results import ALL, Mark, accuracies
 
 
 def item(
@@ -46,14 +46,14 @@ def test_the_answer_is_told_from_the_thinking(text: str, answer: str | None) -> 
     ],
 )  # fmt: skip
 def test_rules_of_choices(rule: Rule, text: str, said: str | None) -> None:
-    assert judge_choice(item(rule), f"<think>A</think><answer>{text}</answer>") == Verdict(said, said == "B")
+    assert grade_choice(item(rule), f"<think>A</think><answer>{text}</answer>") == Verdict(said, said == "B")
 
 
 def test_rule_of_words() -> None:
     yes_no = item("text", "Yes", ("Yes", "No"))
-    said = [judge_choice(yes_no, text) for text in ("[YES].", "no", "Yes, it is", "")]
+    said = [grade_choice(yes_no, text) for text in ("[YES].", "no", "Yes, it is", "")]
     assert said == [Verdict("yes", True), Verdict("no", False), Verdict(None, False), Verdict(None, False)]
-    assert judge_choice(item("text", "motion blur", ()), "Motion  blur!").right
+    assert grade_choice(item("text", "motion blur", ()), "Motion  blur!").right
 
 
 answers = st.text(st.sampled_from("ABCDabGod .:()<>/\n"), max_size=12) | st.text(max_size=12)
@@ -62,17 +62,17 @@ lettered: st.SearchStrategy[Rule] = st.sampled_from(["first_letter", "choice"])
 
 @given(lettered, answers, st.sampled_from("AB"))
 def test_right_is_what_was_said_and_nothing_else(rule: Rule, text: str, correct: str) -> None:
-    verdict = judge_choice(item(rule, correct), text)
+    verdict = grade_choice(item(rule, correct), text)
     assert verdict.said in (None, "A", "B")
     assert verdict.right == (verdict.said == correct)
-    other = judge_choice(item(rule, "B" if correct == "A" else "A"), text)
+    other = grade_choice(item(rule, "B" if correct == "A" else "A"), text)
     assert other.said == verdict.said, "which option is right has no influence on what is read"
 
 
 @given(lettered, st.sampled_from("AB"), st.text(max_size=20))
 def test_a_wrapped_letter_is_read_whatever_was_thought(rule: Rule, letter: str, thought: str) -> None:
     thought = thought.replace("<", "")
-    assert judge_choice(item(rule), f"<think>{thought}</think><answer>{letter}</answer>").said == letter
+    assert grade_choice(item(rule), f"<think>{thought}</think><answer>{letter}</answer>").said == letter
 
 
 def test_accuracy_counts_what_was_not_read_as_wrong() -> None:

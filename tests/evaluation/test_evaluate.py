@@ -1,4 +1,4 @@
-"""`launch.py evaluate`: which rows are judged, predictions of any method, and what is written."""
+"""`launch.py evaluate`: which rows are evaluated, predictions of any method, and what is written."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_which_rows_are_judged(tmp_path: Path) -> None:
+def test_which_rows_are_evaluated(tmp_path: Path) -> None:
     rows = ["path,mos,split,label_set,headline"]
     rows += [f"{i}.mp4,3,{'test' if i < 4 else 'ood'},default,{i % 2}" for i in range(8)]
     rows += ["a.mp4,3,test,lsvq/1080p,true", "b.mp4,3,train,default,true"]
@@ -74,7 +74,7 @@ def test_which_rows_are_judged(tmp_path: Path) -> None:
         read_sets([manifest])
 
 
-def test_all_rows_are_judged_where_none_is_called_test(tmp_path: Path) -> None:
+def test_all_rows_are_evaluated_where_none_is_called_test(tmp_path: Path) -> None:
     folder = tmp_path / "konvid"
     folder.mkdir()
     manifest = write(folder / "manifest.csv", "path,mos\na.mp4,2\nb.mp4,3\n")
@@ -115,18 +115,18 @@ def test_predictions_of_any_method(tmp_path: Path, suffix: str) -> None:
         ("path,mos\n0.mp4,3\n", "needs the columns score and path"),
         ("path,score\n0.mp4,good\n", "row 2: score 'good' is not a number"),
         ("path,score\n0.mp4,nan\n", "row 2: score 'nan' is not a number"),
-        ("path,score\n0.mp4,3\n./0.mp4,3\n", "row 3: '0.mp4' is there twice"),
+        ("path,score\n0.mp4,3\n./0.mp4,3\n", "row 3: '0.mp4' appears twice"),
         ("path,score\nother.mp4,3\n", "none of its 1 rows names a video of the sets, such as '0.mp4'"),
     ],
 )
-def test_bad_predictions_are_named_with_their_cure(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_predictions_are_named_with_their_fix(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(PredictionsError, match=re.escape(message)):
         read_predictions(write(tmp_path / "p.csv", text), [labelled_set("k", 5, tmp_path)])
 
 
 def test_a_prediction_that_may_be_of_two_sets_is_refused(tmp_path: Path) -> None:
     sets = [labelled_set("a", 3, tmp_path / "a"), labelled_set("b", 3, tmp_path / "b")]
-    with pytest.raises(PredictionsError, match="may be any of 2 videos"):
+    with pytest.raises(PredictionsError, match="matches 2 videos"):
         read_predictions(write(tmp_path / "p.csv", "path,score\n0.mp4,3\n"), sets)
     found = read_predictions(write(tmp_path / "p.csv", f"path,score\n{tmp_path}/b/0.mp4,3\n"), sets)
     assert found == {"a": {}, "b": {"0.mp4": Answer(3.0)}}
@@ -185,8 +185,8 @@ def test_models_are_compared_on_the_videos_that_both_score(tmp_path: Path) -> No
 
     write_report(found, {"seed": 0}, tmp_path)
     document = json.loads((tmp_path / "results.json").read_text())
-    judged = [(s["set"], s["model"]) for s in document["sets"]]
-    assert judged == [("k", "good"), ("k", "poor"), ("two", "good"), ("two", "poor")]
+    listed = [(s["set"], s["model"]) for s in document["sets"]]
+    assert listed == [("k", "good"), ("k", "poor"), ("two", "good"), ("two", "poor")]
     assert document["sets"][0]["figures"]["srcc"] == pytest.approx(values[0])
     table = pd.read_csv(tmp_path / "table.csv").set_index(["model", "set"])
     assert table.loc[("good", "k"), "srcc"] == pytest.approx(values[0])
@@ -228,7 +228,7 @@ def test_a_checkpoint_is_asked_once_and_compared_with_predictions(tmp_path: Path
     )  # fmt: skip
     assert "demo/tiny-internvl: agreement with MOS" in evaluate(*command)
     (record,) = json.loads((out / "results.json").read_text())["sets"]
-    file = out / "models-tiny-internvl" / "clips.jsonl"
+    file = out / "demo-tiny-internvl" / "clips.jsonl"
     on_file = file.read_text()
     said = {row["video_id"]: row["score"] for row in map(json.loads, on_file.splitlines())}
     assert record["n"] + record["unparsed"] == len(clips) == len(said)

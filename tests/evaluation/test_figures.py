@@ -11,7 +11,14 @@ from scipy import optimize, stats
 
 from evaluation.statistics.correlation import bootstrap_ci, paired_bootstrap
 from evaluation.statistics.logistic_fit import FIT_NAME, FitError, fit_logistic
-from evaluation.statistics.metrics import CORRELATIONS, Scale, average, average_difference, difference, judge
+from evaluation.statistics.metrics import (
+    CORRELATIONS,
+    Scale,
+    average,
+    average_difference,
+    difference,
+    measure_agreement,
+)
 
 SHAPES = {
     "skewed, many": (3000, 0, 100, (6, 3), 2),
@@ -42,7 +49,7 @@ def predictions(labels: np.ndarray, low: float, high: float, noise: float, seed:
 
 
 def assert_as_by_hand(x: np.ndarray, y: np.ndarray, low: float, high: float) -> None:
-    found = judge(x, y, np.arange(len(y)), Scale(low, high), samples=FEW)
+    found = measure_agreement(x, y, np.arange(len(y)), Scale(low, high), samples=FEW)
     on_scale, fitted = low + (x - 1) * (high - low) / 4, published_fit(x, y)
     by_hand = {
         "srcc": stats.spearmanr(x, y).statistic,
@@ -94,8 +101,8 @@ def test_no_nearby_curve_is_better_and_order_of_videos_changes_nothing() -> None
 def test_a_set_whose_large_labels_are_bad_has_the_same_figures() -> None:
     y = np.random.default_rng(1).uniform(0, 100, 120)
     x = 1 + 4 / (1 + np.exp(-(y - 50) / 30)) + np.random.default_rng(2).uniform(-0.2, 0.2, 120)
-    rising = judge(x, y, np.arange(120), Scale(0, 100), samples=FEW)
-    falling = judge(x, 100 - y, np.arange(120), Scale(100, 0), samples=FEW)
+    rising = measure_agreement(x, y, np.arange(120), Scale(0, 100), samples=FEW)
+    falling = measure_agreement(x, 100 - y, np.arange(120), Scale(100, 0), samples=FEW)
     assert falling.values == pytest.approx(rising.values, rel=1e-5)
     assert falling.fit is not None
     assert rising.fit is not None
@@ -106,14 +113,14 @@ def test_intervals_are_those_of_one_figure_alone() -> None:
     y = np.random.default_rng(2).uniform(1, 5, 90)
     sources = np.array([f"s{i % 30}" for i in range(90)])
     before, after = (predictions(y, 1, 5, noise, seed=3) for noise in (0.3, 0.1))
-    judged = [judge(x, y, sources, samples=200, seed=4) for x in (before, after)]
-    assert judged[0].intervals["srcc"] == pytest.approx(bootstrap_ci(before, y, sources, 200, seed=4))
-    gain = difference(*judged)["srcc"]
+    measured = [measure_agreement(x, y, sources, samples=200, seed=4) for x in (before, after)]
+    assert measured[0].intervals["srcc"] == pytest.approx(bootstrap_ci(before, y, sources, 200, seed=4))
+    gain = difference(*measured)["srcc"]
     assert (gain.value, gain.low, gain.high) == pytest.approx(
         paired_bootstrap(before, after, y, sources, 200, seed=4)
     )
     assert gain.excludes_zero
-    itself = difference(judged[0], judged[0])
+    itself = difference(measured[0], measured[0])
     assert all((d.value, d.low, d.high, d.excludes_zero) == (0, 0, 0, False) for d in itself.values())
 
 
@@ -126,8 +133,8 @@ def test_rank_figures_stand_any_rising_map_and_no_fit_is_silently_worse_than_a_l
     pairs: list[tuple[int, int]],
 ) -> None:
     x, y = (np.array(column) / 100 for column in zip(*pairs, strict=True))
-    found = judge(x, y, np.arange(len(y)), samples=FEW)
-    mapped = judge(1 + np.log(x) ** 3 / 2, np.exp(y), np.arange(len(y)), samples=FEW)
+    found = measure_agreement(x, y, np.arange(len(y)), samples=FEW)
+    mapped = measure_agreement(1 + np.log(x) ** 3 / 2, np.exp(y), np.arange(len(y)), samples=FEW)
     for name in ("srcc", "krcc"):
         assert mapped.values[name] == pytest.approx(found.values[name], nan_ok=True)
     if not found.notes.keys() & {FIT_NAME, "correlations"}:
@@ -139,7 +146,7 @@ def test_rank_figures_stand_any_rising_map_and_no_fit_is_silently_worse_than_a_l
 def test_order_of_videos_changes_nothing(pairs: list[tuple[int, int]], random) -> None:  # type: ignore[no-untyped-def]
     shuffled = random.sample(pairs, len(pairs))
     one, other = (
-        judge(x / 100, y / 100, np.arange(len(y)), samples=FEW)
+        measure_agreement(x / 100, y / 100, np.arange(len(y)), samples=FEW)
         for x, y in (np.array(rows, dtype=float).T for rows in (pairs, shuffled))
     )
     for name in ("srcc", "krcc", "plcc_raw", "rmse_raw"):
@@ -158,7 +165,9 @@ def test_order_of_videos_changes_nothing(pairs: list[tuple[int, int]], random) -
     ],
 )
 def test_what_has_no_correlation_says_why(predicted: list[float], labels: list[float], note: str) -> None:
-    found = judge(np.array(predicted), np.array(labels, dtype=float), np.arange(len(predicted)), samples=FEW)
+    found = measure_agreement(
+        np.array(predicted), np.array(labels, dtype=float), np.arange(len(predicted)), samples=FEW
+    )
     assert all(math.isnan(found.values[name]) for name in CORRELATIONS)
     assert all(math.isnan(end) for name in CORRELATIONS for end in found.intervals[name])
     assert found.notes == {"correlations": note}
@@ -170,12 +179,12 @@ def test_what_has_no_correlation_says_why(predicted: list[float], labels: list[f
 def test_other_doubts_are_noted() -> None:
     y = np.linspace(1, 5, 30)
     rows = np.arange(30)
-    assert "at least 5 videos" in judge(y[:4], y[:4], rows[:4], samples=FEW).notes[FIT_NAME]
-    assert "the curve falls" in judge(6 - y, y, rows, samples=FEW).notes[FIT_NAME]
-    assert "do not run from 1 to 5" in judge(y - 7, y, rows, samples=FEW).notes["RMSE raw"]
-    assert "one source" in judge(y, y, np.zeros(30), samples=FEW).notes["intervals"]
-    assert judge(y, y, np.arange(30) > 0, samples=200).notes.keys() >= {"interval of SRCC"}
-    ordered = judge(y, y, rows, samples=FEW, rank_only=True)
+    assert "at least 5 videos" in measure_agreement(y[:4], y[:4], rows[:4], samples=FEW).notes[FIT_NAME]
+    assert "the curve falls" in measure_agreement(6 - y, y, rows, samples=FEW).notes[FIT_NAME]
+    assert "outside 1 to 5" in measure_agreement(y - 7, y, rows, samples=FEW).notes["RMSE raw"]
+    assert "one source" in measure_agreement(y, y, np.zeros(30), samples=FEW).notes["intervals"]
+    assert measure_agreement(y, y, np.arange(30) > 0, samples=200).notes.keys() >= {"interval of SRCC"}
+    ordered = measure_agreement(y, y, rows, samples=FEW, rank_only=True)
     assert "rank_only" in ordered.notes["PLCC, RMSE"]
     assert ordered.values["srcc"] == pytest.approx(1)
     assert all(math.isnan(ordered.values[n]) for n in ("plcc_raw", "plcc_fitted", "rmse_raw", "rmse_fitted"))
@@ -189,7 +198,7 @@ def test_a_search_that_does_not_end_is_no_fit(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         "evaluation.statistics.metrics.fit_logistic", partial(fit_logistic, most_evaluations=6)
     )
-    found = judge(x, y, np.arange(50), Scale(0, 100), samples=FEW)
+    found = measure_agreement(x, y, np.arange(50), Scale(0, 100), samples=FEW)
     assert "did not converge" in found.notes[FIT_NAME]
     assert math.isnan(found.values["plcc_fitted"])
     assert np.isfinite(found.values["plcc_raw"])
@@ -198,9 +207,9 @@ def test_a_search_that_does_not_end_is_no_fit(monkeypatch: pytest.MonkeyPatch) -
 def test_averages_leave_out_sets_without_the_figure() -> None:
     y = np.random.default_rng(0).uniform(1, 5, 60)
     sets = {
-        "large": judge(predictions(y, 1, 5, 0.2, 0), y, np.arange(60), samples=FEW),
-        "small": judge(predictions(y[:20], 1, 5, 0.6, 1), y[:20], np.arange(20), samples=FEW),
-        "two": judge(y[:2], y[:2], np.arange(2), samples=FEW),
+        "large": measure_agreement(predictions(y, 1, 5, 0.2, 0), y, np.arange(60), samples=FEW),
+        "small": measure_agreement(predictions(y[:20], 1, 5, 0.6, 1), y[:20], np.arange(20), samples=FEW),
+        "two": measure_agreement(y[:2], y[:2], np.arange(2), samples=FEW),
     }
     large, small = (sets[name].values["srcc"] for name in ("large", "small"))
     for weighted, expected in ((False, (large + small) / 2), (True, (60 * large + 20 * small) / 80)):
@@ -222,7 +231,9 @@ def test_a_mean_over_sets_is_surer_than_each_of_them() -> None:
     y = np.random.default_rng(0).uniform(1, 5, 100)
     before, after = (
         {
-            name: judge(predictions(y, 1, 5, noise, i), y, np.arange(100), samples=200, seed=(0, i))
+            name: measure_agreement(
+                predictions(y, 1, 5, noise, i), y, np.arange(100), samples=200, seed=(0, i)
+            )
             for i, name in enumerate("abcd")
         }
         for noise in (0.5, 0.2)
@@ -239,7 +250,7 @@ def test_a_mean_over_sets_is_surer_than_each_of_them() -> None:
 def test_errors_have_intervals() -> None:
     y = np.random.default_rng(0).uniform(0, 100, 200)
     x = np.clip(1 + y / 25 + np.random.default_rng(1).normal(0, 0.4, 200), 1, 5)
-    found = judge(x, y, np.arange(200), Scale(0, 100), samples=300)
+    found = measure_agreement(x, y, np.arange(200), Scale(0, 100), samples=300)
     for name in ("rmse_raw", "rmse_fitted"):
         low, high = found.intervals[name]
         assert low < found.values[name] < high

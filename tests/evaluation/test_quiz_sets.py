@@ -115,7 +115,7 @@ def test_a_cell_of_a_table_may_be_long(root: Path) -> None:
 
 def test_a_broken_table_is_named(root: Path) -> None:
     file = write(root.parent / "set.csv", 'Video_name,Question\na.mp4,"Which, the')
-    with pytest.raises(QuizError, match="set.csv: is no table: unexpected end"):
+    with pytest.raises(QuizError, match="set.csv: is not a valid table: unexpected end"):
         read_quiz("omnivqa-fg", [file], root)
 
 
@@ -132,19 +132,19 @@ def test_levels_are_named_or_cut_out_of_the_range(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("q-bench-video", "{", "set.json: is no JSON"),
+        ("q-bench-video", "{", "set.json: is not JSON"),
         ("q-bench-video", "{}", "not a list of entries"),
         ("q-bench-video", "[]", "has no entries"),
-        ("q-bench-video", [3], "entry 1: is 3, no object"),
+        ("q-bench-video", [3], "entry 1: is 3, not an object"),
         ("q-bench-video", [qbench(), qbench(question="")], "set.json, entry 2, question: is missing"),
         ("q-bench-video", [qbench(question=7)], "entry 1, question: is 7, not a text"),
         ("q-bench-video", [qbench(correct_choice="D")], "correct_choice: is 'D', not a letter from A to C"),
         ("q-bench-video", [qbench(answers=["one"])], "answers: holds 1 option"),
         ("q-bench-video", [qbench(answers="A")], "answers: is 'A', not a list of texts"),
-        ("q-bench-video", [qbench(question_type="essay")], "question_type: is 'essay': known are what/how"),
+        ("q-bench-video", [qbench(question_type="essay")], "question_type: is 'essay': use one of what/how"),
         ("q-bench-video", [qbench(video_name="../a.mp4")], "video_name: '../a.mp4' leaves the folder"),
         ("q-bench-video", [qbench(video_name="/etc/a.mp4")], "'/etc/a.mp4' leaves the folder"),
-        ("q-bench-video", [qbench(video_name="a\0.mp4")], "entry 1, video_name: 'a\\x00.mp4' is no path"),
+        ("q-bench-video", [qbench(video_name="a\0.mp4")], "entry 1, video_name: 'a\\x00.mp4' is not a path"),
         ("q-bench-video", [qbench(video_name="a_cat_b_cat_c.mp4")], "joins 3 names"),
         ("q-bench-video", [qbench(question_type="open_ended", answers=[], correct_choice="")], "is missing"),
         ("q-bench-video", [qbench(video_name="gone.mp4")], "holds none of the videos"),
@@ -154,10 +154,10 @@ def test_levels_are_named_or_cut_out_of_the_range(root: Path) -> None:
         ("finevq", [{"video": "a.mp4", "conversations": [{"from": "human"}]}], "has no question"),
         ("omnivqa-fg", [{"Video_name": "a.mp4", "Answer": "Sharp", "Correct_choice": "A"}], "holds 0 option"),
         ("vqa2-levels", [{"img_path": "a.mp4", "mos": "high"}], "mos: is 'high', not a number"),
-        ("vqa2-levels", [{"img_path": "a.mp4", "level": 0}], "level: is 0: levels go from 1"),
-        ("vqa2-levels", [{"img_path": "a.mp4", "level": 7}], "level: is 7: levels go from 1"),
+        ("vqa2-levels", [{"img_path": "a.mp4", "level": 0}], "level: is 0: levels range from 1"),
+        ("vqa2-levels", [{"img_path": "a.mp4", "level": 7}], "level: is 7: levels range from 1"),
         ("finevq", [finevq("How good?", "good or fair") | {"mos": 3}], "names 2 levels, not one"),
-        ("q-bench", [qbench()], "'q-bench' is no known set: give one of q-bench-video"),
+        ("q-bench", [qbench()], "'q-bench' is not a known set: give one of q-bench-video"),
     ],
 )
 def test_what_is_wrong_is_named(root: Path, name: str, content: Any, message: str) -> None:

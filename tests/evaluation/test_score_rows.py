@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from data.frames import FrameInfo
 from data.records import VideoRef
 from evaluation.answers import ScoredVideo, trace_of
-from evaluation.score_file import OutputError, ScoreFile
+from evaluation.row_file import OutputError
+from evaluation.score_file import ScoreFile
 from evaluation.score_rows import COLUMNS, key_of, key_of_ref, row_of
 
 SETTINGS = {"checkpoint": "m", "samples": 2}
@@ -99,7 +100,10 @@ def test_scores_made_otherwise_never_join(tmp_path: Path) -> None:
     with ScoreFile(path, SETTINGS) as file:
         file.append(row_of(scored("one"), "m"))
     with (
-        pytest.raises(OutputError, match=r"samples was 2 and is 4\. Go on with .*, or give another --out"),
+        pytest.raises(
+            OutputError,
+            match=r"samples was 2 and is 4\. Use the same settings .*, or give another --out",
+        ),
         ScoreFile(path, SETTINGS | {"samples": 4}),
     ):
         pass

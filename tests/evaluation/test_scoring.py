@@ -150,7 +150,7 @@ def test_windows_cover_a_video_once(duration_s: float, ends: list[float]) -> Non
         (float("inf"), "a duration of inf s has no windows"),
         (float("nan"), "a duration of nan s has no windows"),
         (0.0, "a duration of 0 s has no windows"),
-        (3.7e17, "more than 100,000: give longer"),
+        (3.7e17, "more than 100,000 windows: give longer"),
     ],
 )
 def test_a_duration_that_is_none_has_no_windows(duration_s: float, message: str) -> None:
@@ -172,4 +172,4 @@ def test_a_timeline_is_drawn_whether_cells_are_text_or_not(tmp_path: Path) -> No
 def test_a_timeline_is_of_one_video(videos: list[Path]) -> None:
     code, output, _ = launch("score", *map(str, videos[:2]), "--timeline", "5")
     assert code == 2
-    assert "--timeline looks at one video, and 2 are given" in output
+    assert "--timeline takes one video, and 2 are given" in output

@@ -129,7 +129,7 @@ def test_a_folder_as_it_comes(tmp_path: Path) -> None:
         return done.stdout, by_name
 
     said, rows = score()
-    assert "5 videos, other files, ignored: 1" in said
+    assert "5 videos, other files ignored: 1" in said
     assert rows.keys() == {*good, *bad}
     for name, reason in bad.items():
         assert reason in rows[name]["failure"]

@@ -21,10 +21,9 @@ from data.video_file import VideoError
 from evaluation.quiz.asking import reference
 from evaluation.quiz.folder import QuizFolder
 from evaluation.quiz.item import QuizItem
-from evaluation.quiz.results import QuizResults, as_json, results_of
+from evaluation.quiz.results import ALL, QuizResults, as_json, results_of
 from evaluation.quiz.run import read_quiz_job, run_quiz
 from evaluation.settings import ScoringSettings
-from evaluation.statistics.accuracy import ALL
 from runtime.errors import ConfigError
 from tests.conftest import moving_frames
 
@@ -253,4 +252,4 @@ def test_a_quiz_from_its_file_to_the_table(clips: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps(questions[:5]))
     code, output = launch(*command)
     assert code == 2
-    assert "holds answers that were made otherwise: files was" in output
+    assert "holds results of other settings: files was" in output

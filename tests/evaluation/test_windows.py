@@ -81,7 +81,7 @@ def test_rows_say_which_part_it_was(videos: list[Path]) -> None:
 
 def job(videos: list[Path], timeline_s: float | None, window_s: tuple[float, float] | None) -> ScoreJob:
     paths = [str(path) for path in videos]
-    return read_score_job(paths, str(SHIPPED_BASE), 0, None, False, timeline_s, None, window_s)
+    return read_score_job(paths, str(SHIPPED_BASE), 0, timeline_s, None, window_s)
 
 
 def test_a_single_video_is_checked_before_an_engine_starts(videos: list[Path]) -> None:

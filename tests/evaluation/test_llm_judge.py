@@ -94,7 +94,7 @@ def test_an_endpoint_that_is_silent_costs_no_more_than_its_deadlines(
 
 def test_the_judges_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge_from(None, "m", None) is None
-    with pytest.raises(ConfigError, match="--judge-key-env JUDGE_KEY: .* is not set"):
+    with pytest.raises(ConfigError, match="--judge-key-env JUDGE_KEY: .* is unset or empty"):
         judge_from("https://host/v1", "m", "JUDGE_KEY")
     with pytest.raises(ConfigError, match="http:// or https://"):
         judge_from("file:///etc/passwd", "m", None)
