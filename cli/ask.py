@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data.duration import duration_s
-from data.frames import FrameInfo, clip_window
+from data.frames import FrameInfo, clip_window, duration_s
 from data.video_file import VideoError
 from evaluation.models import Checkpoint, resolve_checkpoint, scoring_settings
 from evaluation.quiz.asking import Asked, ask, reference

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,9 +10,6 @@ from cli.terminal import console, progress
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.config import DataConfig
-
-if TYPE_CHECKING:
-    from data.prepare.labelled import Problem
 
 prepare = typer.Typer(
     help="Make a manifest: of a benchmark's labels and its videos, or of videos without labels.",
@@ -130,7 +127,7 @@ def prepare_ladder(
     console.print(
         f"{made.clips} clips in {made.sets} ladders: {made.manifest}", highlight=False, markup=False
     )
-    _print_problems(made.problems)
+    _print_reasons("left out", made.problems)
 
 
 @prepare.command("merge")
@@ -199,15 +196,8 @@ def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: An
             f"its paths start from {made.base}: --data.root={made.base} to train, --root to evaluate or score"
         )
     console.print("\n".join(lines), highlight=False, markup=False)
-    _print_problems(made.problems, made.problems_file)
+    _print_reasons(f"left out; all of them in {made.problems_file}", [*made.problems.items()])
     _print_reasons("would be marked in a run", [*made.marked.items()])
-
-
-def _print_problems(problems: Sequence["Problem"], file: Path | None = None) -> None:
-    if not problems:
-        return
-    where = f"left out; all of them in {file}" if file else "left out"
-    _print_reasons(where, [(problem.video, problem.reason) for problem in problems])
 
 
 def _print_reasons(what: str, reasons: Sequence[tuple[str, str]]) -> None:

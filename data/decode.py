@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.frames import FrameInfo, look_at
-from data.pair import look_at_pair
+from data.frames import FrameInfo, look_at, look_at_pair
 from data.records import VideoRef
 from data.video_file import DecoderName, VideoError
 from runtime.calls import DeadlineError, within

@@ -11,24 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from data.facts import Refusal, VideoFacts
 from data.video_file import DecoderName, OpenVideo, Unreadable, VideoError
-
-if TYPE_CHECKING:
-    pass
+from runtime.killable import run_isolated, serve
 
 T = TypeVar("T")
 
-_Reader = Literal["decord", "seeking", "in order"]
-_ORDER: dict[DecoderName, tuple[_Reader, ...]] = {
-    "auto": ("seeking", "in order"),
-    "pyav": ("seeking", "in order"),
-    "decord": ("decord",),
-}
 _TRY_NEXT: frozenset[Refusal] = frozenset({"unreadable", "empty"})
 
 _SLACK_S = 0.05
@@ -95,6 +87,38 @@ def look_at(
     )
 
 
+def look_at_pair(
+    first: str,
+    second: str,
+    n_frames: int,
+    max_px: int | None = None,
+    decoder: DecoderName = "auto",
+    window_s: tuple[float, float] | None = None,
+    strict: bool = True,
+    square: bool = True,
+) -> tuple[np.ndarray, FrameInfo]:
+    """`look_at` both videos; half of the frames are of each.
+
+    Where their sizes differ, frames are centred on black: scaling one of the two would change its quality.
+
+    Returns:
+        uint8 [n_frames, height, width, 3], those of `first` before those of `second`, and what they are.
+    Raises:
+        VideoError: as `look_at`.
+        ValueError: if `n_frames` is odd.
+    """
+    if n_frames % 2:
+        raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
+    options = (n_frames // 2, max_px, decoder, window_s, strict, square)
+    (frames, info), (others, beside) = (look_at(path, *options) for path in (first, second))
+    height, width = np.maximum(info.px, beside.px)
+    canvas = np.zeros((n_frames, height, width, 3), dtype=np.uint8)
+    for half, shown in zip(np.split(canvas, 2), (frames, others), strict=True):
+        top, left = (height - shown.shape[1]) // 2, (width - shown.shape[2]) // 2
+        half[:, top : top + shown.shape[1], left : left + shown.shape[2]] = shown
+    return canvas, replace(info, beside=beside)
+
+
 def look_into(
     video: OpenVideo,
     n_frames: int,
@@ -140,6 +164,14 @@ def video_duration_s(
 ) -> float:
     """How long a video is, in seconds. Raises VideoError like `look_at`."""
     return _with_decoder(path, decoder, frame_rate, lambda video: float(_times_s(video)[-1]))
+
+
+def duration_s(path: str, decoder: DecoderName, timeout_s: float, frame_rate: float | None = None) -> float:
+    """`video_duration_s` in a process that may be killed. Raises VideoError, also past `timeout_s`."""
+    (outcome,) = run_isolated("data.frames", [[path, decoder, frame_rate]], 1, timeout_s)
+    if outcome.failure:
+        raise VideoError(path, outcome.failure)
+    return float(outcome.result)
 
 
 def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float, float]:
@@ -194,17 +226,13 @@ def _readers(path: str, decoder: DecoderName, frame_rate: float | None) -> Seque
 
     if decoder == "auto" and is_webp(path):
         return [partial(WebPVideo, path)]
-    return [partial(_open, path, reader) for reader in _ORDER[decoder]]
-
-
-def _open(path: str, reader: _Reader) -> OpenVideo:
-    if reader == "decord":
+    if decoder == "decord":
         from data.decord_video import DecordVideo
 
-        return DecordVideo(path)
+        return [partial(DecordVideo, path)]
     from data.pyav_video import PyAVInOrder, PyAVVideo
 
-    return PyAVVideo(path) if reader == "seeking" else PyAVInOrder(path)
+    return [partial(PyAVVideo, path), partial(PyAVInOrder, path)]
 
 
 def _span(
@@ -235,3 +263,14 @@ def _times_s(video: OpenVideo) -> np.ndarray:
 def _of_several_sizes(*sizes: tuple[int, int]) -> Unreadable:
     shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes, key=lambda s: s[::-1]))
     return Unreadable(f"its frames are of several sizes, {shown}: encode it anew at one", "several_sizes")
+
+
+def _answer(job: Any) -> float:
+    try:
+        return video_duration_s(*job)
+    except VideoError as error:
+        raise ValueError(error.reason) from None
+
+
+if __name__ == "__main__":
+    serve(_answer)

@@ -1,6 +1,6 @@
 """Tables on disk: CSV, JSON lines and Parquet, told apart by the file's name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
     ".parquet": lambda table, path: table.to_parquet(path, index=False),
 }
 SUFFIXES = tuple(_READERS)
+_LISTED_PROBLEMS = 20
 
 
 class TableError(ValueError):
@@ -39,6 +40,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     _WRITERS[path.suffix](table, unfinished)
     unfinished.replace(path)
+
+
+def listed(path: Path, problems: Sequence[str]) -> str:
+    """The message of an error with the first problems of a file, one a line."""
+    shown = problems[:_LISTED_PROBLEMS]
+    rest = [f"and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
+    return "\n  ".join([f"{path}:", *shown, *rest])
 
 
 def check_table_name(path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from data.paths import is_video
+from data.tables import TableError
 
 _GRAM = 3
 _RAREST_GRAMS, _CANDIDATES, _LEAST_LIKENESS = 8, 5, 0.6
@@ -28,12 +29,10 @@ class VideoFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        """Raises NotADirectoryError."""
+        """Raises TableError if `root` is no folder."""
         self.root = root.resolve()
         if not self.root.is_dir():
-            raise NotADirectoryError(
-                f"{root}: no such folder; give the one that holds the videos with --videos"
-            )
+            raise TableError(f"{root}: no such folder; give the one that holds the videos with --videos")
         self._outside: set[str] = set()
         self.files = sorted(self._walk())
         self._known = frozenset(self.files)

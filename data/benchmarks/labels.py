@@ -18,10 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from data.tables import TableError, read_table
+from data.tables import TableError, listed, read_table
 
 Layout = Literal["list", "conversations", "table"]
-_LISTED_PROBLEMS = 10
 _LONGEST_VALUE = 60
 
 
@@ -103,16 +102,15 @@ def _read_json(path: Path) -> Any:
         raise LabelError(f"{path}: is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     try:
         return json.loads(text)
-    except json.JSONDecodeError as whole:
-        lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
-        if len(lines) < 2:
-            raise LabelError(f"{path}: is not JSON: {whole}") from None
+    except json.JSONDecodeError as error:
+        whole = error
     values = []
-    for number, line in lines:
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
-            values.append(json.loads(line))
+            values += [json.loads(line)] if line.strip() else []
         except json.JSONDecodeError as error:
-            raise LabelError(f"{path}: line {number} is not JSON: {error}") from None
+            reason = f"line {number} is not JSON: {error}" if values else f"is not JSON: {whole}"
+            raise LabelError(f"{path}: {reason}") from None
     return values
 
 
@@ -171,25 +169,19 @@ def _from_table(path: Path, table: pd.DataFrame, columns: Columns) -> Iterable[t
     known = {_plain(name): name for name in table.columns}
 
     def column(*names: str) -> pd.Series:
-        for name in names:
-            if _plain(name) in known:
-                return table[known[_plain(name)]]
-        wanted, has = " or ".join(f"'{n}'" for n in names), ", ".join(str(n) for n in table.columns)
-        raise LabelError(
-            f"{path}: has no column {wanted}; it has {has}. Name it: prepare table --path-column ... "
-            f"--mos-column ..."
-        )
+        found = [known[_plain(name)] for name in names if _plain(name) in known]
+        if not found:
+            wanted, has = " or ".join(f"'{n}'" for n in names), ", ".join(str(n) for n in table.columns)
+            raise LabelError(
+                f"{path}: has no column {wanted}; it has {has}. Name it: prepare table --path-column ... "
+                f"--mos-column ..."
+            )
+        return table[found[0]]
 
     if columns.only is not None and _plain(columns.only[0]) in known:
         table = table[column(columns.only[0]).astype(str).str.lower() == columns.only[1]]
-    nothing = [None] * len(table)
-    return zip(
-        column(*columns.path),
-        column(*columns.score),
-        column(columns.split) if columns.split else nothing,
-        column(columns.source) if columns.source else nothing,
-        strict=True,
-    )
+    parts = [column(name) if name else [None] * len(table) for name in (columns.split, columns.source)]
+    return zip(column(*columns.path), column(*columns.score), *parts, strict=True)
 
 
 def _plain(name: Any) -> str:
@@ -214,10 +206,7 @@ def _checked(path: Path, raw: Iterable[tuple[Any, ...]]) -> list[LabelRow]:
     if not rows and not problems:
         problems.append("it has no labels")
     if problems:
-        shown = problems[:_LISTED_PROBLEMS]
-        if len(problems) > len(shown):
-            shown.append(f"and {len(problems) - len(shown)} more")
-        raise LabelError("\n  ".join([f"{path}:", *shown]))
+        raise LabelError(listed(path, problems))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -12,7 +12,7 @@ from data.benchmarks.files import Missing, NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
 from data.config import DataConfig
-from data.prepare.checked import Verdict, View, look_over
+from data.prepare.checked import View, look_over
 from data.tables import TableError, check_table_name, write_table
 from runtime.killable import run_isolated
 
@@ -25,27 +25,19 @@ class PrepareError(TableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A labelled video that is not in the manifest."""
-
-    video: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """What was written. `base` is the folder that the manifest's paths start from, `span` the least and the
-    greatest label, `problems_file` the full list of problems, if there are any, `marked` what a run would
-    remark on, by video (with the check `decode`)."""
+    greatest label, `problems` why labelled videos are not in the manifest, `problems_file` the table of these
+    reasons if there are any, `marked` what a run would mark, by video (with the check `decode`)."""
 
     manifest: Path
     base: Path
     rows: int
     scale: Scale
     span: tuple[float, float]
-    problems: list[Problem]
+    problems: dict[str, str]
     problems_file: Path | None
-    marked: dict[str, str] = field(default_factory=dict)
+    marked: dict[str, str]
 
 
 def prepare(
@@ -91,19 +83,12 @@ def prepare(
         )
     scale = scale or span
     _check_scale(labels, found.rows, scale)
-    try:
-        folder = VideoFolder(videos)
-    except NotADirectoryError as error:
-        raise PrepareError(str(error)) from None
+    folder = VideoFolder(videos)
     files, problems = _locate(folder, found.rows, benchmark.ending)
-    marked: dict[str, str] = {}
-    if check == "open":
-        problems += _unreadable(folder, files, processes, timeout_s, progress)
-    elif check == "decode":
-        undecodable, marked = _decoded(folder, files, processes, timeout_s, progress)
-        problems += undecodable
-    bad = {problem.video for problem in problems}
-    kept = [row for row in found.rows if row.path not in bad]
+    paths = {video: str(folder.root / file) for video, file in files.items()}
+    failing, marked = _failing(paths, check, processes, timeout_s, progress)
+    problems |= failing
+    kept = [row for row in found.rows if row.path not in problems]
     problems_file = _write_problems(out, problems)
     if not kept:
         raise PrepareError(_nothing_left(labels, folder, problems, problems_file))
@@ -158,8 +143,8 @@ def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
 
 def _locate(
     folder: VideoFolder, rows: Sequence[LabelRow], ending: str | None
-) -> tuple[dict[str, str], list[Problem]]:
-    """The file of each label, and the labels without one. No file answers for two labels."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The file of each label, and why a label has none. No file is taken for two labels."""
     files: dict[str, str] = {}
     owner: dict[str, str] = {}
     reasons: dict[str, NotFound] = {}
@@ -173,7 +158,7 @@ def _locate(
         else:
             owner[file] = row.path
             files[row.path] = file
-    return files, [Problem(video, _reason(folder, video, error, owner)) for video, error in reasons.items()]
+    return files, {video: _reason(folder, video, error, owner) for video, error in reasons.items()}
 
 
 def _reason(folder: VideoFolder, video: str, error: NotFound, owner: dict[str, str]) -> str:
@@ -181,59 +166,45 @@ def _reason(folder: VideoFolder, video: str, error: NotFound, owner: dict[str, s
     return str(error) if near is None else f"{error}; the nearest name is {near}"
 
 
-def _unreadable(
-    folder: VideoFolder,
-    files: dict[str, str],
+def _failing(
+    paths: dict[str, str],
+    check: Check,
     processes: int,
     timeout_s: float,
     progress: Callable[[int, int], None] | None,
-) -> list[Problem]:
-    outcomes = run_isolated(
-        "data.prepare.probe",
-        [str(folder.root / file) for file in files.values()],
-        processes,
-        timeout_s,
-        None if progress is None else lambda done: progress(done, len(files)),
-    )
-    return [
-        Problem(video, f"does not open: {outcome.failure}")
-        for video, outcome in zip(files, outcomes, strict=True)
-        if outcome.failure
-    ]
-
-
-def _decoded(
-    folder: VideoFolder,
-    files: dict[str, str],
-    processes: int,
-    timeout_s: float,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[Problem], dict[str, str]]:
-    """The videos that would fail in a run with default settings, and what would be remarked on of others."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Why videos fail the check, and what a run with default settings would mark of others."""
+    if check == "exists":
+        return {}, {}
+    if check == "open":
+        outcomes = run_isolated(
+            "data.prepare.probe",
+            [*paths.values()],
+            processes,
+            timeout_s,
+            None if progress is None else lambda done: progress(done, len(paths)),
+        )
+        failures = zip(paths, (outcome.failure for outcome in outcomes), strict=True)
+        return {video: f"does not open: {failure}" for video, failure in failures if failure}, {}
     data = DataConfig()
     view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
-    paths = {video: str(folder.root / file) for video, file in files.items()}
-    findings = look_over([*paths.values()], view, processes, progress)
-    reasons: dict[Verdict, dict[str, str]] = {"good": {}, "marked": {}, "fails": {}}
-    for video, path in paths.items():
-        reasons[findings[path].verdict][video] = findings[path].reason
-    problems = [Problem(video, f"does not decode: {reason}") for video, reason in reasons["fails"].items()]
-    return problems, reasons["marked"]
+    by_path = look_over([*paths.values()], view, processes, progress)
+    found = {video: by_path[path] for video, path in paths.items()}
+    failing = {v: f"does not decode: {f.reason}" for v, f in found.items() if f.verdict == "fails"}
+    return failing, {v: f.reason for v, f in found.items() if f.verdict == "marked"}
 
 
-def _write_problems(out: Path, problems: Sequence[Problem]) -> Path | None:
+def _write_problems(out: Path, problems: dict[str, str]) -> Path | None:
     file = out.with_name(f"{out.stem}.problems.csv")
     if not problems:
         file.unlink(missing_ok=True)
         return None
-    write_table(
-        pd.DataFrame({"video": [p.video for p in problems], "reason": [p.reason for p in problems]}), file
-    )
+    write_table(pd.DataFrame(problems.items(), columns=["video", "reason"]), file)
     return file
 
 
-def _nothing_left(labels: Path, folder: VideoFolder, problems: Sequence[Problem], file: Path | None) -> str:
-    first = "\n".join(f"  {problem.video} {problem.reason}" for problem in problems[:_LISTED_PROBLEMS])
+def _nothing_left(labels: Path, folder: VideoFolder, problems: dict[str, str], file: Path | None) -> str:
+    first = "\n".join([f"  {video} {reason}" for video, reason in problems.items()][:_LISTED_PROBLEMS])
     return (
         f"{labels}: none of its {len(problems)} videos can be used, so no manifest is written; {folder.root} "
         f"holds {len(folder.files)} files. The full list is in {file}; it begins with\n{first}"

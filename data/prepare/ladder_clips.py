@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from data.distortions import FPS, distort
+from data.distortions import FPS, distort, single_threaded
 from data.frames import look_at, video_duration_s
-from data.lossless import single_threaded, write_lossless
+from data.lossless import write_lossless
 from data.seeds import stable_hash
 from data.video_file import VideoError
 from runtime.killable import serve

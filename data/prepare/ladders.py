@@ -14,7 +14,7 @@ import pandas as pd
 
 from data.benchmarks.files import VideoFolder
 from data.distortions import OOD_KINDS, TRAIN_KINDS
-from data.prepare.labelled import PrepareError, Problem
+from data.prepare.labelled import PrepareError
 from data.prepare.ladder_clips import LadderJob, clip_name, clips_of, strength_of
 from data.tables import write_table
 from runtime.killable import run_isolated
@@ -26,12 +26,12 @@ FAMILY = "ladder"
 
 @dataclass(frozen=True, slots=True)
 class Ladders:
-    """What was made: a manifest of `clips` clips in `sets` label sets."""
+    """What was made: a manifest of `clips` clips in `sets` label sets, and `problems` as (video, reason)."""
 
     manifest: Path
     sets: int
     clips: int
-    problems: list[Problem]
+    problems: list[tuple[str, str]]
 
 
 def make_ladders(
@@ -64,10 +64,7 @@ def make_ladders(
         PrepareError: for an unknown kind, fewer than 2 rungs, or if no ladder is left.
     """
     _check(kinds, rungs, seconds, max_px)
-    try:
-        found = VideoFolder(folder)
-    except NotADirectoryError as error:
-        raise PrepareError(str(error)) from None
+    found = VideoFolder(folder)
     out = out.resolve()
     sources = [name for name in found.videos() if not (found.root / name).is_relative_to(out)]
     if not sources:
@@ -87,21 +84,18 @@ def make_ladders(
         timeout_s,
         None if progress is None else lambda done: progress(len(made) + done, len(jobs)),
     )
-    problems = []
-    for name, outcome in zip(open_jobs, outcomes, strict=True):
-        if outcome.failure:
-            problems.append(Problem(name, outcome.failure))
-        else:
-            made[name] = outcome.result
+    by_name = dict(zip(open_jobs, outcomes, strict=True))
+    made |= {name: outcome.result for name, outcome in by_name.items() if not outcome.failure}
+    problems = [(name, outcome.failure) for name, outcome in by_name.items() if outcome.failure]
     problems += [
-        Problem(name, f"shows no difference between any two rungs of {kind}")
+        (name, f"shows no difference between any two rungs of {kind}")
         for name in sources
         for kind, written in made.get(name, {}).items()
         if len(written) < 2
     ]
     rows = [row for name in sources if name in made for row in _rows(name, made[name], rungs, split)]
     if not rows:
-        first = "\n".join(f"  {problem.video}: {problem.reason}" for problem in problems[:5])
+        first = "\n".join(f"  {name}: {reason}" for name, reason in problems[:5])
         raise PrepareError(f"{folder}: not one ladder could be made of its {len(sources)} videos\n{first}")
     write_table(pd.DataFrame(rows), out / MANIFEST)
     return Ladders(out / MANIFEST, len({row["label_set"] for row in rows}), len(rows), problems)

@@ -83,40 +83,22 @@ def answer_logits(model: Any, prompts: Tensor, answers: Tensor) -> Tensor:
     return cast(Tensor, model.lm_head(hidden)).reshape(n_videos, n_answers, n_tokens, -1)
 
 
-@torch.no_grad()
-def sample_answers(
-    model: Any,
-    processor: Any,
-    prompts: Tensor,
-    n_answers: int,
-    temperature: float,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+def sample_answers(model: Any, processor: Any, prompts: Tensor, n_answers: int, temperature: float) -> Tensor:
     """Sampled answers as ids [n_videos, n_answers, n_tokens], padded after the end of turn.
 
-    `temperature` 0 is greedy. Vision placeholders are never drawn.
+    `temperature` 0 is greedy; otherwise torch's global generator draws. Vision placeholders are never drawn.
     """
-    tokenizer = processor.tokenizer
-    barred = torch.ones(model.config.text_config.vocab_size, dtype=torch.bool)
-    barred[sampleable_token_ids(processor)] = False
-    out = model.model.language_model(inputs_embeds=prompts, use_cache=True)
-    hidden = out.last_hidden_state[:, -1].repeat_interleave(n_answers, 0)
-    cache = out.past_key_values
-    cache.batch_repeat_interleave(n_answers)
-    drawn: list[Tensor] = []
-    done = torch.zeros(len(hidden), dtype=torch.bool)
-    for _ in range(MAX_ANSWER_TOKENS):
-        logits = model.lm_head(hidden).masked_fill(barred, -torch.inf)
-        if temperature > 0:
-            token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
-        else:
-            token = logits.argmax(-1)
-        token = token.masked_fill(done, tokenizer.pad_token_id)
-        drawn.append(token)
-        done |= token == tokenizer.eos_token_id
-        if bool(done.all()):
-            break
-        embedded = model.get_input_embeddings()(token[:, None])
-        out = model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
-        hidden = out.last_hidden_state[:, -1]
-    return torch.stack(drawn, -1).reshape(len(prompts), n_answers, -1)
+    allowed = set(sampleable_token_ids(processor))
+    drawn = model.generate(
+        inputs_embeds=prompts,
+        attention_mask=torch.ones(prompts.shape[:2], dtype=torch.long),
+        max_new_tokens=MAX_ANSWER_TOKENS,
+        num_return_sequences=n_answers,
+        suppress_tokens=[i for i in range(model.config.text_config.vocab_size) if i not in allowed],
+        **(
+            {"do_sample": True, "temperature": temperature, "top_k": 0}
+            if temperature
+            else {"do_sample": False}
+        ),
+    )
+    return cast(Tensor, drawn.reshape(len(prompts), n_answers, -1))

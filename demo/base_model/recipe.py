@@ -25,7 +25,7 @@ from data.records import Video
 from demo.base_model.architecture import FRAME_PX, N_FRAMES
 from demo.base_model.clips import Clips
 from demo.base_model.decoding import frame_stride
-from demo.base_model.evaluation import judge
+from demo.base_model.evaluation import evaluate
 from demo.base_model.initialisation import build_model
 from demo.base_model.tokenizer import build_processor, build_tokenizer
 from demo.base_model.tower import warm_up_tower
@@ -144,7 +144,7 @@ def _warm_clips(path: Path, recipe: Recipe) -> Clips:
         logger.info("making %d clips for the warm start", recipe.n_warm_clips)
         made = warm_clips(recipe.n_warm_clips, WARM_CLIPS_FIRST_SEED, recipe.workers)
         partial = path.with_suffix(".writing.npz")
-        np.savez(partial, frames=made.frames, kinds=np.array(made.kinds), mos=made.mos)
+        np.savez(partial, **made)
         partial.replace(path)
     with np.load(path) as saved:
         kinds, mos = saved["kinds"].tolist(), saved["mos"]
@@ -167,7 +167,7 @@ def _figures(
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with torch.no_grad():
         for split, clips in held_out.items():
-            headline = judge(model, processor, clips.where(clips.headline))
-            figures[split] = {"headline": headline.as_dict(), "all": judge(model, processor, clips).as_dict()}
-            record(stage, {"split": split, **{f"headline_{n}": v for n, v in headline.as_dict().items()}})
+            headline = evaluate(model, processor, clips.where(clips.headline))
+            figures[split] = {"headline": headline, "all": evaluate(model, processor, clips)}
+            record(stage, {"split": split, **{f"headline_{name}": v for name, v in headline.items()}})
     return figures

@@ -7,6 +7,7 @@ that they survive decoding with special tokens skipped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,7 +53,7 @@ def build_tokenizer(corpus: Iterable[str]) -> Any:
     )
     backend.decoder = decoders.ByteLevel()
     prompt = f"user\nassistant\nFrame1: \n{TASK} {QUESTION} {FORMAT}"
-    text = [_without_tags(line) for line in (prompt, *corpus)]
+    text = [re.sub("|".join(TAGS), "\n", line) for line in (prompt, *corpus)]
     trainer = trainers.BpeTrainer(
         vocab_size=4096,
         min_frequency=1,
@@ -90,9 +91,3 @@ def build_processor(tokenizer: Any) -> Any:
         image_seq_length=TOKENS_PER_FRAME,
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def _without_tags(text: str) -> str:
-    for tag in TAGS:
-        text = text.replace(tag, "\n")
-    return text

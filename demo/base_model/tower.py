@@ -25,7 +25,7 @@ QUALITY_WEIGHT = 6.0
 VISION_PREFIXES = ("model.vision_tower.", "model.multi_modal_projector.")
 
 
-class FrameJudge(nn.Module):
+class FrameScorer(nn.Module):
     """Vision tower, projector and a linear head over their mean: logits of the kinds, then quality."""
 
     def __init__(self, model: Any, kinds: list[str]) -> None:
@@ -57,7 +57,7 @@ class FrameJudge(nn.Module):
 
 def warm_up_tower(
     model: Any, clips: Clips, held_out: Mapping[str, Clips], stage: Stage, schedule: Schedule, seed: int
-) -> FrameJudge:
+) -> FrameScorer:
     """Train `model`'s vision tower and projector in place on single frames of `clips`.
 
     Clips with a temporal distortion are left out: no single frame shows it.
@@ -68,7 +68,7 @@ def warm_up_tower(
     clips = clips.where([kind not in TEMPORAL_KINDS for kind in clips.kinds])
     kinds = sorted(set(clips.kinds))
     torch.manual_seed(seed)
-    judge = FrameJudge(model, kinds)
+    scorer = FrameScorer(model, kinds)
     kind_index = torch.tensor([kinds.index(kind) for kind in clips.kinds])
     quality = torch.from_numpy((clips.mos - 1) / 4).to(torch.float32)
 
@@ -76,7 +76,7 @@ def warm_up_tower(
         rng = step_rng(seed, stage, step)
         rows = rng.choice(len(clips), FRAMES_PER_STEP, replace=False)
         frames = clips.frames[rows, rng.integers(clips.frames.shape[1], size=FRAMES_PER_STEP)]
-        logits, predicted = judge(augment(frames, rng))
+        logits, predicted = scorer(augment(frames, rng))
         kind_loss = F.cross_entropy(logits, kind_index[rows])
         quality_loss = F.mse_loss(predicted, quality[rows])
         figures = {"kind_loss": kind_loss.item(), "quality_mse": quality_loss.item()}
@@ -84,11 +84,11 @@ def warm_up_tower(
 
     def evaluate() -> dict[str, float]:
         return {
-            f"srcc_{name}": float(spearmanr(judge.quality(those.frames), those.mos)[0])
+            f"srcc_{name}": float(spearmanr(scorer.quality(those.frames), those.mos)[0])
             for name, those in held_out.items()
         }
 
-    parameters = judge.trained()
+    parameters = scorer.trained()
     train(stage, parameters, loss_of_step, schedule, weight_decay=0.02, evaluate=evaluate)
     finish(stage, parameters)
-    return judge
+    return scorer

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.distortions import OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort
-from data.lossless import single_threaded, write_lossless
+from data.distortions import OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort, single_threaded
+from data.lossless import write_lossless
 from demo.clips.contents import CLIP_FRAMES, Content, contents, pristine_clip
 
 LABEL_TABLE = Path(__file__).with_name("labels.csv")

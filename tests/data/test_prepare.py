@@ -17,7 +17,7 @@ from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.frames import read_frames
 from data.lossless import write_lossless
 from data.manifest import read_manifest
-from data.prepare.labelled import Prepared, PrepareError, prepare
+from data.prepare.labelled import PrepareError, prepare
 from data.prepare.ladders import MANIFEST, make_ladders
 from data.prepare.merged import merge
 from data.tables import TableError
@@ -73,10 +73,6 @@ GOOD = {"a.mp4": 0.0, "b.mp4": 62.5, "sub folder/ü.mp4": 100.0}
 BAD = {"broken.mp4": 1.0, "empty.mp4": 2.0, "gone.mp4": 3.0, "text.mp4": 4.0}
 
 
-def problems_in(prepared: Prepared) -> dict[str, str]:
-    return {problem.video: problem.reason for problem in prepared.problems}
-
-
 def test_jobs_that_crash_hang_or_fail_cost_themselves_alone() -> None:
     jobs = ["one", "crash", "noise", "hang", "fail", "two"]
     done: list[int] = []
@@ -110,7 +106,7 @@ def test_keeps_the_label_and_maps_it(library: Path, tmp_path: Path, suffix: str)
     prepared = prepare(
         MINE, labels_of(tmp_path, GOOD), library, out, progress=lambda done, n: seen.append((done, n))
     )
-    assert (prepared.rows, prepared.problems, prepared.problems_file) == (3, [], None)
+    assert (prepared.rows, prepared.problems, prepared.problems_file) == (3, {}, None)
     assert (prepared.base, prepared.span) == (tmp_path, (0.0, 100.0))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     rows = read_manifest(out)
@@ -128,15 +124,15 @@ def test_what_is_missing_or_does_not_open_is_left_out_and_listed(library: Path, 
     labels, out = labels_of(tmp_path, GOOD | BAD), tmp_path / "manifest.csv"
     opened = prepare(MINE, labels, library, out)
     assert opened.rows == 3
-    assert set(problems_in(opened)) == set(BAD)
-    assert problems_in(opened)["gone.mp4"] == "is not there"
-    assert all(problems_in(opened)[v].startswith("does not open: ") for v in set(BAD) - {"gone.mp4"})
+    assert set(opened.problems) == set(BAD)
+    assert opened.problems["gone.mp4"] == "is not there"
+    assert all(opened.problems[v].startswith("does not open: ") for v in set(BAD) - {"gone.mp4"})
     assert opened.problems_file == tmp_path / "manifest.problems.csv"
     listed = pd.read_csv(opened.problems_file)
-    assert dict(zip(listed["video"], listed["reason"], strict=True)) == problems_in(opened)
+    assert dict(zip(listed["video"], listed["reason"], strict=True)) == opened.problems
 
     found = prepare(MINE, labels, library, out, check="exists")
-    assert (found.rows, set(problems_in(found))) == (6, {"gone.mp4"})
+    assert (found.rows, set(found.problems)) == (6, {"gone.mp4"})
     assert len(read_manifest(out)) == 6
 
     clean = prepare(MINE, labels_of(tmp_path, GOOD), library, out)
@@ -148,7 +144,7 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(library: Path, tm
     """Of the files that no other label names: a look at the list then tells what the names lack."""
     labels = labels_of(tmp_path, {"a.mp4": 1.0, "c.mp4": 2.0, "sub_folder/b.mp4": 3.0, "Ü": 4.0})
     prepared = prepare(MINE, labels, library, tmp_path / "manifest.csv", check="exists")
-    assert problems_in(prepared) == {
+    assert prepared.problems == {
         "c.mp4": "is not there",
         "sub_folder/b.mp4": "is not there; the nearest name is sub folder/b.mp4",
         "Ü": "is not there; the nearest name is sub folder/ü.mp4",
@@ -166,7 +162,7 @@ def test_nothing_is_written_when_nothing_is_left(library: Path, tmp_path: Path) 
 def test_two_labels_of_one_file_are_one_too_many(library: Path, tmp_path: Path) -> None:
     prepared = prepare(MINE, labels_of(tmp_path, GOOD | {"a": 9.0}), library, tmp_path / "m.csv")
     assert prepared.rows == 3
-    assert problems_in(prepared) == {"a": "is a.mp4, which already is 'a.mp4'"}
+    assert prepared.problems == {"a": "is a.mp4, which already is 'a.mp4'"}
 
 
 def test_videos_elsewhere_are_the_root_of_the_paths(library: Path, tmp_path: Path) -> None:
@@ -288,7 +284,7 @@ def test_ladders(tmp_path: Path) -> None:
         "ladder/sub/still.mp4/blur",
     }
     assert (made.sets, made.clips) == (3, 9)
-    reasons = {problem.video: problem.reason for problem in made.problems}
+    reasons = dict(made.problems)
     assert "not a readable video" in reasons["broken.mp4"]
     assert reasons["sub/still.mp4"] == "shows no difference between any two rungs of freeze"
     assert all(v.rank_only and v.split == "train" for v in rows)

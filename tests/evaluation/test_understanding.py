@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from data.frames import FrameInfo
-from data.pair import look_at_pair
+from data.frames import FrameInfo, look_at_pair
 from data.prompt import messages
 from data.records import Completion, Group, SamplingRequest, VideoRef
 from data.video_file import VideoError

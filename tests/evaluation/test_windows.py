@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.frames import clip_window, look_at
-from data.pair import look_at_pair
+from data.frames import clip_window, look_at, look_at_pair
 from data.records import Completion, Group, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import failed_video, scored_video
