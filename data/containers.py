@@ -37,6 +37,20 @@ def video_stream(container: Any) -> Any:
     return stream
 
 
+def first_frame(path: str) -> Any:
+    """The first frame of the file's video stream. Raises Unreadable."""
+    with open_container(path) as container:
+        stream = video_stream(container)
+        stream.codec_context.thread_count = 1
+        try:
+            frame = next(container.decode(stream), None)
+        except av.FFmpegError as error:
+            raise Unreadable(reason_of(error)) from None
+    if frame is None:
+        raise Unreadable("it has no frames", "empty")
+    return frame
+
+
 def family_of(container: Any) -> str:
     """FFmpeg's first name of the container stands for its family (mov: MP4, 3GP, ...)."""
     return container.format.name.split(",")[0]

@@ -11,16 +11,14 @@ Its thread decodes ahead of the reader without a bound, so its memory grows with
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from importlib import metadata
-from typing import Any
 
-import av
 import decord
 import numpy as np
 
-from data.containers import family_of, open_container, reason_of, video_stream
+from data.containers import family_of, first_frame, open_container, video_stream
 from data.packets import PacketIndex, index_packets
 from data.picture import Picture, orientation
-from data.video_file import Unreadable
+from data.video_file import OpenVideo, Unreadable
 
 _REFUSALS = (decord.DECORDError, RuntimeError, OSError, UnicodeEncodeError)
 
@@ -31,7 +29,7 @@ _RIGHT = {
 """Codecs by container."""
 
 
-class DecordVideo:
+class DecordVideo(OpenVideo):
     decoder = f"decord {metadata.version('decord')}"
 
     def __init__(self, path: str) -> None:
@@ -80,22 +78,10 @@ def trusted_packets(path: str) -> tuple[PacketIndex, bool]:
             raise _wrong("out of a video that was cut without encoding it anew")
         if not index.clean_keys:
             raise _wrong("where key frames depend on frames before them")
-        transposed, flip_rows, flip_columns = orientation(_first_frame(container, stream))
-        if transposed == (flip_rows == flip_columns):
-            raise _wrong("that are to be shown mirrored")
+    transposed, flip_rows, flip_columns = orientation(first_frame(path))
+    if transposed == (flip_rows == flip_columns):
+        raise _wrong("that are to be shown mirrored")
     return index, transposed
-
-
-def _first_frame(container: Any, stream: Any) -> Any:
-    stream.codec_context.thread_count = 1
-    try:
-        container.seek(0)
-        frame = next(container.decode(stream), None)
-    except av.FFmpegError as error:
-        raise Unreadable(reason_of(error)) from None
-    if frame is None:
-        raise Unreadable("it has no frames", "empty")
-    return frame
 
 
 def _wrong(where: str) -> Unreadable:

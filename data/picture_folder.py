@@ -10,16 +10,15 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data.facts import VideoFacts
 from data.paths import is_picture
 from data.picture import Picture
 from data.pyav_video import PyAVInOrder
-from data.video_file import Unreadable
+from data.video_file import OpenVideo, Unreadable
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")
 
 
-class PictureFolder:
+class PictureFolder(OpenVideo):
     """The pictures in the order of their numbers, `frame_rate` of them a second."""
 
     def __init__(self, path: str, frame_rate: float) -> None:
@@ -28,7 +27,6 @@ class PictureFolder:
         self._frame_rate = frame_rate
         self._names = in_order(name for name in os.listdir(path) if is_picture(name))
         self.n_frames = len(self._names)
-        self.facts = VideoFacts()
         if self._names:
             with self._open(self._names[0]) as first:
                 self.facts = first.facts
@@ -40,9 +38,6 @@ class PictureFolder:
         for number in numbers:
             with self._open(self._names[number]) as picture:
                 yield from picture.pictures([0])
-
-    def close(self) -> None:
-        pass
 
     @contextmanager
     def _open(self, name: str) -> Iterator[PyAVInOrder]:

@@ -17,10 +17,9 @@ import numpy as np
 
 from data.containers import open_container, video_stream
 from data.damage import SentPacket, ShownPicture, damaged_pictures
-from data.facts import VideoFacts
 from data.packets import ascend, index_packets
 from data.picture import Picture, PictureMaker
-from data.video_file import Unreadable
+from data.video_file import OpenVideo, Unreadable
 
 _Step = tuple[Any, list[Any], bool]
 """A packet, the frames that come out behind it, and whether it failed."""
@@ -30,7 +29,7 @@ _LOGGER.addHandler(logging.NullHandler())
 _LOGGER.propagate = False
 
 
-class _OpenFile:
+class _OpenFile(OpenVideo):
     """A file whose packets were looked at, decoded on one thread."""
 
     def __init__(self, path: str) -> None:
@@ -38,21 +37,18 @@ class _OpenFile:
         self._open()
         try:
             self._index = index_packets(self._container, self._stream, path)
+            self.facts = self._index.facts
             self._prepare()
         except Unreadable:
             self.close()
             raise
         self._maker = PictureMaker(Fraction(self.facts.sar.replace(":", "/")))
 
-    @property
-    def facts(self) -> VideoFacts:
-        return self._index.facts
-
     def close(self) -> None:
         self._container.close()
 
     def _prepare(self) -> None:
-        """Find the pictures. Raises Unreadable."""
+        """Find the pictures, and count them. Raises Unreadable."""
         raise NotImplementedError
 
     def _open(self) -> None:
@@ -85,10 +81,6 @@ class _OpenFile:
 class PyAVVideo(_OpenFile):
     decoder = f"PyAV {av.__version__}"
 
-    @property
-    def n_frames(self) -> int:
-        return len(self._index.times)
-
     def times_s(self) -> np.ndarray:
         return _times_s(self._stream, self._index.times, self._index.last_duration)
 
@@ -110,13 +102,12 @@ class PyAVVideo(_OpenFile):
         index = self._index
         if index.uncounted:
             raise Unreadable(index.uncounted)
-        if not index.times:
-            return
-        if not index.seek_to:
+        if index.times and not index.seek_to:
             raise Unreadable("it has no key frame")
         self._key_times = sorted(index.seek_to)
-        if index.times[0] < self._key_times[0]:
+        if index.times and index.times[0] < self._key_times[0]:
             self._leave_out_what_has_no_start(self._key_times[0])
+        self.n_frames = len(index.times)
 
     def _leave_out_what_has_no_start(self, first_key: Any) -> None:
         """A stream that was cut out of another begins with pictures that refer to what is not there. Decoders
@@ -162,10 +153,6 @@ class PyAVVideo(_OpenFile):
 class PyAVInOrder(_OpenFile):
     decoder = f"PyAV {av.__version__} in order"
 
-    @property
-    def n_frames(self) -> int:
-        return len(self._times)
-
     def times_s(self) -> np.ndarray:
         return _times_s(self._stream, self._times, 0)
 
@@ -196,6 +183,7 @@ class PyAVInOrder(_OpenFile):
         # One picture a packet: whichever they are, they are shown at the pace of the packets.
         if len(clock) == len(self._times) and ascend(clock) and not ascend(self._times):
             self._times = clock
+        self.n_frames = len(self._times)
 
 
 def _decode(packet: Any) -> tuple[list[Any], bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -36,27 +36,23 @@ class Unreadable(Exception):
         self.kind: Refusal = kind
 
 
-class OpenVideo(Protocol):
+class OpenVideo:
     """A file as a decoder sees it. Frames are counted from 0 in the order of presentation; the calls raise
     Unreadable."""
 
     decoder: str
     """Name and version, for the record."""
-
-    @property
-    def n_frames(self) -> int: ...
-
-    @property
-    def facts(self) -> VideoFacts:
-        """What is known before a picture is decoded."""
-        ...
+    n_frames: int
+    facts: VideoFacts = VideoFacts()
+    """What is known before a picture is decoded."""
 
     def times_s(self) -> np.ndarray:
         """When each frame is shown, from 0 on, and when the last one ends: float64 [n_frames + 1]."""
-        ...
+        raise NotImplementedError
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        """Those of the numbers, which ascend, one after the other."""
-        ...
+        """The pictures of `numbers`, which ascend."""
+        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what the decoder holds; most hold nothing."""

@@ -12,7 +12,7 @@ from data.benchmarks.files import Missing, NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
 from data.config import DataConfig
-from data.prepare.checked import View, look_over
+from data.prepare.checked import View, examine
 from data.tables import TableError, check_table_name, write_table
 from runtime.killable import run_isolated
 
@@ -188,7 +188,7 @@ def _failing(
         return {video: f"does not open: {failure}" for video, failure in failures if failure}, {}
     data = DataConfig()
     view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
-    by_path = look_over([*paths.values()], view, processes, progress)
+    by_path = examine([*paths.values()], view, processes, progress)
     found = {video: by_path[path] for video, path in paths.items()}
     failing = {v: f"does not decode: {f.reason}" for v, f in found.items() if f.verdict == "fails"}
     return failing, {v: f.reason for v, f in found.items() if f.verdict == "marked"}

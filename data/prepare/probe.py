@@ -1,8 +1,6 @@
 """Whether a file opens as a video. As a program, it answers for one path a line (runtime/killable.py)."""
 
-import av
-
-from data.containers import open_container, reason_of, video_stream
+from data.containers import first_frame
 from data.video_file import Unreadable
 from runtime.killable import serve
 
@@ -13,13 +11,9 @@ def probe(path: str) -> None:
     Raises ValueError with the reason if one of these fails.
     """
     try:
-        with open_container(path) as container:
-            stream = video_stream(container)
-            stream.codec_context.thread_count = 1
-            if next(container.decode(stream), None) is None:
-                raise ValueError("it has no frames")
-    except (Unreadable, av.FFmpegError) as error:
-        raise ValueError(reason_of(error)) from None
+        first_frame(path)
+    except Unreadable as error:
+        raise ValueError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -57,9 +57,8 @@ def place_features(model: Any, prompt_ids: Tensor, features: Tensor) -> Tensor:
 
 def encode_answers(tokenizer: Any, answers: Sequence[str]) -> Tensor:
     """Answers as token ids [n, n_tokens], each closed by the end of turn, padded on the right."""
-    rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(list(answers))["input_ids"]]
-    width = max(len(row) for row in rows)
-    return torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+    closed = [answer + tokenizer.eos_token for answer in answers]
+    return cast(Tensor, tokenizer(closed, padding=True, return_tensors="pt")["input_ids"])
 
 
 def answer_logits(model: Any, prompts: Tensor, answers: Tensor) -> Tensor:

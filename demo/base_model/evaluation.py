@@ -1,4 +1,4 @@
-"""Agreement of the tiny base with the labels of clips: of greedy scores, and of the mean of several samples."""
+"""Agreement of the tiny base with labels: of greedy scores, and of the means of several samples."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def scores_of(texts: list[list[str]]) -> np.ndarray:
 def evaluate(model: Any, processor: Any, clips: Clips, seed: int = 0) -> dict[str, float]:
     """Agreement of `model` with the labels of `clips`; a clip without any parsed score is left out.
 
-    `srcc` and `plcc` (unfitted) are of greedy scores, the former with a 95 % interval over sources; those with
-    `mean_` are of the means of `SAMPLES` sampled scores.
+    `srcc`, with a 95 % interval over sources, and `plcc` (unfitted) are of greedy scores; `mean_srcc` and
+    `mean_plcc` are of the means of `SAMPLES` sampled scores.
     """
     greedy = scores_of(answers_of(model, processor, clips, 1, temperature=0.0))[:, 0]
     sampled = scores_of(answers_of(model, processor, clips, SAMPLES, temperature=1.0, seed=seed))

@@ -31,7 +31,7 @@ from demo.base_model.tokenizer import build_processor, build_tokenizer
 from demo.base_model.tower import warm_up_tower
 from demo.base_model.traces import corpus, miscalibrated_score
 from demo.base_model.training import Schedule, Stage, record
-from demo.base_model.warm_start import Supervision, right_words, supervise, teach_reader, true_score
+from demo.base_model.warm_start import Supervision, right_words, supervise, true_score
 from demo.clips.warm import warm_clips
 
 logger = logging.getLogger(__name__)
@@ -96,8 +96,9 @@ def make_base(
             warm_up_tower(model, clips, held_out, stages["tower"], schedule, recipe.seed)
         write = right_words(clips, miscalibrated_score)
         if not stages["reader"].result.exists():
-            plan = Supervision(Schedule(recipe.reader_steps, recipe.reader_lr), videos_per_step=24)
-            teach_reader(model, processor, clips, write, stages["reader"], plan, recipe.seed)
+            schedule = Schedule(recipe.reader_steps, recipe.reader_lr)
+            plan = Supervision(schedule, videos_per_step=24, frozen_tower=True)
+            supervise(model, processor, clips, write, stages["reader"], plan, recipe.seed)
         plan = Supervision(Schedule(recipe.base_steps, recipe.base_lr))
         supervise(model, processor, clips, write, stages["base"], plan, recipe.seed)
     base_figures = _figures(model, processor, held_out, stages["base"])
@@ -144,7 +145,7 @@ def _warm_clips(path: Path, recipe: Recipe) -> Clips:
         logger.info("making %d clips for the warm start", recipe.n_warm_clips)
         made = warm_clips(recipe.n_warm_clips, WARM_CLIPS_FIRST_SEED, recipe.workers)
         partial = path.with_suffix(".writing.npz")
-        np.savez(partial, **made)
+        np.savez(partial, frames=made["frames"], kinds=made["kinds"], mos=made["mos"])
         partial.replace(path)
     with np.load(path) as saved:
         kinds, mos = saved["kinds"].tolist(), saved["mos"]

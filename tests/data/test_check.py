@@ -8,7 +8,7 @@ import pytest
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import Benchmark
 from data.manifest import read_manifest
-from data.prepare.checked import View, check_manifest, look_over
+from data.prepare.checked import View, check_manifest, examine
 from data.prepare.labelled import prepare
 from data.tables import TableError
 from tests.awkward_files import FILES, X264
@@ -70,7 +70,7 @@ def test_every_row_is_good_marked_or_failing_with_its_reason(manifest: Path) -> 
 
 def test_a_decoder_that_does_not_come_to_an_end_is_a_failure(manifest: Path) -> None:
     path = str(manifest.parent / "h264.mp4")
-    finding = look_over([path], View(6, 56, "auto", 1e-4), processes=1)[path]
+    finding = examine([path], View(6, 56, "auto", 1e-4), processes=1)[path]
     assert (finding.verdict, finding.kind) == ("fails", "not_decoded")
     assert "not done within" in finding.reason
 
