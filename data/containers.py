@@ -1,4 +1,4 @@
-"""Opening a file with PyAV, for the decoders and for whoever only looks at the packets."""
+"""Open a file with PyAV, to decode it or to read its packets."""
 
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ _ASF_HEADER_BYTES = 2**16
 
 
 def open_container(path: str) -> Any:
-    """A file's container. Raises Unreadable."""
+    """Open a file's container. Raises Unreadable."""
     try:
-        # Old files carry titles in any encoding: no reason not to show their frames.
+        # Old files have titles in any encoding; their frames can still be shown.
         return av.open(path, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         if isinstance(error, av.InvalidDataError) and _lacks_its_index(path):
@@ -28,7 +28,7 @@ def open_container(path: str) -> Any:
 
 
 def video_stream(container: Any) -> Any:
-    """The stream that a player shows, which the picture of a cover is not. Raises Unreadable."""
+    """The stream that a player shows: never cover art. Raises Unreadable."""
     stream = container.streams.best("video")
     if stream is None:
         raise Unreadable("it has no video stream", "no_video")
@@ -52,12 +52,12 @@ def first_frame(path: str) -> Any:
 
 
 def family_of(container: Any) -> str:
-    """FFmpeg's first name of the container stands for its family (mov: MP4, 3GP, ...)."""
+    """The first of FFmpeg's names for the container, such as mov for MP4, MOV and 3GP."""
     return container.format.name.split(",")[0]
 
 
 def stated_end_s(container: Any, stream: Any, path: str) -> float | None:
-    """When the container says that it ends, in seconds from the start of its clock; None if it does not."""
+    """The end that the container states, in seconds from the start of its clock; None if it states none."""
     family = family_of(container)
     if family == "avi":
         return float(stream.frames / stream.average_rate) if stream.average_rate else None
@@ -73,7 +73,8 @@ def reason_of(error: Exception) -> str:
 
 
 def _asf_end_s(path: str) -> float | None:
-    """Of the file's properties object: FFmpeg leaves it out for a file of another size than it states."""
+    """The end in the file's properties object, which FFmpeg ignores if the file has another size than
+    stated."""
     with Path(path).open("rb") as file:
         header = file.read(_ASF_HEADER_BYTES)
     start = header.find(_ASF_FILE_PROPERTIES)
@@ -86,7 +87,7 @@ def _asf_end_s(path: str) -> float | None:
 
 
 def _lacks_its_index(path: str) -> bool:
-    """Whether an MP4 or MOV has no box moov, which recorders and encoders write last."""
+    """Whether an MP4 or MOV lacks the box moov, which recorders and encoders write last."""
     with Path(path).open("rb") as file:
         size = file.seek(0, 2)
         at, boxes = 0, []

@@ -1,8 +1,8 @@
 """decord behind the seam of data/frames.py. It turns frames upright by itself.
 
-decord hands out wrong frames, without a word, of many containers and codecs, of streams whose key frames are
-no clean start, and wherever packets are not pictures, one to one, with times of their own. So it reads only
-what it was shown to read right, frame by frame; a look at the packets tells.
+decord silently returns wrong frames for many containers and codecs, for streams whose key frames depend on
+earlier frames, and wherever packets do not correspond to pictures one to one. So it reads only the kinds of
+files for which every frame was verified. The packets show which kind a file is.
 
 Its thread decodes ahead of the reader without a bound, so its memory grows with the frames between two seeks
 (`python -m benchmarks.decode_memory --decoder decord`). PyAV holds one frame.
@@ -26,7 +26,7 @@ _RIGHT = {
     "mov": {"h264", "hevc", "vp9", "mjpeg"},
     "matroska": {"h264", "hevc", "vp8", "vp9"},
 }
-"""Codecs by container."""
+"""Codecs that decord reads right, by container."""
 
 
 class DecordVideo(OpenVideo):
@@ -62,8 +62,8 @@ class DecordVideo(OpenVideo):
 
 
 def trusted_packets(path: str) -> tuple[PacketIndex, bool]:
-    """What a look at the packets tells, and whether frames are shown turned by a quarter. Raises Unreadable
-    if decord cannot be trusted with the file."""
+    """The index of the packets, and whether frames are shown turned by a quarter. Raises Unreadable if decord
+    would read the file wrong."""
     with open_container(path) as container:
         stream = video_stream(container)
         family, codec = family_of(container), stream.codec_context.codec.canonical_name
@@ -75,12 +75,12 @@ def trusted_packets(path: str) -> tuple[PacketIndex, bool]:
         if index.facts.truncated:
             raise _wrong(f"of a file that is cut short: {index.facts.truncated}")
         if index.edited:
-            raise _wrong("out of a video that was cut without encoding it anew")
+            raise _wrong("out of a video that was cut without re-encoding it")
         if not index.clean_keys:
             raise _wrong("where key frames depend on frames before them")
     transposed, flip_rows, flip_columns = orientation(first_frame(path))
     if transposed == (flip_rows == flip_columns):
-        raise _wrong("that are to be shown mirrored")
+        raise _wrong("of a video that is shown mirrored")
     return index, transposed
 
 

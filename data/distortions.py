@@ -1,4 +1,4 @@
-"""What is done to the demo's clips: codecs at a ladder of rates, and spatial and temporal distortions.
+"""Distortions of the demo's clips and of ladders: codecs at falling rates, spatial and temporal distortions.
 
 Every kind takes a strength in [0, 1]; 0 is close to invisible and 1 is severe at 96 x 96 pixels.
 """
@@ -78,7 +78,7 @@ def _hevc(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 
 
 def _av1(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A streaming ladder: the rate falls, and with it the resolution, down to the encoder's least of 64."""
+    """Rate and resolution fall together, as in streaming, down to the encoder's minimum of 64 pixels."""
     os.environ.setdefault("SVT_LOG", "0")
     height, width = frames.shape[1:3]
     small = tuple(max(64, 2 * round(n * (1 - strength / 3) / 2)) for n in (width, height))
@@ -136,7 +136,7 @@ def _exposure(frames: np.ndarray, strength: float, rng: np.random.Generator) -> 
 
 
 def _freeze(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """The picture stands still for a share `strength` of the clip, then jumps on."""
+    """One frame is repeated for a share `strength` of the clip."""
     length = round(strength * (len(frames) - 1))
     start = int(rng.integers(0, len(frames) - length))
     out = frames.copy()
@@ -145,7 +145,7 @@ def _freeze(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def _judder(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Frames change places with near ones: up to every frame, by up to 4 places."""
+    """Frames are replaced by near ones: up to every frame, from up to 4 places away."""
     n = len(frames)
     moved = rng.random(n) < strength
     jump = rng.integers(1, 2 + round(3 * strength), n) * rng.choice([-1, 1], n)

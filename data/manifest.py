@@ -4,13 +4,13 @@ path        the video, relative to the manifest's folder (or to the root given);
 mos         mean opinion score from 1 to 5; required
 video_id    name, unique; default: the path
 split       default: train
-label_set   scores are compared within one set only; default: default. What comes before the first "/" is its
-            family: rewards are shown by family
-source      content, what intervals are bootstrapped over
-rank_only   true: the label orders the video among its set and is no target
+label_set   scores are compared within one set only; default: default. The part before the first "/" is its
+            family, by which rewards are shown
+source      the content; intervals are bootstrapped over contents
+rank_only   true: the label only orders the video within its set
 original_mos, scale_low, scale_high
-            the label as its set publishes it, and the set's labels that MOS 1 and MOS 5 stand for (low > high
-            where smaller is better); the scale is the same in all rows of a label_set
+            the published label, and the labels that correspond to MOS 1 and MOS 5 (low > high where smaller
+            is better); the scale is the same in all rows of a label_set
 headline    false: left out of the headline figures
 distortion, strength, content, label_by, licence   notes
 """
@@ -58,8 +58,8 @@ def read_manifest(
 
     Args:
         root: folder that relative paths start from and that no path may leave; default: the manifest's.
-        check_files: whether every video has to be there.
-        root_option: what sets `root`, for the fix in errors.
+        check_files: whether every video has to exist.
+        root_option: the option that sets `root`, for errors.
     Returns:
         The videos in the order of their rows, paths absolute.
     Raises:
@@ -93,12 +93,12 @@ def read_manifest(
 
 
 def manifest_hash(path: Path) -> str:
-    """SHA-256 of the file, to tell whether a run is resumed on the rows that it began with."""
+    """SHA-256 of the file, to detect that a run is resumed on other rows."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def manifest_name(path: Path) -> str:
-    """What a manifest is about: its file's name, or its folder's where the file is just called manifest."""
+    """Name of a manifest: its file's stem, or its folder's name if the stem is just "manifest"."""
     return path.resolve().parent.name if path.stem == "manifest" else path.stem
 
 
@@ -114,7 +114,7 @@ def _read_manifest_table(path: Path) -> pd.DataFrame:
 
 
 def _first_row_number(path: Path) -> int:
-    """Rows are counted as an editor shows them: from 1, a CSV's header line included."""
+    """Row numbers are line numbers: from 1, with a CSV's header counted."""
     return 2 if path.suffix == ".csv" else 1
 
 

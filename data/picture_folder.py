@@ -1,4 +1,4 @@
-"""A folder of numbered pictures as one video, behind the seam of data/frames.py."""
+"""Read a folder of numbered pictures as one video."""
 
 import os
 import re
@@ -51,8 +51,8 @@ class PictureFolder(OpenVideo):
 def in_order(names: Iterable[str]) -> list[str]:
     """Sorted by the last number in each name: frame-9.png comes before frame-10.png.
 
-    Raises Unreadable if a name has no number, if they belong to several videos, or if some are missing: what
-    is left would be shown faster than it was. Numbers may rise by any step, if it is the same throughout.
+    Raises Unreadable if a name has no number, if the names belong to several videos, or if numbers are
+    missing: the rest would play too fast. Numbers may rise by any step that stays the same.
     """
     numbers: dict[int, str] = {}
     alike: dict[tuple[str, ...], str] = {}
@@ -76,7 +76,7 @@ def in_order(names: Iterable[str]) -> list[str]:
         before, after = (numbers[ordered[at]] for at in (gaps[0], gaps[0] + 1))
         raise Unreadable(
             f"pictures are missing between {before} and {after} ({len(gaps)} gaps in all): restore them, or "
-            f"number the others anew",
+            f"renumber the others",
             "truncated",
         )
     return [numbers[number] for number in ordered]

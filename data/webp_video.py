@@ -1,4 +1,4 @@
-"""WebP behind the seam of data/frames.py, by Pillow: FFmpeg reads no animated ones."""
+"""Read WebP with Pillow, since FFmpeg reads no animated WebP."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -11,7 +11,7 @@ from data.picture import Picture
 from data.video_file import OpenVideo, Unreadable
 
 _STILL_MS = 40
-"""How long a picture is shown that states no duration."""
+"""Duration of a picture that states none."""
 
 
 def is_webp(path: str) -> bool:
