@@ -1,4 +1,4 @@
-"""Which videos of a manifest would fail in a run, and which would be marked, found out by decoding them.
+"""Decode the videos of a manifest to find those that would fail or be marked in a run.
 
 As a program, it examines one file a line (runtime/killable.py).
 """
@@ -19,7 +19,7 @@ from runtime.killable import run_isolated, serve
 Verdict = Literal["good", "marked", "fails"]
 
 _WORDS = {
-    "sar": "its pixels are {}",
+    "sar": "its pixels have the aspect ratio {}",
     "interlaced": "its fields are shown woven together",
     "transfer": "{} is not tone-mapped",
     "truncated": "{}",
@@ -30,7 +30,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a run would look at, as in its data section."""
+    """The decoding settings of a run, as in its data section."""
 
     frames_per_video: int
     max_frame_px: int
@@ -40,8 +40,8 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a run would make of one file: why it `fails`, or what about it is `marked`. `found` is what the
-    decoder tells of a file that can be decoded."""
+    """The result for one file: why it `fails`, or why it is `marked`. `found` is the FrameInfo of a file that
+    can be decoded."""
 
     verdict: Verdict
     kind: str = ""
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Findings by video_id, and the table that they were written to."""
+    """Findings by video_id, and the path of the table with them."""
 
     table: Path
     findings: dict[str, Finding]
@@ -70,7 +70,7 @@ def check_manifest(
     processes: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
-    """Decode what a run would look at of every video of a manifest, and write a table of what was found.
+    """Decode the frames of every video of a manifest as a run would, and write a table of the findings.
 
     Args:
         root: folder that the manifest's paths start from; default: its own.
@@ -93,7 +93,7 @@ def check_manifest(
 def examine(
     paths: Sequence[str], view: View, processes: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Finding]:
-    """What a run would make of each file."""
+    """Decode each file as a run would."""
     files = list(dict.fromkeys(paths))
     outcomes = run_isolated(
         "data.prepare.checked",

@@ -1,4 +1,4 @@
-"""A manifest out of a benchmark's labels and its videos: every file found and opened, every label mapped."""
+"""Make a manifest from a benchmark's labels and videos: find and open every file, map every label."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _LISTED_PROBLEMS = 5
 
 
 class PrepareError(TableError):
-    """Nothing to write, or labels that are off their scale; says why and what to do."""
+    """Inputs from which no manifest can be made; says why and names the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,16 @@ def prepare(
     timeout_s: float = 30.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Write the manifest of a benchmark's videos that are there.
+    """Write a manifest of those videos of a benchmark that exist and pass the check.
 
     Args:
-        labels: the label file; videos: the folder that holds the videos, in whatever sub-folders.
-        out: manifest to write, .parquet, .csv or .jsonl.
-        scale: of the labels; default: the benchmark's. Labels that are an order need none.
-        split, label_set: of all rows; default: the label file's split or else the benchmark's, and its name.
-        rank_only: whether the labels are an order and no scale.
-        check: whether files have to be there; or also to open: a container with a video stream whose first
-            frame decodes; or to `decode`: what a run with default settings looks at.
-        processes, timeout_s: how many files are opened at once, and the deadline of one.
-        progress: called with files opened and files in all.
+        labels: the label file; videos: the folder of the videos, sub-folders included. out: manifest to
+        write, .parquet, .csv or .jsonl. scale: scale of the labels; default: the benchmark's. Rank-only
+        labels need none. split, label_set: of all rows; default: the label file's split or else the
+        benchmark's, and its name. rank_only: whether the labels only order the videos. check: `exists`: the
+        file is there; `open`: its container has a video stream whose first frame decodes; `decode`: the
+        frames decode that a run with default settings takes. processes, timeout_s: how many files are opened
+        at once, and the deadline of one. progress: called with files opened and files in all.
     Raises:
         TableError: for labels that cannot be read or are off the scale, an unknown form of `out`, or if no
             video is left.
@@ -78,7 +76,7 @@ def prepare(
     scale = scale or benchmark.scale_of(found.layout)
     if scale is None and not rank_only:
         raise PrepareError(
-            f"{labels}: its labels run from {span[0]:g} to {span[1]:g}; give those that stand for the worst "
+            f"{labels}: its labels run from {span[0]:g} to {span[1]:g}; give the labels of the worst "
             f"and the best possible video with --scale, as in --scale 0 100"
         )
     scale = scale or span
@@ -115,13 +113,13 @@ def prepare(
 
 
 def to_mos(score: float, scale: Scale) -> float:
-    """A label on its set's own scale, on the scale of 1 to 5."""
+    """Map a label from the scale of its set to 1 to 5."""
     low, high = scale
     return min(max(1 + 4 * (score - low) / (high - low), 1.0), 5.0)
 
 
 def source_of(benchmark: Benchmark, name: str) -> str:
-    """The content in a video's name; empty where contents do not repeat."""
+    """The content in a video's name; empty for sets that do not repeat contents."""
     if not benchmark.source:
         return ""
     content = re.search(benchmark.source, PurePosixPath(name).name)
@@ -131,13 +129,15 @@ def source_of(benchmark: Benchmark, name: str) -> str:
 def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
     low, high = min(scale), max(scale)
     if low == high:
-        raise PrepareError(f"{labels}: a scale from {low:g} to {high:g} tells no two videos apart")
+        raise PrepareError(
+            f"{labels}: a scale from {low:g} to {high:g} has no range: give two different labels with --scale"
+        )
     off = [row for row in rows if not low <= row.score <= high]
     if off:
         examples = ", ".join(f"{row.score:g} of '{row.path}'" for row in off[:3])
         raise PrepareError(
             f"{labels}: {len(off)} of {len(rows)} labels are outside the scale {scale[0]:g} to {scale[1]:g} "
-            f"({examples}): give the labels that stand for the worst and the best video with --scale"
+            f"({examples}): give the labels of the worst and the best possible video with --scale"
         )
 
 
@@ -212,6 +212,6 @@ def _nothing_left(labels: Path, folder: VideoFolder, problems: dict[str, str], f
 
 
 def _base(videos: Path, out: Path) -> Path:
-    """What the manifest's paths start from: its own folder, or that of videos that lie elsewhere."""
+    """The folder that the manifest's paths start from: its own, or the videos' if they are not below it."""
     home = out.parent.resolve()
     return home if videos.is_relative_to(home) else videos

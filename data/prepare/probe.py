@@ -1,4 +1,4 @@
-"""Whether a file opens as a video. As a program, it answers for one path a line (runtime/killable.py)."""
+"""Check that a file opens as a video. As a program, it checks one path a line (runtime/killable.py)."""
 
 from data.containers import first_frame
 from data.video_file import Unreadable
@@ -6,9 +6,9 @@ from runtime.killable import serve
 
 
 def probe(path: str) -> None:
-    """Open the file's container and decode the first frame of the video stream that is looked at.
+    """Open the file's container and decode the first frame of its video stream.
 
-    Raises ValueError with the reason if one of these fails.
+    Raises ValueError with the reason if either fails.
     """
     try:
         first_frame(path)

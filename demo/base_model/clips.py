@@ -1,4 +1,4 @@
-"""Clips in memory, as the tiny base is trained and judged on them."""
+"""Clips in memory, for training and evaluating the tiny base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Clips:
         frames: uint8 [n, N_FRAMES, FRAME_PX, FRAME_PX, 3].
         kinds: the distortion of each.
         mos: float64 [n], 1 to 5.
-        sources: the content of each, what intervals are bootstrapped over; empty strings where it is unknown.
+        sources: the content of each, over which intervals are bootstrapped; empty if unknown.
         headline: bool [n], whether the clip counts in the headline figures.
     """
 

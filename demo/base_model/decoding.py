@@ -1,7 +1,7 @@
-"""Prompt once, answer many times: forward passes with a video's prompt shared by its answers.
+"""Forward passes with a video's prompt shared by its answers, and sampling.
 
-A video's frames go through the vision tower once and its prompt through the text model once; the answers
-attend to that prompt's keys and values. Gradients flow through the shared part.
+A video's frames pass through the vision tower once. In training its prompt passes through the text model
+once, and the answers attend to its keys and values; gradients flow through the shared part.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def embed_prompts(model: Any, prompt_ids: Tensor, frames: np.ndarray) -> Tensor:
 
 
 def frame_features(model: Any, frames: np.ndarray) -> Tensor:
-    """What the text model reads of frames [n_videos, ...]: [n_videos, n_image_tokens, hidden]."""
+    """Features of frames [n_videos, ...] for the text model: [n_videos, n_image_tokens, hidden]."""
     features = model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
     return cast(Tensor, features.reshape(len(frames), -1, features.shape[-1]))
 

@@ -1,8 +1,8 @@
-"""`make_base`: the tiny base from nothing to shipped weights, in one seeded and resumable call.
+"""`make_base` trains the tiny base from scratch to the shipped weights, in one seeded and resumable call.
 
-Stages, each with its result in the work folder: clips made for the purpose; vision tower; text model on the
-tower's features; both together, which is the base that is shipped (right words, miscalibrated scores); and,
-from that base, answers with the true scores of the train split, the ceiling that the demo is compared with.
+Stages, each with its result in the work folder: clips for the warm start; vision tower; text model on the
+tower's features; both together, which is the shipped base (right words, miscalibrated scores); and, from that
+base, training on the true scores of the train split, the ceiling that the demo is compared with.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ VIEW = ModelView(
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What `make_base` does; the defaults made the shipped weights."""
+    """Settings of `make_base`; the defaults made the shipped weights."""
 
     seed: int = 0
     n_warm_clips: int = 16_000
@@ -72,8 +72,8 @@ def make_base(
         out: folder of the model; receives weights, processor, `scoring.json`, `make-base.jsonl` and
             `ceiling.json`.
         work: folder of intermediate results and checkpoints.
-        manifest: the demo set's; its train split teaches the ceiling, test and ood are what figures are of.
-        resume: go on from what `work` holds; without it everything there is made again.
+        manifest: the demo set's; the ceiling is trained on its train split, figures are of test and ood.
+        resume: continue from the results in `work`; otherwise they are deleted first.
     """
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def load_clips(videos: Sequence[Video], split: str) -> Clips:
 
     Raises:
         ValueError: if the split has no videos.
-        data.frames.VideoError: if a file can not be decoded.
+        VideoError: if a file cannot be decoded.
     """
     chosen = [video for video in videos if video.split == split]
     if not chosen:
@@ -140,7 +140,7 @@ def load_clips(videos: Sequence[Video], split: str) -> Clips:
 
 
 def _warm_clips(path: Path, recipe: Recipe) -> Clips:
-    """The warm start's clips, from `path` if they were made before."""
+    """The clips of the warm start, from `path` if it exists."""
     if not path.exists():
         logger.info("making %d clips for the warm start", recipe.n_warm_clips)
         made = warm_clips(recipe.n_warm_clips, WARM_CLIPS_FIRST_SEED, recipe.workers)
@@ -153,7 +153,7 @@ def _warm_clips(path: Path, recipe: Recipe) -> Clips:
 
 
 def _load(model: Any, stage: Stage) -> bool:
-    """Put the stage's result, if there is one, into `model`."""
+    """Load the stage's result into `model`; returns whether there is one."""
     if not stage.result.exists():
         return False
     state = load_file(stage.result)
@@ -164,7 +164,7 @@ def _load(model: Any, stage: Stage) -> bool:
 def _figures(
     model: Any, processor: Any, held_out: Mapping[str, Clips], stage: Stage
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures of each split: of the rows that count in the headline, and of all."""
+    """Figures of each split: of its headline rows, and of all rows."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with torch.no_grad():
         for split, clips in held_out.items():

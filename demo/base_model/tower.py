@@ -1,7 +1,7 @@
-"""Warm-up of the vision tower alone: tell kind and quality of single frames.
+"""Warm-up of the vision tower alone: predict kind and quality of single frames.
 
-Learned together with the text model from the start, the features come out far weaker; the tower wants its
-own supervision. It is trained through the projector, so that what the text model will read is warm too.
+Trained together with the text model from the start, the features are far weaker, so the tower has its own
+supervision. It is trained through the projector, which warms up the text model's input, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FrameScorer(nn.Module):
         self.head = nn.Linear(HIDDEN, len(kinds) + 1)
 
     def forward(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Of frames uint8 [..., px, px, 3]: kind logits [n, kinds] and quality [n], 0 (worst) to 1."""
+        """Kind logits [n, kinds] and quality [n], 0 (worst) to 1, of frames uint8 [..., px, px, 3]."""
         features = self.model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
         out = self.head(features.mean(1))
         return out[:, :-1], out[:, -1]
@@ -63,7 +63,7 @@ def warm_up_tower(
     Clips with a temporal distortion are left out: no single frame shows it.
 
     Args:
-        held_out: clips to report SRCC on while it runs, by name; nothing is chosen by them.
+        held_out: clips by name, whose SRCC is logged during training; they select nothing.
     """
     clips = clips.where([kind not in TEMPORAL_KINDS for kind in clips.kinds])
     kinds = sorted(set(clips.kinds))

@@ -1,4 +1,4 @@
-"""Supervised answers: the warm start of the tiny base, and the ceiling it is compared with.
+"""Supervised training on answers: the warm start of the tiny base, and the ceiling it is compared with.
 
 Both minimise the cross-entropy of whole answers. The warm start's scores are miscalibrated on purpose
 (`traces.miscalibrated_score`); the ceiling's are the true ones.
@@ -30,9 +30,9 @@ from demo.base_model.tower import VISION_PREFIXES
 from demo.base_model.traces import TEMPLATES, completion
 from demo.base_model.training import Schedule, Stage, finish, step_rng, train
 
-# Of a clip's kind and quality, a score to teach.
+# The score to train on, from a clip's kind and quality.
 Scorer = Callable[[str, float, np.random.Generator], float]
-# Of a clip's row, an answer to teach.
+# The answer to train on, from a clip's row.
 Writer = Callable[[int, np.random.Generator], str]
 
 SCORE_TAG = "<answer>"
@@ -41,11 +41,11 @@ CLIPS_PER_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """How answers are taught: `answers_per_video` share the cost of their video's frames and prompt.
+    """Settings of the training: `answers_per_video` share the cost of their video's frames and prompt.
 
-    `temporal_share` is how often a clip is drawn whose distortion shows only between frames, the hardest to
-    learn and one kind among many. `frozen_tower` trains the text model alone, on features computed once: a
-    step costs several times less, and learning to compare frames takes many. `scores_only` leaves the
+    `temporal_share` is the relative frequency of clips whose distortion is visible only between frames, the
+    hardest to learn and one kind among many. `frozen_tower` trains the text model alone, on features computed
+    once: a step costs several times less, and learning to compare frames takes many. `scores_only` leaves the
     reasoning of an answer out of the loss.
     """
 
@@ -64,7 +64,7 @@ def true_score(kind: str, mos: float, rng: np.random.Generator) -> float:
 
 
 def right_words(clips: Clips, score: Scorer) -> Writer:
-    """Answers with the right words for each of `clips`, and the scores of `score`."""
+    """Answers with the right words for each of `clips`, and scores from `score`."""
 
     def write(row: int, rng: np.random.Generator) -> str:
         kind, mos = clips.kinds[row], clips.mos[row]
@@ -82,7 +82,7 @@ def supervise(
     plan: Supervision,
     seed: int,
 ) -> None:
-    """Teach `model`, in place, the answers of `write` for `clips`."""
+    """Train `model`, in place, on the answers of `write` for `clips`."""
     tokenizer = processor.tokenizer
     prompt_ids = prompt_token_ids(processor, N_FRAMES)
     trained = dict(model.named_parameters())
@@ -116,6 +116,6 @@ def supervise(
 
 
 def without_words(answers: Tensor, tokenizer: Any) -> Tensor:
-    """Answers [..., n_tokens] with padding in the place of all that comes before the score's tag."""
+    """Answers [..., n_tokens] with padding in place of everything before the tag of the score."""
     tag = tokenizer.convert_tokens_to_ids(SCORE_TAG)
     return answers.masked_fill((answers == tag).cumsum(-1) == 0, tokenizer.pad_token_id)

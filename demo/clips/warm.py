@@ -1,4 +1,4 @@
-"""Clips for the warm start of the tiny base: in none of the three splits, made and labelled on the fly."""
+"""Clips for the warm start of the tiny base, in none of the three splits, made and labelled on the fly."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
