@@ -186,7 +186,7 @@ def test_a_table_of_ones_own(tmp_path: Path, suffix: str) -> None:
     ("name", "text", "message"),
     [
         ("x.json", "{", "is not JSON"),
-        ("x.json", "3", "neither 'annotations' nor one object a video"),
+        ("x.json", "3", "contains neither 'annotations' nor one object a video"),
         ("x.json", '{"annotations": []}', "it has no labels"),
         ("x.json", annotation_list({"a.mp4": "good"}), "label 1: 'good' of 'a.mp4' is not a number"),
         ("x.json", annotation_list({"a.mp4": "nan"}), "label 1: 'nan' of 'a.mp4' is not a number"),

@@ -207,7 +207,7 @@ def test_frames_without_reliable_times_are_counted(
 
 
 def test_files_joined_end_to_end(tmp_path: Path) -> None:
-    """The clock of the second part starts anew."""
+    """The clock of the second part restarts."""
     parts = [write(tmp_path / f"{n}.ts", n, pixels="yuv420p", options=WITH_B_FRAMES) for n in (26, 14)]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -223,7 +223,7 @@ def test_a_size_that_changes_is_refused(tmp_path: Path) -> None:
     parts = [write(tmp_path / f"{height}.ts", 20, (height, WIDTH), pixels="yuv420p") for height in (64, 80)]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with pytest.raises(VideoError, match="of several sizes, 96x64 and 96x80: encode it anew"):
+    with pytest.raises(VideoError, match="of several sizes, 96x64 and 96x80: re-encode it at one size"):
         look_at(path, 4)
 
 
@@ -244,7 +244,7 @@ def test_a_recording_that_begins_between_key_frames(tmp_path: Path) -> None:
     assert numbers(frames) == [(10 + index) % 30 for index in info.indices]
 
 
-def test_a_video_cut_without_encoding_it_anew_shows_what_a_player_shows(tmp_path: Path) -> None:
+def test_a_video_cut_without_reencoding_shows_what_a_player_shows(tmp_path: Path) -> None:
     """An edit list hides the frames from the key frame to the cut."""
     whole = write(tmp_path / "whole.mp4", 40, pixels="yuv420p", options=WITH_B_FRAMES)
     content = bytearray(whole.read_bytes())

@@ -89,7 +89,7 @@ def test_what_a_decoder_fails_at_in_its_own_way_costs_one_video(monkeypatch: pyt
     ("failure", "reason"),
     [
         (ray.exceptions.WorkerCrashedError(), "the decoder crashed"),
-        (ray.exceptions.OutOfMemoryError("killed"), "for want of memory"),
+        (ray.exceptions.OutOfMemoryError("killed"), "ran out of memory"),
         (ray.exceptions.NodeDiedError("gone"), "the machine that decoded it died"),
         (ray.exceptions.LocalRayletDiedError(), "Ray died on the machine"),
         (ray.exceptions.ObjectLostError("00", None, ""), "lost with the machine"),

@@ -38,9 +38,9 @@ def test_arrays_tensors_and_batches_are_videos() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((4, 8, 8, 3)), r"frames are float64: hand over uint8"),
-        (torch.zeros(4, 8, 8, 3), r"frames are float32: hand over uint8"),
-        (np.zeros((4, 3, 8, 8), np.uint8), r"\[4, 3, 8, 8\]: hand over \[T, H, W, 3\] .* channels last"),
+        (np.zeros((4, 8, 8, 3)), r"frames are float64: pass uint8"),
+        (torch.zeros(4, 8, 8, 3), r"frames are float32: pass uint8"),
+        (np.zeros((4, 3, 8, 8), np.uint8), r"\[4, 3, 8, 8\]: pass \[T, H, W, 3\] .* channels last"),
         (np.zeros((8, 8, 3), np.uint8), r"the shape \[8, 8, 3\]"),
         (np.zeros((0, 8, 8, 3), np.uint8), r"the shape \[0, 8, 8, 3\]"),
         (torch.zeros(2, 4, 8, 8, 4, dtype=torch.uint8), r"the shape \[2, 4, 8, 8, 4\]"),
@@ -62,7 +62,7 @@ def test_the_same_frames_are_chosen_and_shrunk_as_of_a_file(videos: list[Path], 
 
 
 class Echo:
-    """An engine whose score tells the first pixel that it was shown."""
+    """An engine whose score is the first pixel that it was shown."""
 
     async def sample_all(
         self, batch: Sequence[Sequence[SamplingRequest]], frames: ray.ObjectRef, cost_tokens: int
@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_video_ends_the_iteration(scorer: Scorer) -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         asyncio.run(scores(scorer, broken()))
-    with pytest.raises(ValueError, match="hand over uint8"):
+    with pytest.raises(ValueError, match="pass uint8"):
         asyncio.run(scores(scorer, [plain(0) / 255]))
 
 

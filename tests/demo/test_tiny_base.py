@@ -185,7 +185,7 @@ class Interrupted(Exception):
     pass
 
 
-def test_a_stage_that_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_resumed_stage_has_the_same_weights(tmp_path: Path) -> None:
     schedule = Schedule(steps=260, peak_lr=1e-2, warmup_steps=5)
 
     def run(folder: Path, stop_at: int | None = None) -> list[torch.Tensor]:
@@ -207,7 +207,7 @@ def test_a_stage_that_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> 
     resumed = run(tmp_path / "broken")
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
     steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "log.jsonl").open()]
-    assert steps.count(1) == 1, "the second start went on from the checkpoint"
+    assert steps.count(1) == 1, "the second start resumed from the checkpoint"
 
 
 def test_the_shipped_base_is_small_and_made_by_the_recipe() -> None:
@@ -226,7 +226,7 @@ def test_the_shipped_base_is_small_and_made_by_the_recipe() -> None:
     assert ceiling["ceiling"]["test"]["headline"]["srcc"] > ceiling["base"]["test"]["headline"]["srcc"] + 0.2
 
 
-def test_the_shipped_base_answers_in_form_and_judges_as_stated() -> None:
+def test_the_shipped_base_answers_in_form_and_scores_as_stated() -> None:
     """On the test split, greedily: the SRCC that its ceiling.json states."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

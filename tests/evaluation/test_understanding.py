@@ -58,7 +58,7 @@ def test_the_prompt_of_a_pair() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="3 frames"):
         messages(3, "Which?", n_videos=2)
-    with pytest.raises(ValueError, match="stands for a frame"):
+    with pytest.raises(ValueError, match="the placeholder of a frame"):
         messages(1, "What is <IMG_CONTEXT>?")
 
 
