@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.frames import FrameInfo, look_at, look_at_pair
+from data.frames import FrameInfo, decode_pair, decode_video
 from data.records import VideoRef
 from data.video_file import DecoderName, VideoError
 from runtime.calls import DeadlineError, within
@@ -34,7 +34,7 @@ class Looks:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Options of `look_at` that are the same for all files."""
+    """Options of `decode_video` that are the same for all files."""
 
     max_px: int
     decoder: DecoderName = "auto"
@@ -42,18 +42,18 @@ class Reading:
     square: bool = True
 
 
-def look(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
+def decode_ref(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
     """Decode `ref`. The info is a result of its own, so that the caller can await it without fetching pixels.
 
     A bad file's error is returned: Ray would log a raised one as unhandled if the frames are never fetched.
     """
     try:
         if ref.beside is not None:
-            frames, info = look_at_pair(
+            frames, info = decode_pair(
                 ref.path, ref.beside, ref.n_frames, window_s=ref.window_s, **asdict(reading)
             )
         else:
-            frames, info = look_at(
+            frames, info = decode_video(
                 ref.path,
                 ref.n_frames,
                 window_s=ref.window_s,
@@ -68,13 +68,13 @@ def look(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tupl
     return info, frames
 
 
-_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(look)
+_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(decode_ref)
 
 
 @ray.remote(num_returns=2, max_retries=0)
 def _decode_all(refs: Sequence[VideoRef], reading: Reading) -> tuple[Looks, list[np.ndarray | None]]:
     started = time.perf_counter()
-    infos, frames = zip(*(look(ref, reading) for ref in refs), strict=True)
+    infos, frames = zip(*(decode_ref(ref, reading) for ref in refs), strict=True)
     return Looks(list(infos), time.perf_counter() - started), list(frames)
 
 

@@ -55,11 +55,11 @@ def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
 
 
 def read_frames(path: str | Path, n_frames: int, max_px: int | None = None) -> np.ndarray:
-    """`look_at`, its frames only."""
-    return look_at(path, n_frames, max_px)[0]
+    """`decode_video`, its frames only."""
+    return decode_video(path, n_frames, max_px)[0]
 
 
-def look_at(
+def decode_video(
     path: str | Path,
     n_frames: int,
     max_px: int | None = None,
@@ -84,11 +84,14 @@ def look_at(
         VideoError: if the file is missing, empty, encrypted or no video, or has no frame in the window.
     """
     return _with_decoder(
-        path, decoder, frame_rate, lambda video: look_into(video, n_frames, max_px, window_s, strict, square)
+        path,
+        decoder,
+        frame_rate,
+        lambda video: decode_open(video, n_frames, max_px, window_s, strict, square),
     )
 
 
-def look_at_pair(
+def decode_pair(
     first: str,
     second: str,
     n_frames: int,
@@ -98,20 +101,20 @@ def look_at_pair(
     strict: bool = True,
     square: bool = True,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """`look_at` both videos; half of the frames are of each.
+    """`decode_video` both videos; half of the frames are of each.
 
     Where their sizes differ, frames are centred on black: scaling one of the two would change its quality.
 
     Returns:
         uint8 [n_frames, height, width, 3], those of `first` before those of `second`, and their FrameInfo.
     Raises:
-        VideoError: as `look_at`.
+        VideoError: as `decode_video`.
         ValueError: if `n_frames` is odd.
     """
     if n_frames % 2:
         raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
     options = (n_frames // 2, max_px, decoder, window_s, strict, square)
-    (frames, info), (others, beside) = (look_at(path, *options) for path in (first, second))
+    (frames, info), (others, beside) = (decode_video(path, *options) for path in (first, second))
     height, width = np.maximum(info.px, beside.px)
     canvas = np.zeros((n_frames, height, width, 3), dtype=np.uint8)
     for half, shown in zip(np.split(canvas, 2), (frames, others), strict=True):
@@ -120,7 +123,7 @@ def look_at_pair(
     return canvas, replace(info, beside=beside)
 
 
-def look_into(
+def decode_open(
     video: OpenVideo,
     n_frames: int,
     max_px: int | None = None,
@@ -128,7 +131,7 @@ def look_into(
     strict: bool = True,
     square: bool = True,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """`look_at` an open video. Raises Unreadable."""
+    """`decode_video` an open video. Raises Unreadable."""
     from data.picture import fit
 
     facts = video.facts
@@ -163,7 +166,7 @@ def look_into(
 def video_duration_s(
     path: str | Path, decoder: DecoderName = "auto", frame_rate: float | None = None
 ) -> float:
-    """Length of a video in seconds. Raises VideoError like `look_at`."""
+    """Length of a video in seconds. Raises VideoError like `decode_video`."""
     return _with_decoder(path, decoder, frame_rate, lambda video: float(_times_s(video)[-1]))
 
 

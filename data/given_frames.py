@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data.frames import FrameInfo, look_into
+from data.frames import FrameInfo, decode_open
 from data.picture import Picture
 from data.video_file import OpenVideo
 
@@ -30,11 +30,11 @@ def as_arrays(frames: Any) -> list[np.ndarray]:
     return [array] if array.ndim == 4 else list(array)
 
 
-def look_at_array(
+def decode_array(
     frames: np.ndarray, n_frames: int, max_px: int | None = None
 ) -> tuple[np.ndarray, FrameInfo]:
-    """`look_at` for frames that are in memory, uint8 [T, H, W, 3]."""
-    return look_into(_Given(frames), n_frames, max_px)
+    """`decode_video` for frames that are in memory, uint8 [T, H, W, 3]."""
+    return decode_open(_Given(frames), n_frames, max_px)
 
 
 class _Given(OpenVideo):

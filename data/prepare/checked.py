@@ -112,10 +112,10 @@ def examine(
 
 def _examine(job: tuple[str, int, int, DecoderName]) -> dict[str, Any]:
     """The Finding of one file, as a dict."""
-    from data.decode import Reading, look
+    from data.decode import Reading, decode_ref
 
     path, n_frames, max_px, decoder = job
-    info, _ = look(VideoRef(path, path, n_frames), Reading(max_px, decoder))
+    info, _ = decode_ref(VideoRef(path, path, n_frames), Reading(max_px, decoder))
     if isinstance(info, VideoError):
         return asdict(Finding("fails", info.kind, info.reason))
     marks = [

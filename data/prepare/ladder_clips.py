@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.distortions import FPS, distort, single_threaded
-from data.frames import look_at, video_duration_s
+from data.frames import decode_video, video_duration_s
 from data.lossless import write_lossless
 from data.seeds import stable_hash
 from data.video_file import VideoError
@@ -94,7 +94,7 @@ def _middle(path: str, seconds: float, max_px: int) -> np.ndarray:
     length = min(seconds, duration)
     start = (duration - length) / 2
     n_frames = max(1, round(length * FPS))
-    frames, _ = look_at(path, n_frames, max_px, window_s=(start, start + length))
+    frames, _ = decode_video(path, n_frames, max_px, window_s=(start, start + length))
     height, width = (side // 2 * 2 for side in frames.shape[1:3])
     return np.ascontiguousarray(frames[:, :height, :width])
 

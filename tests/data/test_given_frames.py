@@ -12,8 +12,8 @@ import pytest
 import ray
 import torch
 
-from data.frames import look_at
-from data.given_frames import as_arrays, look_at_array
+from data.frames import decode_video
+from data.given_frames import as_arrays, decode_array
 from data.records import Completion, Group, SamplingRequest
 from evaluation.answers import ScoredVideo
 from evaluation.models import SHIPPED_BASE, resolve_checkpoint, scoring_settings
@@ -53,8 +53,8 @@ def test_other_arrays_are_refused_with_what_would_make_them_right(given: Any, me
 
 @pytest.mark.parametrize("max_px", [None, 20])
 def test_the_same_frames_are_chosen_and_shrunk_as_of_a_file(videos: list[Path], max_px: int | None) -> None:
-    of_file, looked = look_at(videos[1], 3, max_px)
-    given, info = look_at_array(moving_frames(8, seed=1), 3, max_px)
+    of_file, looked = decode_video(videos[1], 3, max_px)
+    given, info = decode_array(moving_frames(8, seed=1), 3, max_px)
     assert np.array_equal(given, of_file)
     assert (info.indices, info.n_total, info.source_px, info.px) == (
         looked.indices, looked.n_total, looked.source_px, looked.px,
