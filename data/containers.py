@@ -1,5 +1,7 @@
 """Open a file with PyAV, to decode it or to read its packets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,28 @@ _ASF_HEADER_BYTES = 2**16
 
 def open_container(path: str) -> Any:
     """Open a file's container. Raises Unreadable."""
+    with logged_errors() as errors:
+        try:
+            # Old files have titles in any encoding; their frames can still be shown.
+            return av.open(path, metadata_errors="replace")
+        except (av.FFmpegError, OSError) as error:
+            if any("moov atom not found" in text for _, _, text in errors):
+                raise Unreadable(
+                    "its index (the box moov) is missing: the file is cut short", "truncated"
+                ) from None
+            raise Unreadable(reason_of(error)) from None
+
+
+@contextmanager
+def logged_errors() -> Iterator[list[Any]]:
+    """The errors that FFmpeg logs in the meantime, as (level, name, text)."""
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # another file's error may have the same text
     try:
-        # Old files have titles in any encoding; their frames can still be shown.
-        return av.open(path, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        if isinstance(error, av.InvalidDataError) and _lacks_its_index(path):
-            raise Unreadable(
-                "its index (the box moov) is missing: the file is cut short", "truncated"
-            ) from None
-        raise Unreadable(reason_of(error)) from None
+        with av.logging.Capture() as errors:
+            yield errors
+    finally:
+        av.logging.set_level(None)
 
 
 def video_stream(container: Any) -> Any:
@@ -84,21 +99,3 @@ def _asf_end_s(path: str) -> float | None:
     play, preroll = (int.from_bytes(fields[at : at + 8], "little") for at in (64, 80))
     is_broadcast = fields[88] & 1
     return None if is_broadcast else play / 1e7 - preroll / 1e3
-
-
-def _lacks_its_index(path: str) -> bool:
-    """Whether an MP4 or MOV lacks the box moov, which recorders and encoders write last."""
-    with Path(path).open("rb") as file:
-        size = file.seek(0, 2)
-        at, boxes = 0, []
-        while at + 8 <= size:
-            file.seek(at)
-            header = file.read(16)
-            length, name = int.from_bytes(header[:4], "big"), header[4:8]
-            boxes.append(name)
-            if length == 1:
-                length = int.from_bytes(header[8:], "big")
-            if length < 8:
-                break
-            at += length
-    return b"ftyp" in boxes[:1] and b"moov" not in boxes

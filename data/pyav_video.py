@@ -15,7 +15,7 @@ from typing import Any
 import av
 import numpy as np
 
-from data.containers import open_container, video_stream
+from data.containers import logged_errors, open_container, video_stream
 from data.damage import SentPacket, ShownPicture, damaged_pictures
 from data.packets import ascend, index_packets
 from data.picture import Picture, PictureMaker
@@ -191,14 +191,11 @@ def _decode(packet: Any) -> tuple[list[Any], bool]:
 
     Most decoders conceal errors and only log them, so their log is captured.
     """
-    av.logging.set_level(av.logging.ERROR)
     try:
-        with av.logging.Capture() as errors:
+        with logged_errors() as errors:
             return packet.decode(), bool(errors)
     except av.FFmpegError:
         return [], True
-    finally:
-        av.logging.set_level(None)
 
 
 def _times_s(stream: Any, times: Sequence[Any], last_duration: int) -> np.ndarray:

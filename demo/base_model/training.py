@@ -120,10 +120,7 @@ def record(stage: Stage, row: Mapping[str, object]) -> None:
 
 def finish(stage: Stage, tensors: Mapping[str, Tensor]) -> None:
     """Write the stage's result and remove its checkpoint."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    partial = stage.result.with_suffix(".writing")
-    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, partial)
-    partial.replace(stage.result)
+    _write(stage.result, tensors)
     stage.checkpoint.unlink(missing_ok=True)
 
 
@@ -137,13 +134,17 @@ def _save(
 ) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
-        state = optimizer.state[parameter]
-        tensors[f"parameter/{name}"] = parameter.detach().contiguous()
+        tensors[f"parameter/{name}"] = parameter
         for moment in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{moment}/{name}"] = state[moment].contiguous()
+            tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
+    _write(path, tensors, {"step": str(step)})
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".writing")
-    save_file(tensors, partial, metadata={"step": str(step)})
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, metadata)
     partial.replace(path)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from benchmarks.decoders import make_clip
+from data.containers import logged_errors
 from data.damage import SentPacket, ShownPicture, damaged_pictures
 from data.facts import VideoFacts
 from data.frames import decode_video
@@ -52,6 +53,24 @@ def test_an_index_that_calls_every_picture_a_key_frame(tmp_path: Path) -> None:
     frames, info = decode_video(path, 5)
     assert [number_of(frame) for frame in frames] == list(info.indices)
     assert info.facts.damaged_frames == ()
+
+
+def test_errors_with_the_same_text_all_count() -> None:
+    """FFmpeg's log leaves out a message that repeats the last one, by default."""
+    for _ in range(3):
+        with logged_errors() as errors:
+            av.logging.log(av.logging.ERROR, "h264", "error while decoding MB 3 4")
+        assert [text for _, _, text in errors] == ["error while decoding MB 3 4"]
+
+
+def test_every_file_without_its_index_is_said_to_be_cut(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", X264, N)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"moov") - 4])
+    for _ in range(2):
+        with pytest.raises(VideoError, match=r"the box moov\) is missing: the file is cut short") as caught:
+            decode_video(path, 2)
+        assert caught.value.kind == "truncated"
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
