@@ -10,7 +10,7 @@ import av
 from data.video_file import Unreadable
 
 _STATES_ITS_END = ("mov", "matroska", "flv", "mxf", "ivf", "rm")
-"""Containers whose header states how long they are. FFmpeg finds the length of others at their end."""
+"""Containers whose header states their duration. FFmpeg derives that of others from their last packets."""
 
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 2**16
@@ -32,7 +32,7 @@ def open_container(path: str) -> Any:
 
 @contextmanager
 def logged_errors() -> Iterator[list[Any]]:
-    """The errors that FFmpeg logs in the meantime, as (level, name, text)."""
+    """The errors that FFmpeg logs inside the block, as (level, name, text)."""
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)  # another file's error may have the same text
     try:

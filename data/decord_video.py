@@ -1,4 +1,4 @@
-"""decord behind the seam of data/frames.py. It turns frames upright by itself.
+"""Decode with decord, which turns frames upright by itself.
 
 decord silently returns wrong frames for many containers and codecs, for streams whose key frames depend on
 earlier frames, and wherever packets do not correspond to pictures one to one. So it reads only the kinds of

@@ -8,7 +8,7 @@ Refusal = Literal[
     "empty",  # no bytes, or no pictures
     "no_video",  # no video stream
     "encrypted",
-    "truncated",  # ends before its stated end; refused by a strict reader alone
+    "truncated",  # ends before its stated end; refused by strict readers only
     "several_sizes",  # pictures of more than one size
     "no_times",  # times that do not ascend, or no picture in the window
     "unreadable",  # anything else that the decoders refuse

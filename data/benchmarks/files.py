@@ -135,9 +135,7 @@ def _base(name: str, ending: str) -> str:
 
 
 def _grams(name: str) -> set[str]:
-    text = (
-        f"^{_stem(name).casefold()}$"  # its ends make a name of three letters differ from a part of another
-    )
+    text = f"^{_stem(name).casefold()}$"  # marked ends distinguish a short name from a part of another
     return {text[at : at + _GRAM] for at in range(len(text) - _GRAM + 1)}
 
 

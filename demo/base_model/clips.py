@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Clips:
-    """`n` clips side by side.
+    """`n` clips, one entry a clip in each field.
 
     Attributes:
         frames: uint8 [n, N_FRAMES, FRAME_PX, FRAME_PX, 3].
@@ -32,7 +32,7 @@ class Clips:
     def __post_init__(self) -> None:
         lengths = {len(self.frames), len(self.kinds), len(self.mos), len(self.sources), len(self.headline)}
         if len(lengths) != 1:
-            raise ValueError(f"clips of different lengths side by side: {sorted(lengths)}")
+            raise ValueError(f"the fields of Clips have different lengths: {sorted(lengths)}")
 
     def where(self, keep: np.ndarray | Sequence[bool]) -> Clips:
         """The clips for which `keep` is true."""
