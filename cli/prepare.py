@@ -162,11 +162,13 @@ def prepare_check(
 
     Exits with 1 if any would fail.
     """
-    from data.prepare.checked import View, check_manifest
+    from data.prepare.checked import check_manifest
 
-    view = View(frames, max_px, decoder, timeout_s)
+    data = DataConfig(
+        frames_per_video=frames, max_frame_px=max_px, decoder=decoder, decode_timeout_s=timeout_s
+    )
     with progress("decoding videos") as show:
-        checked = check_manifest(manifest, view, root=root, out=out, processes=workers, progress=show)
+        checked = check_manifest(manifest, data, root=root, out=out, processes=workers, progress=show)
     failing, marked = checked.of("fails"), checked.of("marked")
     console.print(
         f"{len(checked.findings)} videos: {len(failing)} would fail, {len(marked)} would be marked; all are "

@@ -23,7 +23,7 @@ def open_container(path: str) -> Any:
             # Old files have titles in any encoding; their frames can still be shown.
             return av.open(path, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
-            if any("moov atom not found" in text for _, _, text in errors):
+            if any("moov atom not found" in text for _, _, text in errors) and _is_mp4(path):
                 raise Unreadable(
                     "its index (the box moov) is missing: the file is cut short", "truncated"
                 ) from None
@@ -99,3 +99,9 @@ def _asf_end_s(path: str) -> float | None:
     play, preroll = (int.from_bytes(fields[at : at + 8], "little") for at in (64, 80))
     is_broadcast = fields[88] & 1
     return None if is_broadcast else play / 1e7 - preroll / 1e3
+
+
+def _is_mp4(path: str) -> bool:
+    """Whether the file starts with the box of an MP4 or MOV; FFmpeg also tries others of that suffix."""
+    with Path(path).open("rb") as file:
+        return file.read(8)[4:] == b"ftyp"

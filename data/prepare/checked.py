@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from data.config import DataConfig
 from data.manifest import read_manifest
 from data.records import VideoRef
 from data.tables import check_table_name, write_table
@@ -26,16 +27,6 @@ _WORDS = {
     "damaged_frames": "frames {} are damaged",
 }
 """The reason for each of a video's marks."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The decoding settings of a run, as in its data section."""
-
-    frames_per_video: int
-    max_frame_px: int
-    decoder: DecoderName
-    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ class Checked:
 
 def check_manifest(
     manifest: Path,
-    view: View,
+    data: DataConfig,
     *,
     root: Path | None = None,
     out: Path | None = None,
@@ -73,6 +64,7 @@ def check_manifest(
     """Decode the frames of every video of a manifest as a run would, and write a table of the findings.
 
     Args:
+        data: settings of the run.
         root: folder that the manifest's paths start from; default: its own.
         out: the table, .csv, .jsonl or .parquet; default: MANIFEST.check.csv beside the manifest.
         processes: how many files are decoded at once.
@@ -83,7 +75,7 @@ def check_manifest(
     table = out or manifest.with_name(f"{manifest.stem}.check.csv")
     check_table_name(table)
     videos = read_manifest(manifest, root, check_files=False, root_option="--root")
-    by_path = examine([video.path for video in videos], view, processes, progress)
+    by_path = examine([video.path for video in videos], data, processes, progress)
     findings = {video.video_id: by_path[video.path] for video in videos}
     rows = [_row(video.video_id, video.path, findings[video.video_id]) for video in videos]
     write_table(pd.DataFrame(rows).astype({"frames_in_all": "Int64"}), table)
@@ -91,15 +83,15 @@ def check_manifest(
 
 
 def examine(
-    paths: Sequence[str], view: View, processes: int, progress: Callable[[int, int], None] | None = None
+    paths: Sequence[str], data: DataConfig, processes: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Finding]:
     """Decode each file as a run would."""
     files = list(dict.fromkeys(paths))
     outcomes = run_isolated(
         "data.prepare.checked",
-        [[path, view.frames_per_video, view.max_frame_px, view.decoder] for path in files],
+        [[path, data.frames_per_video, data.max_frame_px, data.decoder] for path in files],
         processes,
-        view.timeout_s,
+        data.decode_timeout_s,
         None if progress is None else lambda done: progress(done, len(files)),
     )
     return {

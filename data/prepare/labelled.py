@@ -12,7 +12,7 @@ from data.benchmarks.files import Missing, NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
 from data.config import DataConfig
-from data.prepare.checked import View, examine
+from data.prepare.checked import examine
 from data.tables import TableError, check_table_name, write_table
 from runtime.killable import run_isolated
 
@@ -186,9 +186,7 @@ def _failing(
         )
         failures = zip(paths, (outcome.failure for outcome in outcomes), strict=True)
         return {video: f"does not open: {failure}" for video, failure in failures if failure}, {}
-    data = DataConfig()
-    view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
-    by_path = examine([*paths.values()], view, processes, progress)
+    by_path = examine([*paths.values()], DataConfig(decode_timeout_s=timeout_s), processes, progress)
     found = {video: by_path[path] for video, path in paths.items()}
     failing = {v: f"does not decode: {f.reason}" for v, f in found.items() if f.verdict == "fails"}
     return failing, {v: f.reason for v, f in found.items() if f.verdict == "marked"}
