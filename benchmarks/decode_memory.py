@@ -23,11 +23,11 @@ _MIB = 2**20
 
 def peak(path: str, n_frames: int, max_px: int, decoder: DecoderName) -> dict[str, Any]:
     """Of this process, which must be new."""
-    from data.decode import Reading, look
+    from data.decode import Reading, decode_ref
     from data.records import VideoRef
 
     before = _peak_bytes()
-    info, frames = look(VideoRef("clip", path, n_frames), Reading(max_px, decoder))
+    info, frames = decode_ref(VideoRef("clip", path, n_frames), Reading(max_px, decoder))
     after = _peak_bytes()
     if frames is None:
         raise RuntimeError(str(info))

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.machine import describe_machine, write_figures
 from data.containers import open_container, video_stream
-from data.frames import frame_indices, look_at
+from data.frames import decode_video, frame_indices
 from data.packets import index_packets
 from data.picture import Picture, fit
 
@@ -58,8 +58,8 @@ def make_clip(path: Path, seconds: int, height: int, width: int, fps: int) -> No
 
 def decoders(torchcodec_folder: Path | None) -> dict[str, Decode]:
     found: dict[str, Decode] = {
-        "pyav": lambda path, n, max_px: look_at(path, n, max_px, "pyav")[0],
-        "decord": lambda path, n, max_px: look_at(path, n, max_px, "decord")[0],
+        "pyav": lambda path, n, max_px: decode_video(path, n, max_px, "pyav")[0],
+        "decord": lambda path, n, max_px: decode_video(path, n, max_px, "decord")[0],
     }
     if torchcodec_folder is not None:
         sys.modules.pop("torchcodec", None)  # an environment may keep one out that does not load

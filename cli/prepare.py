@@ -1,8 +1,7 @@
 """`launch.py prepare`: the commands that make and check manifests."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,9 +9,6 @@ from cli.terminal import console, print_reasons, progress
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.config import DataConfig
-
-if TYPE_CHECKING:
-    from data.prepare.labelled import Problem
 
 prepare = typer.Typer(
     help="Make a manifest from a benchmark's labels and videos, or from videos without labels.",
@@ -137,7 +133,7 @@ def prepare_ladder(
     console.print(
         f"{made.clips} clips in {made.sets} ladders: {made.manifest}", highlight=False, markup=False
     )
-    _print_problems(made.problems)
+    print_reasons(console, "left out", made.problems, _LISTED)
 
 
 @prepare.command("merge")
@@ -182,11 +178,13 @@ def prepare_check(
 
     Exits with 1 if any video would fail.
     """
-    from data.prepare.checked import View, check_manifest
+    from data.prepare.checked import check_manifest
 
-    view = View(frames, max_px, decoder, timeout_s)
+    data = DataConfig(
+        frames_per_video=frames, max_frame_px=max_px, decoder=decoder, decode_timeout_s=timeout_s
+    )
     with progress("decoding videos") as show:
-        checked = check_manifest(manifest, view, root=root, out=out, processes=workers, progress=show)
+        checked = check_manifest(manifest, data, root=root, out=out, processes=workers, progress=show)
     failing, marked = checked.of("fails"), checked.of("marked")
     console.print(
         f"{len(checked.findings)} videos: {len(failing)} would fail, {len(marked)} would be marked; all are "
@@ -216,10 +214,6 @@ def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: An
             f"its paths start from {made.base}: --data.root={made.base} to train, --root to evaluate or score"
         )
     console.print("\n".join(lines), highlight=False, markup=False)
-    _print_problems(made.problems, made.problems_file)
+    what = f"left out; all of them in {made.problems_file}"
+    print_reasons(console, what, [*made.problems.items()], _LISTED)
     print_reasons(console, "would be marked in a run", [*made.marked.items()], _LISTED)
-
-
-def _print_problems(problems: Sequence["Problem"], file: Path | None = None) -> None:
-    what = f"left out; see {file}" if file else "left out"
-    print_reasons(console, what, [(problem.video, problem.reason) for problem in problems], _LISTED)

@@ -1,9 +1,9 @@
-"""What the first bytes of a packet tell without a decoder."""
+"""Properties of a packet that its first bytes give, without a decoder."""
 
 from collections.abc import Iterator
 
 _NAL_LENGTH_AT = {"h264": 4, "hevc": 21}
-"""Where the decoder's configuration record says how many bytes the length of a NAL unit has."""
+"""Offset, in the decoder's configuration record, of the byte that holds the size of a NAL unit's length."""
 
 _START_CODE = b"\0\0\1"
 
@@ -11,7 +11,7 @@ _IDR = {"h264": (5,), "hevc": (19, 20)}
 
 
 def is_shown(content: memoryview, codec: str) -> bool:
-    """Whether a picture is shown for the packet: VP8 and VP9 have some that others refer to alone."""
+    """Whether the packet shows a picture: VP8 and VP9 have packets that serve as references only."""
     if codec == "vp8":
         return bool(content[0] & 0x10)
     if codec == "vp9":
@@ -20,9 +20,9 @@ def is_shown(content: memoryview, codec: str) -> bool:
 
 
 def is_clean_start(content: memoryview, codec: str, record: bytes) -> bool:
-    """Whether nothing behind a key frame needs what is before it.
+    """Whether no picture after a key frame refers to one before it.
 
-    In H.264 and HEVC only an IDR picture is sure to have nothing (open GOPs and intra refresh have no other).
+    In H.264 and HEVC only an IDR picture guarantees that; open GOPs and intra refresh have other key frames.
     `record` is the decoder's configuration record, as MP4 and Matroska store it.
     """
     if codec not in _IDR:
@@ -38,7 +38,8 @@ def is_clean_start(content: memoryview, codec: str, record: bytes) -> bool:
 
 
 def nal_units(content: bytes, width: int) -> Iterator[bytes]:
-    """The NAL units, whose lengths are stored in `width` bytes before them; 0: start codes are between."""
+    """Split a packet into NAL units: each follows its length in `width` bytes, or a start code if `width` is
+    0."""
     if width:
         at = 0
         while at + width < len(content):
@@ -54,7 +55,7 @@ def nal_units(content: bytes, width: int) -> Iterator[bytes]:
 
 
 def _vp9_frames(content: memoryview) -> Iterator[memoryview]:
-    """The frames of a superframe, whose index is at its end; else all as one frame."""
+    """Split a superframe by the index at its end; other content is one frame."""
     marker = content[-1]
     count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1
     index = 2 + width * count
@@ -70,8 +71,8 @@ def _vp9_frames(content: memoryview) -> Iterator[memoryview]:
 
 
 def _vp9_is_shown(header: int) -> bool:
-    """Of the uncompressed header: marker, profile (a bit more in profile 3), show_existing_frame, frame_type,
-    show_frame."""
+    """Whether a frame is shown. The first byte of its header holds the marker, the profile (one more bit in
+    profile 3), show_existing_frame, frame_type and show_frame."""
     profile = (header >> 5 & 1) | (header >> 4 & 1) << 1
     bits = header << (profile == 3)
     show_existing, show = bits & 0x08, bits & 0x02

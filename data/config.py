@@ -1,4 +1,4 @@
-"""What a run is trained and judged on. Importable without torch, ray or decord."""
+"""Settings of the videos of a run. Importable without torch, ray or decord."""
 
 from pathlib import Path
 from typing import Literal
@@ -19,11 +19,12 @@ class DataConfig(FrameTokenSettings):
     train_split: str = "train"
     """Value of the `split` column to train on."""
     frames_per_video: int = Field(6, ge=1, le=256)
-    """Frames the model looks at: the middle frame of each of this many equal segments."""
+    """Frames that the model sees: the middle frame of each of this many equal segments."""
     square_pixels: bool = True
-    """Stretch frames whose pixels are not square until they are; false shows them as they are stored."""
+    """Stretch frames with non-square pixels to square ones; false shows them as they are stored."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Reads the files. PyAV (auto) reads all that FFmpeg reads; decord refuses what it would read wrong."""
+    """Decoder of the files. auto is PyAV, which reads all that FFmpeg reads; decord refuses files that it
+    would read wrong."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
     decode_tasks: int = Field(8, ge=1)

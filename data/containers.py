@@ -1,5 +1,7 @@
-"""Opening a file with PyAV, for the decoders and for whoever only looks at the packets."""
+"""Open a file with PyAV, to decode it or to read its packets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +10,40 @@ import av
 from data.video_file import Unreadable
 
 _STATES_ITS_END = ("mov", "matroska", "flv", "mxf", "ivf", "rm")
-"""Containers whose header states how long they are. FFmpeg finds the length of others at their end."""
+"""Containers whose header states their duration. FFmpeg derives that of others from their last packets."""
 
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 2**16
 
 
 def open_container(path: str) -> Any:
-    """A file's container. Raises Unreadable."""
+    """Open a file's container. Raises Unreadable."""
+    with logged_errors() as errors:
+        try:
+            # Old files have titles in any encoding; their frames can still be shown.
+            return av.open(path, metadata_errors="replace")
+        except (av.FFmpegError, OSError) as error:
+            if any("moov atom not found" in text for _, _, text in errors) and _is_mp4(path):
+                raise Unreadable(
+                    "its index (the box moov) is missing: the file is cut short", "truncated"
+                ) from None
+            raise Unreadable(reason_of(error)) from None
+
+
+@contextmanager
+def logged_errors() -> Iterator[list[Any]]:
+    """The errors that FFmpeg logs inside the block, as (level, name, text)."""
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # another file's error may have the same text
     try:
-        # Old files carry titles in any encoding: no reason not to show their frames.
-        return av.open(path, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        if isinstance(error, av.InvalidDataError) and _lacks_its_index(path):
-            raise Unreadable(
-                "its index (the box moov) is missing: the file is cut short", "truncated"
-            ) from None
-        raise Unreadable(reason_of(error)) from None
+        with av.logging.Capture() as errors:
+            yield errors
+    finally:
+        av.logging.set_level(None)
 
 
 def video_stream(container: Any) -> Any:
-    """The stream that a player shows, which the picture of a cover is not. Raises Unreadable."""
+    """The stream that a player shows: never cover art. Raises Unreadable."""
     stream = container.streams.best("video")
     if stream is None:
         raise Unreadable("it has no video stream", "no_video")
@@ -37,13 +52,27 @@ def video_stream(container: Any) -> Any:
     return stream
 
 
+def first_frame(path: str) -> Any:
+    """The first frame of the file's video stream. Raises Unreadable."""
+    with open_container(path) as container:
+        stream = video_stream(container)
+        stream.codec_context.thread_count = 1
+        try:
+            frame = next(container.decode(stream), None)
+        except av.FFmpegError as error:
+            raise Unreadable(reason_of(error)) from None
+    if frame is None:
+        raise Unreadable("it has no frames", "empty")
+    return frame
+
+
 def family_of(container: Any) -> str:
-    """FFmpeg's first name of the container stands for its family (mov: MP4, 3GP, ...)."""
+    """The first of FFmpeg's names for the container, such as mov for MP4, MOV and 3GP."""
     return container.format.name.split(",")[0]
 
 
 def stated_end_s(container: Any, stream: Any, path: str) -> float | None:
-    """When the container says that it ends, in seconds from the start of its clock; None if it does not."""
+    """The end that the container states, in seconds from the start of its clock; None if it states none."""
     family = family_of(container)
     if family == "avi":
         return float(stream.frames / stream.average_rate) if stream.average_rate else None
@@ -59,7 +88,8 @@ def reason_of(error: Exception) -> str:
 
 
 def _asf_end_s(path: str) -> float | None:
-    """Of the file's properties object: FFmpeg leaves it out for a file of another size than it states."""
+    """The end in the file's properties object, which FFmpeg ignores if the file has another size than
+    stated."""
     with Path(path).open("rb") as file:
         header = file.read(_ASF_HEADER_BYTES)
     start = header.find(_ASF_FILE_PROPERTIES)
@@ -71,19 +101,7 @@ def _asf_end_s(path: str) -> float | None:
     return None if is_broadcast else play / 1e7 - preroll / 1e3
 
 
-def _lacks_its_index(path: str) -> bool:
-    """Whether an MP4 or MOV has no box moov, which recorders and encoders write last."""
+def _is_mp4(path: str) -> bool:
+    """Whether the file starts with the box of an MP4 or MOV; FFmpeg also tries others of that suffix."""
     with Path(path).open("rb") as file:
-        size = file.seek(0, 2)
-        at, boxes = 0, []
-        while at + 8 <= size:
-            file.seek(at)
-            header = file.read(16)
-            length, name = int.from_bytes(header[:4], "big"), header[4:8]
-            boxes.append(name)
-            if length == 1:
-                length = int.from_bytes(header[8:], "big")
-            if length < 8:
-                break
-            at += length
-    return b"ftyp" in boxes[:1] and b"moov" not in boxes
+        return file.read(8)[4:] == b"ftyp"

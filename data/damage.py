@@ -1,4 +1,4 @@
-"""Which pictures are damaged, by what the decoder says of each of them and of the packets."""
+"""Find the damaged pictures from the decoder's reports on packets and pictures."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SentPacket:
-    """In the order of decoding. `failed`: it was damaged, or the decoder found an error in it."""
+    """A packet, in the order of decoding. `failed`: it was damaged, or the decoder found an error in it."""
 
     pts: Any
     is_key: bool
@@ -17,17 +17,17 @@ class SentPacket:
 
 @dataclass(frozen=True, slots=True)
 class ShownPicture:
-    """In the order of presentation. `flagged`: the decoder says that it is corrupt."""
+    """A picture, in the order of presentation. `flagged`: the decoder reports it as corrupt."""
 
     pts: Any
     flagged: bool
 
 
 def damaged_pictures(packets: Sequence[SentPacket], pictures: Sequence[ShownPicture]) -> set[int]:
-    """The numbers of pictures that were decoded with errors, or may refer to some that were.
+    """The numbers of pictures that were decoded with errors, or may refer to such pictures.
 
-    A picture refers to what was decoded since the key frame that it depends on: the last one that was sent
-    before it and is not shown after it.
+    A picture may refer to everything decoded since its key frame: the last one that was sent before it and
+    is not shown after it.
     """
     sent_at = {packet.pts: at for at, packet in reversed(list(enumerate(packets))) if packet.pts is not None}
     positions = [min(sent_at.get(p.pts, number), len(packets) - 1) for number, p in enumerate(pictures)]

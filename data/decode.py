@@ -1,4 +1,4 @@
-"""Decoding in Ray tasks: a file that crashes or hangs the decoder costs one task, not a worker."""
+"""Decode in Ray tasks: a file that crashes or hangs the decoder ends one task, not a worker."""
 
 import asyncio
 import time
@@ -9,25 +9,24 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.frames import FrameInfo, look_at
-from data.pair import look_at_pair
+from data.frames import FrameInfo, decode_pair, decode_video
 from data.records import VideoRef
 from data.video_file import DecoderName, VideoError
 from runtime.calls import DeadlineError, within
 
 _CRASHES: dict[type[Exception], str] = {
     ray.exceptions.WorkerCrashedError: "the decoder crashed",
-    ray.exceptions.OutOfMemoryError: "the decoder was ended for want of memory on its machine",
+    ray.exceptions.OutOfMemoryError: "the decoder was killed because its machine ran out of memory",
     ray.exceptions.NodeDiedError: "the machine that decoded it died",
     ray.exceptions.LocalRayletDiedError: "Ray died on the machine that decoded it",
     ray.exceptions.ObjectLostError: "its frames were lost with the machine that decoded it",
 }
-"""What may happen to a decode task through no fault of the run: it costs a video."""
+"""Ends of a decode task that fail its video and not the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What was looked at in several files, or why a file could not be read, and the seconds that it took."""
+    """The FrameInfo of several files, or why a file could not be read, and the seconds of decoding."""
 
     infos: list[FrameInfo | VideoError]
     seconds: float
@@ -35,7 +34,7 @@ class Looks:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are read: see `look_at`."""
+    """Options of `decode_video` that are the same for all files."""
 
     max_px: int
     decoder: DecoderName = "auto"
@@ -43,14 +42,14 @@ class Reading:
     square: bool = True
 
 
-def look(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
-    """What was looked at apart from its pixels: it tells that they are there without moving one.
+def decode_ref(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
+    """Decode `ref`. The info is a result of its own, so that the caller can await it without fetching pixels.
 
-    A bad file is an answer, too: Ray would log an error as unhandled for the pixels that nobody asks for.
+    A bad file's error is returned: Ray would log a raised one as unhandled if the frames are never fetched.
     """
     try:
         if ref.beside is not None:
-            frames, info = look_at_pair(
+            frames, info = decode_pair(
                 ref.path,
                 ref.beside,
                 ref.n_frames,
@@ -59,7 +58,7 @@ def look(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tupl
                 **asdict(reading),
             )
         else:
-            frames, info = look_at(
+            frames, info = decode_video(
                 ref.path,
                 ref.n_frames,
                 window_s=ref.window_s,
@@ -69,27 +68,27 @@ def look(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tupl
     except VideoError as error:
         return error, None
     except Exception as error:
-        # A file that a decoder fails at in a way of its own is a bad file, and must not end the run.
+        # Any other error of a decoder is a bad file, too: it must not end the run.
         return VideoError(ref.path, f"{type(error).__name__}: {error}"), None
     return info, frames
 
 
-_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(look)
+_decode_one: Any = ray.remote(num_returns=2, max_retries=0)(decode_ref)
 
 
 @ray.remote(num_returns=2, max_retries=0)
 def _decode_all(refs: Sequence[VideoRef], reading: Reading) -> tuple[Looks, list[np.ndarray | None]]:
     started = time.perf_counter()
-    infos, frames = zip(*(look(ref, reading) for ref in refs), strict=True)
+    infos, frames = zip(*(decode_ref(ref, reading) for ref in refs), strict=True)
     return Looks(list(infos), time.perf_counter() - started), list(frames)
 
 
 class Decoder:
-    """Turns refs into frames in the object store. Only references pass through whoever calls it."""
+    """Decodes refs into frames in the object store. The caller gets references, never pixels."""
 
     def __init__(self, reading: Reading, timeout_s: float, tasks: int, cpus: float) -> None:
-        """`timeout_s` is the deadline of one video, `tasks` how many are decoded at once (so that the
-        deadline does not count waiting in line), `cpus` what Ray reserves for each."""
+        """`timeout_s` is the deadline of one task, which excludes its time in the queue; `tasks` run at once,
+        and Ray reserves `cpus` for each."""
         self._reading = reading
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(tasks)
@@ -97,8 +96,7 @@ class Decoder:
         self._all: Any = _decode_all.options(num_cpus=cpus)
 
     async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
-        """What was looked at, and a reference to the clean frames of `ref`, uint8 [T, H, W, 3], once they are
-        there.
+        """Decode one video; returns its info and a reference to the clean frames, uint8 [T, H, W, 3].
 
         Raises VideoError if the file is bad, or the decoder crashed, passed its deadline or died with its
         machine.
@@ -109,16 +107,16 @@ class Decoder:
         return found, frames
 
     async def look_all(self, refs: Sequence[VideoRef]) -> tuple[Looks, ray.ObjectRef]:
-        """Several videos in one task, which costs less than a task each where they are short.
+        """Decode several videos in one task, which is cheaper than one task each if they are short.
 
-        Returns what was looked at, and a reference to a list of their frames, None for a bad file. Raises
-        VideoError if the decoder crashed or passed the deadline of one video, without telling at which:
-        look at each by itself then.
+        Returns their infos, and a reference to a list of their frames, None for a bad file. Raises VideoError
+        if the decoder crashed or passed the deadline. The error does not say at which video: retry each by
+        itself.
         """
         return await self._run(self._all, refs, refs[0].path)
 
     async def _run(self, task: Any, argument: Any, path: str) -> tuple[Any, ray.ObjectRef]:
-        """The first result of a task, once it is there, and a reference to the second."""
+        """Await the first result of a task; returns it and a reference to the second."""
         async with self._slots:
             found, frames = task.remote(argument, self._reading)
             try:

@@ -1,8 +1,8 @@
-"""decord behind the seam of data/frames.py. It turns frames upright by itself.
+"""Decode with decord, which turns frames upright by itself.
 
-decord hands out wrong frames, without a word, of many containers and codecs, of streams whose key frames are
-no clean start, and wherever packets are not pictures, one to one, with times of their own. So it reads only
-what it was shown to read right, frame by frame; a look at the packets tells.
+decord silently returns wrong frames for many containers and codecs, for streams whose key frames depend on
+earlier frames, and wherever packets do not correspond to pictures one to one. So it reads only the kinds of
+files for which every frame was verified. The packets show which kind a file is.
 
 Its thread decodes ahead of the reader without a bound, so its memory grows with the frames between two seeks
 (`python -m benchmarks.decode_memory --decoder decord`). PyAV holds one frame.
@@ -11,16 +11,14 @@ Its thread decodes ahead of the reader without a bound, so its memory grows with
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from importlib import metadata
-from typing import Any
 
-import av
 import decord
 import numpy as np
 
-from data.containers import family_of, open_container, reason_of, video_stream
+from data.containers import family_of, first_frame, open_container, video_stream
 from data.packets import PacketIndex, index_packets
 from data.picture import Picture, orientation
-from data.video_file import Unreadable
+from data.video_file import OpenVideo, Unreadable
 
 _REFUSALS = (decord.DECORDError, RuntimeError, OSError, UnicodeEncodeError)
 
@@ -28,10 +26,10 @@ _RIGHT = {
     "mov": {"h264", "hevc", "vp9", "mjpeg"},
     "matroska": {"h264", "hevc", "vp8", "vp9"},
 }
-"""Codecs by container."""
+"""Codecs that decord reads right, by container."""
 
 
-class DecordVideo:
+class DecordVideo(OpenVideo):
     decoder = f"decord {metadata.version('decord')}"
 
     def __init__(self, path: str) -> None:
@@ -64,8 +62,8 @@ class DecordVideo:
 
 
 def trusted_packets(path: str) -> tuple[PacketIndex, bool]:
-    """What a look at the packets tells, and whether frames are shown turned by a quarter. Raises Unreadable
-    if decord cannot be trusted with the file."""
+    """The index of the packets, and whether frames are shown turned by a quarter. Raises Unreadable if decord
+    would read the file wrong."""
     with open_container(path) as container:
         stream = video_stream(container)
         family, codec = family_of(container), stream.codec_context.codec.canonical_name
@@ -77,25 +75,13 @@ def trusted_packets(path: str) -> tuple[PacketIndex, bool]:
         if index.facts.truncated:
             raise _wrong(f"of a file that is cut short: {index.facts.truncated}")
         if index.edited:
-            raise _wrong("out of a video that was cut without encoding it anew")
+            raise _wrong("out of a video that was cut without re-encoding it")
         if not index.clean_keys:
             raise _wrong("where key frames depend on frames before them")
-        transposed, flip_rows, flip_columns = orientation(_first_frame(container, stream))
-        if transposed == (flip_rows == flip_columns):
-            raise _wrong("that are to be shown mirrored")
+    transposed, flip_rows, flip_columns = orientation(first_frame(path))
+    if transposed == (flip_rows == flip_columns):
+        raise _wrong("of a video that is shown mirrored")
     return index, transposed
-
-
-def _first_frame(container: Any, stream: Any) -> Any:
-    stream.codec_context.thread_count = 1
-    try:
-        container.seek(0)
-        frame = next(container.decode(stream), None)
-    except av.FFmpegError as error:
-        raise Unreadable(reason_of(error)) from None
-    if frame is None:
-        raise Unreadable("it has no frames", "empty")
-    return frame
 
 
 def _wrong(where: str) -> Unreadable:

@@ -1,4 +1,4 @@
-"""What is done to the demo's clips: codecs at a ladder of rates, and spatial and temporal distortions.
+"""Distortions of the demo's clips and of ladders: codecs at falling rates, spatial and temporal distortions.
 
 Every kind takes a strength in [0, 1]; 0 is close to invisible and 1 is severe at 96 x 96 pixels.
 """
@@ -6,9 +6,20 @@ Every kind takes a strength in [0, 1]; 0 is close to invisible and 1 is severe a
 import io
 import os
 from collections.abc import Callable
+from typing import Any
 
-import cv2
+import av
 import numpy as np
+
+from runtime.errors import ConfigError
+
+try:
+    import cv2
+except ModuleNotFoundError:
+    raise ConfigError(
+        "distorting videos needs OpenCV, which the extra `demo` installs: run `make setup`, or "
+        "`pip install 'opencv-python-headless>=4.13'`"
+    ) from None
 
 FPS = 25
 
@@ -24,19 +35,28 @@ def distort(frames: np.ndarray, kind: str, strength: float, rng: np.random.Gener
     return np.ascontiguousarray(out, dtype=np.uint8)
 
 
-def _encode(frames: np.ndarray, codec: str, options: dict[str, str]) -> np.ndarray:
-    """Through an encoder and back, in memory, on one thread so that the outcome is the same everywhere."""
-    import av
+def single_threaded() -> None:
+    """Keep OpenCV to one thread: worker processes share the cores."""
+    cv2.setNumThreads(1)
 
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=FPS, options=options)
+
+def encode(
+    file: str | io.BytesIO, frames: np.ndarray, codec: str, options: dict[str, str], pix_fmt: str = "yuv420p"
+) -> None:
+    """Write uint8 [T, H, W, 3] as MP4, on one thread so that the outcome is the same everywhere."""
+    with av.open(file, "w", format="mp4") as container:
+        stream: Any = container.add_stream(codec, rate=FPS, options=options)
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1
+        stream.pix_fmt, stream.thread_count = pix_fmt, 1
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+def _through(codec: str, frames: np.ndarray, options: dict[str, str]) -> np.ndarray:
+    """The frames encoded and decoded in memory."""
+    buffer = io.BytesIO()
+    encode(buffer, frames, codec, options)
     buffer.seek(0)
     with av.open(buffer) as container:
         decoded = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
@@ -48,22 +68,23 @@ def _h264(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
     # x264's lookahead over clips this small depends on what was in memory before; without it, as in live
     # streaming, the same frames give the same bytes.
     params = "log-level=none:threads=1:rc-lookahead=0:mbtree=0:sync-lookahead=0"
-    return _encode(frames, "libx264", options | {"x264-params": params})
+    return _through("libx264", frames, options | {"x264-params": params})
 
 
 def _hevc(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     options = {"crf": f"{18 + 33 * strength:.1f}", "preset": "ultrafast"}
-    return _encode(frames, "libx265", options | {"x265-params": "log-level=none:pools=none:frame-threads=1"})
+    params = "log-level=none:pools=none:frame-threads=1"
+    return _through("libx265", frames, options | {"x265-params": params})
 
 
 def _av1(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A streaming ladder: the rate falls, and with it the resolution, down to the encoder's least of 64."""
+    """Rate and resolution fall together, as in streaming, down to the encoder's minimum of 64 pixels."""
     os.environ.setdefault("SVT_LOG", "0")
     height, width = frames.shape[1:3]
     small = tuple(max(64, 2 * round(n * (1 - strength / 3) / 2)) for n in (width, height))
     options = {"crf": str(round(20 + 43 * strength**0.5)), "preset": "10", "svtav1-params": "lp=1"}
     rung = np.stack([cv2.resize(f, small, interpolation=cv2.INTER_AREA) for f in frames])
-    decoded = _encode(rung, "libsvtav1", options)
+    decoded = _through("libsvtav1", rung, options)
     return np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in decoded])
 
 
@@ -115,7 +136,7 @@ def _exposure(frames: np.ndarray, strength: float, rng: np.random.Generator) -> 
 
 
 def _freeze(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """The picture stands still for a share `strength` of the clip, then jumps on."""
+    """One frame is repeated for a share `strength` of the clip."""
     length = round(strength * (len(frames) - 1))
     start = int(rng.integers(0, len(frames) - length))
     out = frames.copy()
@@ -124,7 +145,7 @@ def _freeze(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def _judder(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Frames change places with near ones: up to every frame, by up to 4 places."""
+    """Frames are replaced by near ones: up to every frame, from up to 4 places away."""
     n = len(frames)
     moved = rng.random(n) < strength
     jump = rng.integers(1, 2 + round(3 * strength), n) * rng.choice([-1, 1], n)

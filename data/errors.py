@@ -1,10 +1,10 @@
-"""Errors that lead to the same end however often the call is repeated."""
+"""Errors that a retry would produce again."""
 
 from __future__ import annotations
 
 
 class PermanentError(Exception):
-    """A failure that the same inputs produce again: it ends the run, and nothing restarts or retries.
+    """A failure that the same inputs produce again: it ends the run without restarts or retries.
 
     Raise a subclass with one message, which names the file or setting and the fix. It travels between
     processes, so it must pickle: no arguments besides the message.

@@ -1,4 +1,4 @@
-"""What reading a file tells about it beside its pictures, and the kinds of reason for refusing one."""
+"""Facts about a file besides its pictures, and the kinds of reason for refusing one."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,7 +8,7 @@ Refusal = Literal[
     "empty",  # no bytes, or no pictures
     "no_video",  # no video stream
     "encrypted",
-    "truncated",  # ends before its stated end; refused by a strict reader alone
+    "truncated",  # ends before its stated end; refused by strict readers only
     "several_sizes",  # pictures of more than one size
     "no_times",  # times that do not ascend, or no picture in the window
     "unreadable",  # anything else that the decoders refuse
@@ -27,7 +27,7 @@ _HDR = ("smpte2084", "arib-std-b67")
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What is named about a file, as rows, viewer and failures show it."""
+    """Facts about a file, as score rows, viewer and failures show them."""
 
     sar: str = "1:1"
     """Shape of a stored pixel, width:height."""
@@ -39,10 +39,11 @@ class VideoFacts:
     truncated: str = ""
     """What is missing of a file that ends before its stated end; empty: nothing."""
     damaged_frames: tuple[int, ...] = ()
-    """Which of the frames looked at were decoded with errors, or may refer to some that were."""
+    """Which of the sampled frames were decoded with errors, or may refer to such frames."""
 
     @property
     def marks(self) -> dict[str, Any]:
-        """The facts that a reader of the video's score should know, by their names; of most videos none."""
+        """The unusual facts by name, which a reader of the video's score should know; most videos have
+        none."""
         usual = VideoFacts(transfer="" if self.transfer in _HDR else self.transfer)
         return {name: value for name, value in asdict(self).items() if value != getattr(usual, name)}

@@ -1,4 +1,4 @@
-"""How a frame becomes tokens: the one place that decides it, for engines, learner and scoring alike.
+"""How a frame becomes tokens, decided in one place for engines, learner and scoring.
 
 A processor cuts a frame into tiles (InternVL) or resizes it within limits (Qwen-VL), and its defaults differ
 between transformers and vLLM. So every caller passes what `FrameTokens.image_options` returns.
@@ -12,12 +12,12 @@ from data.errors import PermanentError
 
 
 class FrameTokensError(PermanentError, ValueError):
-    """A processor that cannot do what is asked for; names the setting and the fix."""
+    """A processor without support for a setting; names the setting and the fix."""
 
 
 class FrameTokens(BaseModel):
     """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each. `largest_px` is the longer
-    side of the largest frames that will come, where it is known."""
+    side of the largest expected frames, if known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,8 +28,8 @@ class FrameTokens(BaseModel):
 
     @property
     def most_images(self) -> int:
-        """Images that the vision tower sees of one frame, at most: its tiles, and the whole frame beside
-        them where there are several."""
+        """The most images that the vision tower sees of one frame: its tiles, and with several tiles the
+        whole frame, too."""
         return 1 if self.tiles == 1 else self.tiles + 1
 
     def image_options(self, processor: Any) -> dict[str, Any]:
@@ -81,16 +81,16 @@ class FrameTokenSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     max_frame_px: int = Field(448, ge=28)
-    """Frames whose longer side exceeds this are shrunk to it when decoded (never enlarged)."""
+    """Shrink frames whose longer side exceeds this to it when decoding (frames are never enlarged)."""
     frame_tiles: int = Field(1, ge=1)
-    """Tiles that a frame is cut into at most, where the model's family has tiles (InternVL); 1 shows the
-    whole frame as one image, above 1 the whole frame is shown beside its tiles."""
+    """The most tiles that a frame is cut into, for families with tiles (InternVL). 1 shows the whole frame as
+    one image; above 1 the whole frame is shown beside its tiles."""
     frame_min_pixels: int | None = Field(None, ge=1)
-    """Frames of fewer pixels (width x height) are enlarged to this, where the model's family has such limits
-    (Qwen-VL); default: the checkpoint's own."""
+    """Enlarge frames of fewer pixels (width x height) to this, for families with such limits (Qwen-VL);
+    default: the checkpoint's own."""
     frame_max_pixels: int | None = Field(None, ge=1)
-    """Frames of more pixels (width x height) are shrunk to this, where the model's family has such limits
-    (Qwen-VL); default: the checkpoint's own."""
+    """Shrink frames of more pixels (width x height) to this, for families with such limits (Qwen-VL);
+    default: the checkpoint's own."""
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Self:
@@ -110,7 +110,7 @@ class FrameTokenSettings(BaseModel):
 
 
 def _limits_pixels(image_processor: Any) -> bool:
-    """Whether the edges of the processor's `size` are pixel counts, as in Qwen-VL's: others of the same name
-    are lengths."""
+    """Whether the edges of the processor's `size` are pixel counts, as in Qwen-VL; elsewhere they are
+    lengths."""
     valid = getattr(image_processor, "valid_kwargs", None)
     return valid is not None and "max_pixels" in valid.__annotations__

@@ -1,7 +1,8 @@
-"""Which frames of a file the model looks at, and their pixels. The one seam to the decoders.
+"""Which frames of a file the model sees, and their pixels. All decoders are called from here.
 
-PyAV reads first by seeking, and where that is not sure to lead to the right pictures, in order. Decoders may
-crash or hang on a damaged file, so this is called in processes that may be killed (data/decode.py).
+PyAV seeks first; where seeking might lead to wrong pictures, it decodes in order. Decoders may crash or hang
+on a damaged file, so callers run this in processes that may be killed (data/decode.py). As a program, it
+answers for the duration of one file a line (runtime/killable.py).
 """
 
 from __future__ import annotations
@@ -11,35 +12,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from data.facts import Refusal, VideoFacts
 from data.video_file import DecoderName, OpenVideo, Unreadable, VideoError
-
-if TYPE_CHECKING:
-    pass
+from runtime.killable import run_isolated, serve
 
 T = TypeVar("T")
 
-_Reader = Literal["decord", "seeking", "in order"]
-_ORDER: dict[DecoderName, tuple[_Reader, ...]] = {
-    "auto": ("seeking", "in order"),
-    "pyav": ("seeking", "in order"),
-    "decord": ("decord",),
-}
 _TRY_NEXT: frozenset[Refusal] = frozenset({"unreadable", "empty"})
 
 _SLACK_S = 0.05
-"""How far beyond the end a window may reach: people round, and containers do, too."""
+"""How far beyond the end a window may reach, since people and containers round times."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
-    """What was looked at: `indices` of `n_total` frames, decoded at `source_px` (height, width) and handed on
-    at `px`; `window_s` is what it was looked at from and to, if not all of it; `facts` is what else the file
-    told; `beside` is the same of the second video of a pair."""
+    """What was decoded: `indices` of `n_total` frames, stored at `source_px` (height, width) and returned at
+    `px`; `window_s` is the part of the video that was sampled, None for all of it; `beside` is the info of
+    the second video of a pair."""
 
     indices: tuple[int, ...]
     n_total: int
@@ -62,11 +55,11 @@ def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
 
 
 def read_frames(path: str | Path, n_frames: int, max_px: int | None = None) -> np.ndarray:
-    """The frames of `look_at` alone."""
-    return look_at(path, n_frames, max_px)[0]
+    """`decode_video`, its frames only."""
+    return decode_video(path, n_frames, max_px)[0]
 
 
-def look_at(
+def decode_video(
     path: str | Path,
     n_frames: int,
     max_px: int | None = None,
@@ -76,26 +69,62 @@ def look_at(
     square: bool = True,
     frame_rate: float | None = None,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """Decode the frames of `frame_indices`. PyAV holds one at the size it is stored at.
+    """Decode the frames of `frame_indices`. PyAV holds one full-size frame at a time.
 
     Args:
         max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
-        decoder: `auto` takes PyAV, which reads whatever FFmpeg reads; decord refuses what it reads wrong.
-        window_s: (start, end), seconds: only frames shown in between count. The end may be infinite.
+        decoder: `auto` is PyAV, which reads whatever FFmpeg reads; decord refuses what it would read wrong.
+        window_s: (start, end) in seconds; only frames shown in between are sampled. The end may be infinite.
         strict: refuse a file that ends before its stated end.
-        square: stretch pixels that are not square until they are.
+        square: stretch non-square pixels to square ones.
         frame_rate: pictures a second, if the path is a folder of numbered pictures.
     Returns:
-        uint8 [n_frames, height, width, 3], RGB, and what they are.
+        uint8 [n_frames, height, width, 3], RGB, and their FrameInfo.
     Raises:
         VideoError: if the file is missing, empty, encrypted or no video, or has no frame in the window.
     """
     return _with_decoder(
-        path, decoder, frame_rate, lambda video: look_into(video, n_frames, max_px, window_s, strict, square)
+        path,
+        decoder,
+        frame_rate,
+        lambda video: decode_open(video, n_frames, max_px, window_s, strict, square),
     )
 
 
-def look_into(
+def decode_pair(
+    first: str,
+    second: str,
+    n_frames: int,
+    max_px: int | None = None,
+    decoder: DecoderName = "auto",
+    window_s: tuple[float, float] | None = None,
+    strict: bool = True,
+    square: bool = True,
+    frame_rate: float | None = None,
+) -> tuple[np.ndarray, FrameInfo]:
+    """`decode_video` both videos; half of the frames are of each.
+
+    Where their sizes differ, frames are centred on black: scaling one of the two would change its quality.
+
+    Returns:
+        uint8 [n_frames, height, width, 3], those of `first` before those of `second`, and their FrameInfo.
+    Raises:
+        VideoError: as `decode_video`.
+        ValueError: if `n_frames` is odd.
+    """
+    if n_frames % 2:
+        raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
+    options = (n_frames // 2, max_px, decoder, window_s, strict, square, frame_rate)
+    (frames, info), (others, beside) = (decode_video(path, *options) for path in (first, second))
+    height, width = np.maximum(info.px, beside.px)
+    canvas = np.zeros((n_frames, height, width, 3), dtype=np.uint8)
+    for half, shown in zip(np.split(canvas, 2), (frames, others), strict=True):
+        top, left = (height - shown.shape[1]) // 2, (width - shown.shape[2]) // 2
+        half[:, top : top + shown.shape[1], left : left + shown.shape[2]] = shown
+    return canvas, replace(info, beside=beside)
+
+
+def decode_open(
     video: OpenVideo,
     n_frames: int,
     max_px: int | None = None,
@@ -103,7 +132,7 @@ def look_into(
     strict: bool = True,
     square: bool = True,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """`look_at` a video that is open. Raises Unreadable."""
+    """`decode_video` an open video. Raises Unreadable."""
     from data.picture import fit
 
     facts = video.facts
@@ -138,12 +167,20 @@ def look_into(
 def video_duration_s(
     path: str | Path, decoder: DecoderName = "auto", frame_rate: float | None = None
 ) -> float:
-    """How long a video is, in seconds. Raises VideoError like `look_at`."""
+    """Length of a video in seconds. Raises VideoError like `decode_video`."""
     return _with_decoder(path, decoder, frame_rate, lambda video: float(_times_s(video)[-1]))
 
 
+def duration_s(path: str, decoder: DecoderName, timeout_s: float, frame_rate: float | None = None) -> float:
+    """`video_duration_s` in a process that may be killed. Raises VideoError, also past `timeout_s`."""
+    (outcome,) = run_isolated("data.frames", [[path, decoder, frame_rate]], 1, timeout_s)
+    if outcome.failure:
+        raise VideoError(path, outcome.failure)
+    return float(outcome.result)
+
+
 def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float, float]:
-    """The window, its end no later than that of the video. Raises ValueError if it begins or ends beyond."""
+    """Cut the window at the end of the video. Raises ValueError if the window starts or ends beyond it."""
     start_s, end_s = window_s
     beyond = start_s if start_s >= duration_s else end_s if end_s > duration_s + _SLACK_S else None
     if beyond is not None and math.isfinite(beyond):
@@ -154,7 +191,7 @@ def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float
 def _with_decoder(
     path: str | Path, decoder: DecoderName, frame_rate: float | None, use: Callable[[OpenVideo], T]
 ) -> T:
-    """What `use` makes of the file, with the first reader that can."""
+    """Call `use` on the file, opened by the first reader that can read it."""
     name = str(path)
     try:
         size = Path(path).stat().st_size
@@ -181,11 +218,11 @@ def _with_decoder(
 
 
 def _readers(path: str, decoder: DecoderName, frame_rate: float | None) -> Sequence[Callable[[], OpenVideo]]:
-    """What may open the path, in the order of trying."""
+    """Openers for the path, in the order in which they are tried."""
     if Path(path).is_dir():
         if frame_rate is None:
             raise VideoError(
-                path, "is a folder: `score --as-video` takes one of numbered pictures for a video"
+                path, "is a folder: `score --as-video` reads a folder of numbered pictures as a video"
             )
         from data.picture_folder import PictureFolder
 
@@ -194,23 +231,19 @@ def _readers(path: str, decoder: DecoderName, frame_rate: float | None) -> Seque
 
     if decoder == "auto" and is_webp(path):
         return [partial(WebPVideo, path)]
-    return [partial(_open, path, reader) for reader in _ORDER[decoder]]
-
-
-def _open(path: str, reader: _Reader) -> OpenVideo:
-    if reader == "decord":
+    if decoder == "decord":
         from data.decord_video import DecordVideo
 
-        return DecordVideo(path)
+        return [partial(DecordVideo, path)]
     from data.pyav_video import PyAVInOrder, PyAVVideo
 
-    return PyAVVideo(path) if reader == "seeking" else PyAVInOrder(path)
+    return [partial(PyAVVideo, path), partial(PyAVInOrder, path)]
 
 
 def _span(
     video: OpenVideo, window_s: tuple[float, float] | None
 ) -> tuple[int, int, tuple[float, float] | None]:
-    """First frame of the window, the one after its last, and the window without what is beyond the end."""
+    """First frame of the window, the one after its last, and the window cut at the end of the video."""
     if window_s is None:
         return 0, video.n_frames, None
     times = _times_s(video)
@@ -225,7 +258,7 @@ def _span(
 
 
 def _times_s(video: OpenVideo) -> np.ndarray:
-    """Its times, float64 [n_frames + 1]. Raises Unreadable if they are none."""
+    """Times of the frames and the end, float64 [n_frames + 1]. Raises Unreadable if they do not ascend."""
     times = video.times_s()
     if not (np.isfinite(times).all() and (np.diff(times) >= 0).all() and times[-1] > 0):
         raise Unreadable(f"{video.decoder} finds times in it that do not ascend", "no_times")
@@ -234,4 +267,15 @@ def _times_s(video: OpenVideo) -> np.ndarray:
 
 def _of_several_sizes(*sizes: tuple[int, int]) -> Unreadable:
     shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes, key=lambda s: s[::-1]))
-    return Unreadable(f"its frames are of several sizes, {shown}: encode it anew at one", "several_sizes")
+    return Unreadable(f"its frames are of several sizes, {shown}: re-encode it at one size", "several_sizes")
+
+
+def _answer(job: Any) -> float:
+    try:
+        return video_duration_s(*job)
+    except VideoError as error:
+        raise ValueError(error.reason) from None
+
+
+if __name__ == "__main__":
+    serve(_answer)

@@ -1,4 +1,4 @@
-"""Frames that a program hands over in place of a file, looked at as those of a file are."""
+"""Frames that a program passes in place of a file, sampled and resized as those of a file are."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -6,40 +6,39 @@ from typing import Any
 
 import numpy as np
 
-from data.facts import VideoFacts
-from data.frames import FrameInfo, look_into
+from data.frames import FrameInfo, decode_open
 from data.picture import Picture
+from data.video_file import OpenVideo
 
 
 def as_arrays(frames: Any) -> list[np.ndarray]:
     """The videos in an array or a tensor: uint8 [T, H, W, 3], or [B, T, H, W, 3] of a batch.
 
-    Raises ValueError for anything else, with what would make it right.
+    Raises ValueError with the fix for anything else.
     """
     array = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)
     if array.dtype != np.uint8:
         raise ValueError(
-            f"frames are {array.dtype}: hand over uint8 from 0 to 255; undo a normalisation, or multiply by "
+            f"frames are {array.dtype}: pass uint8 from 0 to 255; undo a normalisation, or multiply by "
             f"255, and round"
         )
     if array.ndim not in (4, 5) or array.shape[-1] != 3 or 0 in array.shape:
         raise ValueError(
-            f"frames have the shape {list(array.shape)}: hand over [T, H, W, 3] or [B, T, H, W, 3], RGB; "
+            f"frames have the shape {list(array.shape)}: pass [T, H, W, 3] or [B, T, H, W, 3], RGB; "
             f"numpy's moveaxis(x, -3, -1) and torch's x.movedim(-3, -1) put channels last"
         )
     return [array] if array.ndim == 4 else list(array)
 
 
-def look_at_array(
+def decode_array(
     frames: np.ndarray, n_frames: int, max_px: int | None = None
 ) -> tuple[np.ndarray, FrameInfo]:
-    """What `look_at` makes of a file that holds these frames, uint8 [T, H, W, 3]."""
-    return look_into(_Given(frames), n_frames, max_px)
+    """`decode_video` for frames that are in memory, uint8 [T, H, W, 3]."""
+    return decode_open(_Given(frames), n_frames, max_px)
 
 
-class _Given:
+class _Given(OpenVideo):
     decoder = "none: frames were handed over"
-    facts = VideoFacts()
 
     def __init__(self, frames: np.ndarray) -> None:
         self._frames = frames
@@ -50,6 +49,3 @@ class _Given:
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
         return (Picture(np.ascontiguousarray(self._frames[number]), Fraction(1)) for number in numbers)
-
-    def close(self) -> None:
-        pass

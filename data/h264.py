@@ -1,4 +1,4 @@
-"""Which packets of H.264 hold the second field of a picture, as its parameter sets and slice headers tell."""
+"""Find the H.264 packets that hold the second field of a picture, from parameter sets and slice headers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class _Sps:
 
 
 class FieldPairs:
-    """Tells packets that hold the second field of a picture. To be asked of each in the order of decoding."""
+    """Detects packets that hold the second field of a picture. Call it for each packet in decoding order."""
 
     def __init__(self, record: bytes) -> None:
         """`record`: the decoder's configuration, as MP4 and Matroska store it, or with start codes. Raises
@@ -44,7 +44,8 @@ class FieldPairs:
         return False
 
     def _field(self, content: bytes) -> tuple[int, bool] | None:
-        """(number of its frame, whether the lower) of a packet with one field."""
+        """(frame number, whether it is the bottom field) of a packet with one field; None for other
+        packets."""
         slice_ = next((unit for unit in nal_units(content, self._width) if unit[0] & 31 in _SLICES), None)
         if slice_ is None:
             return None

@@ -4,13 +4,13 @@ path        the video, relative to the manifest's folder (or to the root given);
 mos         mean opinion score from 1 to 5; required
 video_id    name, unique; default: the path
 split       default: train
-label_set   scores are compared within one set only; default: default. What comes before the first "/" is its
-            family: rewards are shown by family
-source      content, what intervals are bootstrapped over
-rank_only   true: the label orders the video among its set and is no target
+label_set   scores are compared within one set only; default: default. The part before the first "/" is its
+            family, by which rewards are shown
+source      the content; intervals are bootstrapped over contents
+rank_only   true: the label only orders the video within its set
 original_mos, scale_low, scale_high
-            the label as its set publishes it, and the set's labels that MOS 1 and MOS 5 stand for (low > high
-            where smaller is better); the scale is the same in all rows of a label_set
+            the published label, and the labels that correspond to MOS 1 and MOS 5 (low > high where smaller
+            is better); the scale is the same in all rows of a label_set
 headline    false: left out of the headline figures
 distortion, strength, content, label_by, licence   notes
 """
@@ -18,29 +18,37 @@ distortion, strength, content, label_by, licence   notes
 import difflib
 import hashlib
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import pandas as pd
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from data.paths import FilesBelow
 from data.records import Video
-from data.tables import TableError, check_table_name, read_table
+from data.tables import TableError, check_table_name, listed, read_table
 
 COLUMNS = (
     "video_id", "path", "mos", "split", "label_set", "source", "rank_only", "original_mos", "scale_low",
     "scale_high", "headline", "distortion", "strength", "content", "label_by", "licence",
 )  # fmt: skip
-_REQUIRED = ("path", "mos")
+_REQUIRED = {"path": "name the video's file", "mos": "give the video's mean opinion score"}
 _ORIGINAL = ("original_mos", "scale_low", "scale_high")
-_LISTED_PROBLEMS = 20
 _MOS_TOLERANCE = 0.01
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+_Text = Annotated[str, BeforeValidator(lambda cell: str(cell).strip())]
+_FIELDS: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(_Text if kind is str else kind) for name, kind in get_type_hints(Video).items()
+}
+_EXPECTED = dict.fromkeys(("float_parsing", "float_type"), "is not a number") | dict.fromkeys(
+    ("bool_parsing", "bool_type"), "is neither true nor false"
+)
+"""What a cell is not, by pydantic's name of its error."""
 
 
 class ManifestError(TableError):
-    """A manifest that cannot be used; lists every problem with its row, column and cure."""
+    """A manifest that cannot be used; lists every problem with its row, column and fix."""
 
 
 def read_manifest(
@@ -50,8 +58,8 @@ def read_manifest(
 
     Args:
         root: folder that relative paths start from and that no path may leave; default: the manifest's.
-        check_files: whether every video has to be there.
-        root_option: what sets `root`, for the cure in errors.
+        check_files: whether every video has to exist.
+        root_option: the option that sets `root`, for errors.
     Returns:
         The videos in the order of their rows, paths absolute.
     Raises:
@@ -61,39 +69,36 @@ def read_manifest(
     files = FilesBelow((root or path.parent).resolve(), check_files, root_option)
     problems = _column_problems(table)
     if problems:
-        raise ManifestError(_report(path, problems))
+        raise ManifestError(listed(path, problems))
     videos: list[Video] = []
-    first_row: dict[str, Hashable] = {}
+    first_row: dict[str, int] = {}
     for number, row in enumerate(table.to_dict("records"), start=_first_row_number(path)):
         cells = {str(name): value for name, value in row.items() if not _is_missing(value)}
-        reader = _RowReader(number, cells, problems)
-        video = reader.video(files)
-        if video is None:
-            continue
-        if video.video_id in first_row:
-            reader.problem(
-                "video_id",
-                f"'{video.video_id}' is already in row {first_row[video.video_id]}: remove one, or give "
-                f"them different video_ids",
-            )
-        first_row.setdefault(video.video_id, number)
-        videos.append(video)
+        fields, wrong = _read_row(cells, files)
+        if not wrong:
+            videos.append(Video(**fields))
+            name = videos[-1].video_id
+            if first_row.setdefault(name, number) != number:
+                wrong["video_id"] = (
+                    f"'{name}' is already in row {first_row[name]}: remove one, or give them different "
+                    f"video_ids"
+                )
+        problems += [f"row {number}, {column}: {text}" for column, text in wrong.items()]
     if not len(table):
         problems.append("it has no rows")
-    if not problems:
-        problems = _scale_problems(videos)
+    problems = problems or _scale_problems(videos)
     if problems:
-        raise ManifestError(_report(path, problems))
+        raise ManifestError(listed(path, problems))
     return videos
 
 
 def manifest_hash(path: Path) -> str:
-    """SHA-256 of the file, to tell whether a run is resumed on the rows that it began with."""
+    """SHA-256 of the file, to detect that a run is resumed on other rows."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def manifest_name(path: Path) -> str:
-    """What a manifest is about: its file's name, or its folder's where the file is just called manifest."""
+    """Name of a manifest: its file's stem, or its folder's name if the stem is just "manifest"."""
     return path.resolve().parent.name if path.stem == "manifest" else path.stem
 
 
@@ -109,7 +114,7 @@ def _read_manifest_table(path: Path) -> pd.DataFrame:
 
 
 def _first_row_number(path: Path) -> int:
-    """Rows are counted as an editor shows them: from 1, a CSV's header line included."""
+    """Row numbers are line numbers: from 1, with a CSV's header counted."""
     return 2 if path.suffix == ".csv" else 1
 
 
@@ -120,8 +125,8 @@ def _column_problems(table: pd.DataFrame) -> list[str]:
     for name in table.columns:
         if name not in COLUMNS:
             near = difflib.get_close_matches(str(name), COLUMNS, n=1)
-            cure = f"did you mean '{near[0]}'?" if near else f"known columns are {', '.join(COLUMNS)}"
-            problems.append(f"column '{name}' is unknown; {cure}")
+            fix = f"did you mean '{near[0]}'?" if near else f"known columns are {', '.join(COLUMNS)}"
+            problems.append(f"column '{name}' is unknown; {fix}")
     return problems
 
 
@@ -137,112 +142,48 @@ def _scale_problems(videos: Iterable[Video]) -> list[str]:
     ]
 
 
-class _RowReader:
-    """Turns one row into a Video and collects what is wrong with it."""
-
-    def __init__(self, number: int, cells: dict[str, Any], problems: list[str]) -> None:
-        self._number = number
-        self._cells = cells
-        self._problems = problems
-
-    def problem(self, column: str, text: str) -> None:
-        self._problems.append(f"row {self._number}, {column}: {text}")
-
-    def video(self, files: FilesBelow) -> Video | None:
-        before = len(self._problems)
-        path = self._path(files)
-        mos = self._mos()
-        rank_only = self._flag("rank_only", default=False)
-        original_mos, scale_low, scale_high = self._original(mos, rank_only)
-        strength = self._number_of("strength") if "strength" in self._cells else None
-        video = Video(
-            video_id=self._text("video_id", self._text("path", "")),
-            path=path,
-            mos=mos,
-            split=self._text("split", "train"),
-            label_set=self._text("label_set", "default"),
-            source=self._text("source", ""),
-            rank_only=rank_only,
-            headline=self._flag("headline", default=True),
-            distortion=self._text("distortion", ""),
-            strength=strength,
-            original_mos=original_mos,
-            scale_low=scale_low,
-            scale_high=scale_high,
-        )
-        return video if len(self._problems) == before else None
-
-    def _path(self, files: FilesBelow) -> str:
-        text = self._text("path", "")
-        if not text:
-            self.problem("path", "is empty: name the video's file")
-            return ""
+def _read_row(cells: Mapping[str, Any], files: FilesBelow) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields of a row's video, and by column what is wrong with the row."""
+    fields: dict[str, Any] = {"split": "train"}
+    problems: dict[str, str] = {}
+    for name in [name for name in _FIELDS if name in cells]:
         try:
-            return files.locate(text)
+            fields[name] = _FIELDS[name].validate_python(cells[name])
+        except ValidationError as error:
+            problems[name] = f"{cells[name]!r} {_EXPECTED[error.errors()[0]['type']]}"
+    for name, fix in _REQUIRED.items():
+        if not str(cells.get(name, "")).strip():
+            problems[name] = f"is empty: {fix}"
+    if "path" not in problems:
+        fields.setdefault("video_id", fields["path"])
+        try:
+            fields["path"] = files.locate(fields["path"])
         except LookupError as error:
-            self.problem("path", str(error.args[0]))
-            return ""
+            problems["path"] = str(error.args[0])
+    if "mos" in fields and not 1 <= fields["mos"] <= 5:
+        problems["mos"] = f"{fields['mos']:g} is outside 1 to 5: map the labels to that scale first"
+    if problems.keys().isdisjoint(("mos", *_ORIGINAL)):
+        problems |= _original_problem(fields)
+    return fields, problems
 
-    def _mos(self) -> float:
-        if "mos" not in self._cells:
-            self.problem("mos", "is empty: give the video's mean opinion score")
-            return 0.0
-        mos = self._number_of("mos")
-        if mos is None:
-            return 0.0
-        if not 1 <= mos <= 5:
-            self.problem("mos", f"{mos:g} is outside 1 to 5: map the labels to that scale first")
-        return mos
 
-    def _original(self, mos: float, rank_only: bool) -> tuple[float, float, float] | tuple[None, None, None]:
-        """The label as it was and the ends of its scale, if the row has them."""
-        given = [name for name in _ORIGINAL if name in self._cells]
-        if not given:
-            return None, None, None
-        if len(given) < len(_ORIGINAL):
-            missing = next(name for name in _ORIGINAL if name not in given)
-            self.problem(
-                missing, f"is empty, but {given[0]} is not: give all of {', '.join(_ORIGINAL)}, or none"
-            )
-            return None, None, None
-        numbers = [self._number_of(name) for name in _ORIGINAL]
-        original, low, high = (math.nan if number is None else number for number in numbers)
-        if None in numbers:
-            return None, None, None
-        if not math.isfinite(original) or not math.isfinite(high - low) or low == high:
-            self.problem("scale_low", f"{low:g} to {high:g} with a label of {original:g} is no scale")
-            return None, None, None
-        expected = 1 + 4 * (original - low) / (high - low)
-        if not rank_only and abs(expected - mos) > _MOS_TOLERANCE:
-            self.problem(
-                "original_mos",
-                f"{original:g} on the scale {low:g} to {high:g} is a mos of {expected:.4g}, not {mos:.4g}",
-            )
-        return original, low, high
-
-    def _number_of(self, column: str) -> float | None:
-        try:
-            return float(self._cells[column])
-        except (TypeError, ValueError):
-            self.problem(column, f"{self._cells[column]!r} is not a number")
-            return None
-
-    def _flag(self, column: str, default: bool) -> bool:
-        text = str(self._cells.get(column, default)).lower()
-        if text not in _TRUE + _FALSE:
-            self.problem(column, f"{self._cells[column]!r} is neither true nor false")
-        return text in _TRUE
-
-    def _text(self, column: str, default: str) -> str:
-        return str(self._cells.get(column, default)).strip()
+def _original_problem(fields: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with the published label of a row and the ends of its scale, by column."""
+    given = [name for name in _ORIGINAL if name in fields]
+    missing = [name for name in _ORIGINAL if name not in fields]
+    if not given:
+        return {}
+    if missing:
+        return {missing[0]: f"is empty, but {given[0]} is not: give all of {', '.join(_ORIGINAL)}, or none"}
+    original, low, high = (fields[name] for name in _ORIGINAL)
+    if not math.isfinite(original) or not math.isfinite(high - low) or low == high:
+        return {"scale_low": f"{low:g} to {high:g} with a label of {original:g} is no scale"}
+    mos, expected = fields["mos"], 1 + 4 * (original - low) / (high - low)
+    if fields.get("rank_only") or abs(expected - mos) <= _MOS_TOLERANCE:
+        return {}
+    text = f"{original:g} on the scale {low:g} to {high:g} is a mos of {expected:.4g}, not {mos:.4g}"
+    return {"original_mos": text}
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
-
-
-def _report(path: Path, problems: list[str]) -> str:
-    shown = [f"  {problem}" for problem in problems[:_LISTED_PROBLEMS]]
-    if len(problems) > _LISTED_PROBLEMS:
-        shown.append(f"  and {len(problems) - _LISTED_PROBLEMS} more")
-    return "\n".join([f"{path}:", *shown])

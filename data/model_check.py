@@ -1,7 +1,7 @@
-"""Whether a checkpoint's processor and lengths can do what is asked of them, without its weights.
+"""Check a checkpoint's processor and lengths against the settings, without its weights.
 
-Engines load their processor here. As a program, it answers for one model a line (runtime/killable.py): a run
-asks it before any actor starts, and its own process imports no torch.
+Engines load their processor here. As a program, it checks one model a line (runtime/killable.py): a run calls
+it before any actor starts, so that the run's own process imports no torch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class ModelRefused(PermanentError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CheckedModel:
-    """`config` is the whole model's, `image_options` are what `FrameTokens` asks of `processor`, and
-    `masked_token_ids` are never sampled, padding rows of the vocabulary included."""
+    """`config` is the whole model's, `image_options` are the arguments of `processor` for the frame settings,
+    and `masked_token_ids` are never sampled; they include padding rows of the vocabulary."""
 
     config: Any
     processor: Any
@@ -36,7 +36,7 @@ def load_checked(
     """Load a checkpoint's processor and configuration.
 
     Raises:
-        ModelRefused, FrameTokensError: if they cannot be used so.
+        ModelRefused, FrameTokensError: if the settings do not fit them.
         OSError: if a file is missing or cannot be read, or the hub does not answer.
     """
     from transformers import AutoConfig, AutoProcessor
@@ -54,7 +54,7 @@ def load_checked(
     longest = getattr(text, "max_position_embeddings", None)
     if longest is not None and max_model_tokens > longest:
         raise ModelRefused(
-            f"rollout.max_model_tokens is {max_model_tokens}, but {model_path} was made for {longest} "
+            f"rollout.max_model_tokens is {max_model_tokens}, but {model_path} supports {longest} "
             f"tokens: lower it"
         )
     options = frame_tokens.image_options(processor)
@@ -73,7 +73,7 @@ _NOT_TRAINED = {
 
 
 def require_trainable(config: Any) -> None:
-    """Raises ModelRefused for models of which it is known that they cannot be trained."""
+    """Raises ModelRefused for models that are known not to be trainable."""
     reason = _NOT_TRAINED.get(config.model_type)
     if getattr(config.get_text_config(), "final_logit_softcapping", None):
         reason = "it caps its logits (final_logit_softcapping), and the learner's log-probs would not"

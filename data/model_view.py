@@ -1,4 +1,4 @@
-"""How a model wants to be shown a video and asked about it. Travels with the model, as `scoring.json`."""
+"""The frames and limits that a model was trained with, stored beside it as `scoring.json`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ FILE_NAME = "scoring.json"
 
 
 class ModelViewError(ValueError):
-    """A `scoring.json` that cannot be used; names the file, the field and the cure."""
+    """A `scoring.json` that cannot be used; names the file, the field and the fix."""
 
 
 class ModelView(FrameTokenSettings):
@@ -23,18 +23,18 @@ class ModelView(FrameTokenSettings):
     frames_per_video: int = Field(6, ge=1, le=256)
     """Frames of a video: the middle frame of each of this many equal segments."""
     square_pixels: bool = True
-    """Frames whose pixels are not square are stretched until they are."""
+    """Whether frames with non-square pixels are stretched to square ones."""
     max_completion_tokens: int = Field(2048, ge=1)
-    """An answer longer than this is cut; it then has no score."""
+    """The longest answer; a longer one is cut and has no score."""
     max_model_tokens: int = Field(8192, ge=16)
-    """Prompt and answer together at most, in tokens."""
+    """The longest prompt and answer together, in tokens."""
     temperature: float = Field(1.0, gt=0)
     """Temperature of sampled answers."""
 
 
 def view_of_run(config: Mapping[str, Any]) -> ModelView:
-    """How the model of a run was shown its videos. `config` is the run's resolved configuration as a
-    dictionary, as in its config.json."""
+    """The view of a run's model. `config` is the run's resolved configuration as a dictionary, as in its
+    config.json."""
     data, rollout = config["data"], config["rollout"]
     return ModelView(
         **{name: data[name] for name in FrameTokenSettings.model_fields if name in data},
@@ -52,7 +52,7 @@ def write_view(model_folder: Path, view: ModelView) -> None:
 
 
 def read_view(model_folder: Path) -> ModelView | None:
-    """The view that came with a model, or None. Raises ModelViewError."""
+    """Read the view in a model's folder; None if there is none. Raises ModelViewError."""
     path = model_folder / FILE_NAME
     try:
         return ModelView.model_validate_json(path.read_text())

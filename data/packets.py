@@ -1,5 +1,5 @@
-"""A look at the packets of a file: when its pictures are shown, from where they can be decoded, and what the
-file says about itself. It decodes no picture.
+"""Index the packets of a file without decoding: when its pictures are shown, from where they can be decoded,
+and what the file states about itself.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from data.h264 import FieldPairs
 from data.video_file import Unreadable
 
 _SLACK_S = 0.2
-"""By as much a whole file's stated end is later than that of its packets, for the delays of sound codecs."""
+"""How much later than its packets a whole file may state its end, because of the delays of audio codecs."""
 
 _INDEXED = ("mov", "matroska", "avi", "flv", "mxf", "mpegts", "ivf", "yuv4mpegpipe")
-"""Containers in which seeking leads to the key frame asked for, or to one before it. (ASF stores one time a
-packet: where frames are reordered, FFmpeg guesses theirs, and guesses otherwise behind a seek.)"""
+"""Containers in which seeking finds the requested key frame or an earlier one. (ASF stores one time a packet:
+for reordered frames FFmpeg guesses times, and guesses others after a seek.)"""
 
 _SEARCHED_BY_CLOCK = ("mpegts",)
-"""FFmpeg seeks in them by the time of decoding, and in others by the time of showing."""
+"""Containers in which FFmpeg seeks by decoding time; in others it seeks by presentation time."""
 
 _KEYED = (
     "h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd",
     "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo",
 )  # fmt: skip
-"""Codecs whose key frames start afresh: of others (GIF, APNG) a picture may build on any before it."""
+"""Codecs whose key frames depend on no earlier picture; in others (GIF, APNG) any picture may."""
 
 _PROTECTED = ("drmi", "encv")
-"""What MP4 calls a stream whose own name is hidden by its protection."""
+"""Codec tags of encrypted streams in MP4."""
 
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 _ODDEST_SAR = 10
@@ -40,11 +40,11 @@ _ODDEST_SAR = 10
 
 @dataclass(frozen=True, slots=True)
 class PacketIndex:
-    """Times are in units of the stream: `times` of the pictures ascend, and `seek_to` has, for those of key
-    frames (hidden ones, too), the time by which the container finds them.
+    """Times are in units of the stream. `times` are those of the pictures, ascending; `seek_to` maps the
+    times of key frames, hidden ones included, to the times that the container is searched by.
 
-    Where `uncounted` says why packets do not tell the pictures, decoding all of them does; the times are then
-    those of the packets in their order, and may be missing. `clock` has the decoding time of each.
+    `uncounted` is the reason if packets do not show which pictures there are, so that all have to be decoded.
+    `times` are then those of the packets in file order, some of them None. `clock` has decoding times.
     `clean_keys` and `edited` (an edit list hides pictures) are for decoders that cannot seek well.
     """
 
@@ -59,7 +59,7 @@ class PacketIndex:
 
 
 def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
-    """Read all packets of a container that was just opened. Raises Unreadable if the stream is encrypted."""
+    """Read all packets of a newly opened container. Raises Unreadable if the stream is encrypted."""
     codec = stream.codec_context.codec.canonical_name
     record = stream.codec_context.extradata or b""
     times: list[Any] = []
@@ -90,7 +90,7 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
                 clean_keys = clean_keys and is_clean_start(content, codec, record)
             if packet.is_discard or not is_shown(content, codec):
                 continue
-            # Times alone are kept: a long video's packets would fill the memory.
+            # Keep times only: the packets of a long video would fill the memory.
             times.append(packet.pts)
             clock.append(packet.dts)
             durations.append(packet.duration or 0)
@@ -115,7 +115,7 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
 
 
 def _encrypted() -> Unreadable:
-    return Unreadable("it is encrypted, and its key is not at hand", "encrypted")
+    return Unreadable("it is encrypted and has no key", "encrypted")
 
 
 def ascend(times: Sequence[Any]) -> bool:
@@ -123,7 +123,7 @@ def ascend(times: Sequence[Any]) -> bool:
 
 
 def _uncounted(container: Any, stream: Any, times: Sequence[Any], clock: Sequence[Any]) -> str:
-    """Why the packets do not tell when each picture is shown, and from where it can be decoded."""
+    """Why the packets do not show when each picture is shown and from where it can be decoded; else empty."""
     family, context = family_of(container), stream.codec_context
     codec = context.codec.canonical_name
     if family not in _INDEXED:
@@ -138,7 +138,7 @@ def _uncounted(container: Any, stream: Any, times: Sequence[Any], clock: Sequenc
         return "times repeat or are missing"
     known = [time for time in clock if time is not None]
     if any(before > after for before, after in pairwise(known)):
-        return "its clock falls, as where files are joined end to end"
+        return "its decoding times fall, as where files are joined end to end"
     return ""
 
 
@@ -159,10 +159,9 @@ def _missing(
     corrupt: bool,
     stopped: str,
 ) -> str:
-    """What is not there of a file that ends too early.
+    """What is missing of a file that ends too early; empty: nothing.
 
-    A picture may be shown for long, and a container need not say so of the last: hence `step_s`, the longest
-    time that one is known to be shown.
+    `step_s` is the longest known time between pictures: the last one may be shown for as long, unstated.
     """
     family = family_of(container)
     if stopped:
@@ -172,7 +171,7 @@ def _missing(
     stated_s = stated_end_s(container, stream, path)
     if stated_s is not None and end_s < stated_s - step_s - _SLACK_S:
         return f"it ends at {end_s:.1f} of its {stated_s:.1f} s"
-    # A transport stream's packets say in the same way that some before them were lost.
+    # In a transport stream the same flag means that earlier packets were lost.
     if corrupt and family != "mpegts":
         return "it ends within a packet"
     return ""

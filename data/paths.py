@@ -11,27 +11,27 @@ VIDEO_SUFFIXES = frozenset(
      ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".trp", ".ts", ".vob", ".webm",
      ".webp", ".wmv", ".wtv", ".xvid", ".y4m")
 )  # fmt: skip
-"""What a file found in a folder is taken for a video by. A file that is named may have any suffix."""
+"""Suffixes of the files in a folder that are taken for videos. A file named by the user may have any
+suffix."""
 PICTURE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 
 def is_video(name: str) -> bool:
-    """Whether a file's name ends as a video's does."""
+    """Whether a file's name has a video's suffix."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as a picture's does, and is not hidden."""
+    """Whether a file's name has a picture's suffix and is not hidden."""
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith(".")
 
 
 class FilesBelow:
-    """Finds files below `base`. Folders are resolved once: each of thousands of files costs one look at the
-    disk."""
+    """Finds files below `base`. Each folder is resolved once, so that a file costs one call to the disk."""
 
     def __init__(self, base: Path, check: bool, option: str = "--data.root") -> None:
-        """`base` is absolute and resolved; `check`: whether the files have to be there; `option` sets another
-        base."""
+        """`base` is absolute and resolved; `check`: whether the files have to exist; `option`: the option
+        that sets another base."""
         self.base = base
         self._check = check
         self._option = option
@@ -40,7 +40,7 @@ class FilesBelow:
     def locate(self, text: str) -> str:
         """The absolute path of the file that `text` names, links followed.
 
-        Raises LookupError with what is wrong and its cure.
+        Raises LookupError with the problem and its fix.
         """
         folder, name = os.path.split(os.path.join(self.base, text))
         if folder not in self._resolved:
@@ -58,7 +58,7 @@ class FilesBelow:
 
 
 def _mode(path: str) -> int:
-    """What kind of file this is, links not followed; 0 if there is none."""
+    """Type and mode of a file, links not followed; 0 if it does not exist."""
     try:
         return os.lstat(path).st_mode
     except (OSError, ValueError):  # a ValueError is a NUL in the name

@@ -42,7 +42,10 @@ def perturb(frames: np.ndarray, perturbation: Perturbation) -> np.ndarray:
     rng = np.random.default_rng(perturbation.seed)
     if perturbation.kind == "drop":
         return _drop(frames, rng)
-    return frames[_ORDERS[perturbation.kind](n_frames, rng)]
+    order = identity = np.arange(n_frames)
+    while np.array_equal(order, identity):  # a draw is the identity with probability 1/2 or less
+        order = _ORDERS[perturbation.kind](n_frames, rng)
+    return frames[order]
 
 
 def _drop(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -53,16 +56,12 @@ def _drop(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shuffle(n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    return _until_changed(n_frames, lambda: rng.permutation(n_frames))
+    return rng.permutation(n_frames)
 
 
 def _local_shuffle(n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    def draw() -> np.ndarray:
-        starts = range(0, n_frames, WINDOW_FRAMES)
-        windows = (np.arange(s, min(s + WINDOW_FRAMES, n_frames)) for s in starts)
-        return np.concatenate([rng.permutation(window) for window in windows])
-
-    return _until_changed(n_frames, draw)
+    windows = np.split(np.arange(n_frames), range(WINDOW_FRAMES, n_frames, WINDOW_FRAMES))
+    return np.concatenate([rng.permutation(window) for window in windows])
 
 
 def _reverse(n_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -71,26 +70,15 @@ def _reverse(n_frames: int, rng: np.random.Generator) -> np.ndarray:
 
 def _jitter(n_frames: int, rng: np.random.Generator) -> np.ndarray:
     """Each frame is replaced by itself or a neighbour."""
-    return _until_changed(
-        n_frames, lambda: np.clip(np.arange(n_frames) + rng.integers(-1, 2, n_frames), 0, n_frames - 1)
-    )
+    return np.clip(np.arange(n_frames) + rng.integers(-1, 2, n_frames), 0, n_frames - 1)
 
 
 def _duplicate(n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """One frame stands still in place of the 1 to 3 that follow it."""
+    """One frame replaces the 1 to 3 that follow it."""
     repeats = int(rng.integers(1, min(MOST_REPEATS, n_frames - 1) + 1))
     first = int(rng.integers(0, n_frames - repeats))
     order = np.arange(n_frames)
     order[first + 1 : first + 1 + repeats] = first
-    return order
-
-
-def _until_changed(n_frames: int, draw: Callable[[], np.ndarray]) -> np.ndarray:
-    """Draw until the order is not that of the video; each draw is the identity with probability 1/2 or less,
-    or ends the loop at once."""
-    identity = np.arange(n_frames)
-    while np.array_equal(order := draw(), identity):
-        pass
     return order
 
 

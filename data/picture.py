@@ -1,4 +1,4 @@
-"""From a decoded frame to the pixels that a model sees: RGB, upright, square, and of the size asked for."""
+"""Convert a decoded frame to the pixels that a model sees: RGB, upright, square and of the requested size."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,7 +9,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 _QUARTERS = (False, False, False), (True, True, False), (False, True, True), (True, False, True)
-"""What turns a picture by so many quarters counter-clockwise, as `orientation` returns it."""
+"""The `orientation` of a picture turned by 0, 1, 2 and 3 quarters counter-clockwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Picture:
 
 
 class PictureMaker:
-    """Makes pictures of the frames of one file, whose stored pixels have the shape `sar`."""
+    """Converts the frames of one file, whose stored pixels have the aspect ratio `sar`."""
 
     def __init__(self, sar: Fraction) -> None:
         self._sar = sar
@@ -31,13 +31,13 @@ class PictureMaker:
         self._orientations: dict[int, tuple[bool, bool, bool]] = {}
 
     def picture(self, frame: Any, damaged: bool = False) -> Picture:
-        """A frame as PyAV decodes it."""
+        """The picture of a frame that PyAV decoded."""
         sar = self._sar
         transparent = _may_be_transparent(frame)
         pixels = (
             _over_black(frame, self._reformatter) if transparent else _rgb(frame, self._reformatter, "rgb24")
         )
-        # A frame that is asked for its side data refers to itself, and is kept until Python collects garbage.
+        # Reading side data makes a frame refer to itself, which delays its release: read it once a rotation.
         if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = orientation(frame)
         transposed, flip_rows, flip_columns = self._orientations[frame.rotation]
@@ -52,7 +52,7 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
     nearest to the frame's display matrix."""
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV has no name for other data of the frame, such as EXIF: it then tells no mirrors
+    except ValueError:  # side data unknown to PyAV, such as EXIF: mirrors are then not detected
         return _QUARTERS[round(frame.rotation / 90) % 4]
     if matrix is None:
         return False, False, False
@@ -64,8 +64,8 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def fit(picture: Picture, max_px: int | None, square: bool = True) -> np.ndarray:
-    """Its pixels, made square by stretching the shorter side of them, and shrunk so that the picture's longer
-    side is `max_px` at most: uint8 [height, width, 3]."""
+    """Stretch pixels to square ones along their shorter side, then shrink the picture so that its longer side
+    is at most `max_px`: uint8 [height, width, 3]."""
     height, width = picture.pixels.shape[:2]
     sar = picture.sar if square else Fraction(1)
     full = (width * max(sar, Fraction(1)), height / min(sar, Fraction(1)))
@@ -87,6 +87,6 @@ def _over_black(frame: Any, reformatter: VideoReformatter) -> np.ndarray:
 
 
 def _rgb(frame: Any, reformatter: VideoReformatter, form: str) -> np.ndarray:
-    # The way in which FFmpeg's own program enlarges colour that is stored at half the size.
+    # FFmpeg's own program upsamples subsampled chroma in the same way.
     scaled = reformatter.reformat(frame, format=form, interpolation=Interpolation.BICUBIC, threads=1)
     return scaled.to_ndarray()

@@ -1,4 +1,4 @@
-"""A folder of numbered pictures as one video, behind the seam of data/frames.py."""
+"""Read a folder of numbered pictures as one video."""
 
 import os
 import re
@@ -10,16 +10,15 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data.facts import VideoFacts
 from data.paths import is_picture
 from data.picture import Picture
 from data.pyav_video import PyAVInOrder
-from data.video_file import Unreadable
+from data.video_file import OpenVideo, Unreadable
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")
 
 
-class PictureFolder:
+class PictureFolder(OpenVideo):
     """The pictures in the order of their numbers, `frame_rate` of them a second."""
 
     def __init__(self, path: str, frame_rate: float) -> None:
@@ -28,7 +27,6 @@ class PictureFolder:
         self._frame_rate = frame_rate
         self._names = in_order(name for name in os.listdir(path) if is_picture(name))
         self.n_frames = len(self._names)
-        self.facts = VideoFacts()
         if self._names:
             with self._open(self._names[0]) as first:
                 self.facts = first.facts
@@ -40,9 +38,6 @@ class PictureFolder:
         for number in numbers:
             with self._open(self._names[number]) as picture:
                 yield from picture.pictures([0])
-
-    def close(self) -> None:
-        pass
 
     @contextmanager
     def _open(self, name: str) -> Iterator[PyAVInOrder]:
@@ -56,8 +51,8 @@ class PictureFolder:
 def in_order(names: Iterable[str]) -> list[str]:
     """Sorted by the last number in each name: frame-9.png comes before frame-10.png.
 
-    Raises Unreadable if a name has no number, if they belong to several videos, or if some are missing: what
-    is left would be shown faster than it was. Numbers may rise by any step, if it is the same throughout.
+    Raises Unreadable if a name has no number, if the names belong to several videos, or if numbers are
+    missing: the rest would play too fast. Numbers may rise by any step that stays the same.
     """
     numbers: dict[int, str] = {}
     alike: dict[tuple[str, ...], str] = {}
@@ -81,7 +76,7 @@ def in_order(names: Iterable[str]) -> list[str]:
         before, after = (numbers[ordered[at]] for at in (gaps[0], gaps[0] + 1))
         raise Unreadable(
             f"pictures are missing between {before} and {after} ({len(gaps)} gaps in all): restore them, or "
-            f"number the others anew",
+            f"renumber the others",
             "truncated",
         )
     return [numbers[number] for number in ordered]

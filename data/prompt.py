@@ -1,7 +1,7 @@
 """The prompt of a video: its frames as images, the task, the question and the answer's format.
 
-The parts are those of VQAThinker; the wording is ours and the same for every model. Frames enter as single
-images, because that is the path on which vLLM and transformers agree on every family.
+The parts are those of VQAThinker; the wording is the same for every model. Frames enter as single images,
+the path on which vLLM and transformers agree for every family.
 """
 
 from __future__ import annotations
@@ -27,17 +27,15 @@ def messages(n_frames: int, question: str | None = None, n_videos: int = 1) -> l
     frames, as many of each video; then the question, or the rating question.
 
     Raises:
-        ValueError: if `n_frames` is below 1 or no multiple of `n_videos`, or if the question holds what
-            stands for a frame.
+        ValueError: if `n_frames` is below 1 or no multiple of `n_videos`, or if the question contains a
+            placeholder of a frame.
     """
     if n_frames < 1:
         raise ValueError(f"n_frames is {n_frames}: a prompt needs at least 1 frame")
     if n_frames % n_videos:
         raise ValueError(f"{n_frames} frames are not the same number for each of {n_videos} videos")
     if placeholder := _VISION_PLACEHOLDER.search(question or ""):
-        raise ValueError(
-            f"the question holds '{placeholder[0]}', which stands for a frame: word it otherwise"
-        )
+        raise ValueError(f"the question contains '{placeholder[0]}', the placeholder of a frame: remove it")
     content: list[dict[str, str]] = []
     for video in range(1, n_videos + 1):
         title = f"Video {video} " if n_videos > 1 else ""
@@ -71,10 +69,11 @@ def prompt_text(processor: Any, n_frames: int, question: str | None = None, n_vi
 
 
 def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
-    """Ids of every vision placeholder in the vocabulary, ascending: a model may read but never write them.
+    """Ids of every vision placeholder in the vocabulary, ascending, which are never sampled.
 
-    A sampled placeholder would claim a frame that is not there, and break the learner's forward pass. The
-    added vocabulary is searched by name, and a processor's own `*_token_id` attributes are joined to it.
+    A sampled placeholder would stand for a frame that does not exist and break the learner's forward pass.
+    The ids are those of matching names in the added vocabulary and of the processor's `*_token_id`
+    attributes.
     """
     tokenizer = _tokenizer(processor_or_tokenizer)
     ids = {id_ for token, id_ in tokenizer.get_added_vocab().items() if _VISION_PLACEHOLDER.match(token)}
@@ -88,7 +87,7 @@ def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
 def sampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
     """Ids a model may write, ascending: the tokenizer's, without vision placeholders.
 
-    Rows with which a model pads its vocabulary to a round size belong to no token and are left out too.
+    Padding rows of the vocabulary belong to no token and are left out.
     """
     tokenizer = _tokenizer(processor_or_tokenizer)
     barred = set(unsampleable_token_ids(processor_or_tokenizer))

@@ -1,8 +1,8 @@
-"""PyAV behind the seam of data/frames.py, in two ways.
+"""Decode with PyAV, in two ways.
 
-`PyAVVideo` decodes a picture from the key frame before it, as the packets tell. It refuses a file in which
-anything is not as they told, or the decoder finds an error. `PyAVInOrder` decodes everything from the start
-and counts: its pictures are those of any player that starts there.
+`PyAVVideo` seeks to the key frame before a picture, by an index of the packets. It refuses a file that does
+not match the index or in which the decoder finds an error. `PyAVInOrder` decodes everything from the start
+and counts, as a player does.
 """
 
 import logging
@@ -15,44 +15,40 @@ from typing import Any
 import av
 import numpy as np
 
-from data.containers import open_container, video_stream
+from data.containers import logged_errors, open_container, video_stream
 from data.damage import SentPacket, ShownPicture, damaged_pictures
-from data.facts import VideoFacts
 from data.packets import ascend, index_packets
 from data.picture import Picture, PictureMaker
-from data.video_file import Unreadable
+from data.video_file import OpenVideo, Unreadable
 
 _Step = tuple[Any, list[Any], bool]
-"""A packet, the frames that come out behind it, and whether it failed."""
+"""A packet, the frames that the decoder returns for it, and whether it failed."""
 
 _LOGGER = logging.getLogger("libav")
 _LOGGER.addHandler(logging.NullHandler())
 _LOGGER.propagate = False
 
 
-class _OpenFile:
-    """A file whose packets were looked at, decoded on one thread."""
+class _OpenFile(OpenVideo):
+    """A file with an index of its packets, decoded on one thread."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._open()
         try:
             self._index = index_packets(self._container, self._stream, path)
+            self.facts = self._index.facts
             self._prepare()
         except Unreadable:
             self.close()
             raise
         self._maker = PictureMaker(Fraction(self.facts.sar.replace(":", "/")))
 
-    @property
-    def facts(self) -> VideoFacts:
-        return self._index.facts
-
     def close(self) -> None:
         self._container.close()
 
     def _prepare(self) -> None:
-        """Find the pictures. Raises Unreadable."""
+        """Find the pictures, and count them. Raises Unreadable."""
         raise NotImplementedError
 
     def _open(self) -> None:
@@ -69,7 +65,7 @@ class _OpenFile:
         self._open()
 
     def _decoded(self) -> Iterator[_Step]:
-        """From where the file is. What cannot be read is its end, as it is to FFmpeg's own program."""
+        """Decode from the current position. A read error ends the file, as in FFmpeg's own program."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -85,10 +81,6 @@ class _OpenFile:
 class PyAVVideo(_OpenFile):
     decoder = f"PyAV {av.__version__}"
 
-    @property
-    def n_frames(self) -> int:
-        return len(self._index.times)
-
     def times_s(self) -> np.ndarray:
         return _times_s(self._stream, self._index.times, self._index.last_duration)
 
@@ -103,24 +95,23 @@ class PyAVVideo(_OpenFile):
             while at < number:
                 frame, at = next(run, None), at + 1
                 if frame is None or frame.pts != times[at]:
-                    raise Unreadable("seeking does not lead to the pictures that its packets promise")
+                    raise Unreadable("seeking does not find the pictures of its packets")
             yield self._maker.picture(frame)
 
     def _prepare(self) -> None:
         index = self._index
         if index.uncounted:
             raise Unreadable(index.uncounted)
-        if not index.times:
-            return
-        if not index.seek_to:
+        if index.times and not index.seek_to:
             raise Unreadable("it has no key frame")
         self._key_times = sorted(index.seek_to)
-        if index.times[0] < self._key_times[0]:
+        if index.times and index.times[0] < self._key_times[0]:
             self._leave_out_what_has_no_start(self._key_times[0])
+        self.n_frames = len(index.times)
 
     def _leave_out_what_has_no_start(self, first_key: Any) -> None:
-        """A stream that was cut out of another begins with pictures that refer to what is not there. Decoders
-        show none of them, which is made sure of."""
+        """Drop the pictures before the first key frame of a stream that was cut out of another: they refer to
+        missing ones. Raises Unreadable if the decoder shows them nevertheless."""
         self._reopen()
         first = next((frame for _, frames, _ in self._decoded() for frame in frames), None)
         if first is None or first.pts != first_key:
@@ -128,11 +119,11 @@ class PyAVVideo(_OpenFile):
         del self._index.times[: self._index.times.index(first_key)]
 
     def _run(self, start: Any) -> Iterator[Any]:
-        """The frames from the key frame of a time on. Raises Unreadable."""
+        """The frames from a key frame on, given its time. Raises Unreadable."""
         frames = self._from(self._landed(start), start)
         first = next(frames, None)
         if first is None or (first.pts == start and not first.key_frame):
-            raise Unreadable("what its packets call a key frame is none")
+            raise Unreadable("a packet that is flagged as a key frame holds none")
         yield first
         yield from frames
 
@@ -142,12 +133,12 @@ class PyAVVideo(_OpenFile):
         first = next(steps, None)
         if first is not None and first[0].pts is not None and first[0].pts <= start:
             return chain([first], steps)
-        # A stream without an index is searched by its bytes, and the search may land too late.
+        # A stream without an index is searched by bytes, and the search may end after the key frame.
         self._reopen()
         return self._decoded()
 
     def _from(self, steps: Iterator[_Step], start: Any) -> Iterator[Any]:
-        """The frames shown from `start` on. Those before it may lack what they refer to."""
+        """The frames shown from `start` on. Earlier ones may refer to missing frames."""
         for packet, frames, failed in steps:
             if failed and (packet.pts is None or packet.pts >= start):
                 raise Unreadable("the decoder finds errors in it")
@@ -161,10 +152,6 @@ class PyAVVideo(_OpenFile):
 
 class PyAVInOrder(_OpenFile):
     decoder = f"PyAV {av.__version__} in order"
-
-    @property
-    def n_frames(self) -> int:
-        return len(self._times)
 
     def times_s(self) -> np.ndarray:
         return _times_s(self._stream, self._times, 0)
@@ -181,7 +168,7 @@ class PyAVInOrder(_OpenFile):
             yield self._maker.picture(frame, at in self._damaged)
 
     def _prepare(self) -> None:
-        # Some demuxers hand out a palette or a header once: with the first packet that is ever read.
+        # Some demuxers return a palette or a header only with the first packet that is read.
         self._reopen()
         packets: list[SentPacket] = []
         pictures: list[ShownPicture] = []
@@ -193,24 +180,22 @@ class PyAVInOrder(_OpenFile):
         self._damaged = damaged_pictures(packets, pictures)
         self._times = [picture.pts for picture in pictures]
         clock = self._index.clock
-        # One picture a packet: whichever they are, they are shown at the pace of the packets.
+        # With one picture a packet, pictures are shown at the times of the packets.
         if len(clock) == len(self._times) and ascend(clock) and not ascend(self._times):
             self._times = clock
+        self.n_frames = len(self._times)
 
 
 def _decode(packet: Any) -> tuple[list[Any], bool]:
-    """The frames that come out behind a packet, and whether the decoder found an error in it.
+    """The frames that the decoder returns for a packet, and whether it found an error.
 
-    Most decoders only log what they find and conceal it: what they log as an error is one.
+    Most decoders conceal errors and only log them, so their log is captured.
     """
-    av.logging.set_level(av.logging.ERROR)
     try:
-        with av.logging.Capture() as errors:
+        with logged_errors() as errors:
             return packet.decode(), bool(errors)
     except av.FFmpegError:
         return [], True
-    finally:
-        av.logging.set_level(None)
 
 
 def _times_s(stream: Any, times: Sequence[Any], last_duration: int) -> np.ndarray:
@@ -220,6 +205,6 @@ def _times_s(stream: Any, times: Sequence[Any], last_duration: int) -> np.ndarra
         return np.arange(len(times) + 1) / rate
     usual = max(1, round(1 / rate / unit))
     steps = np.diff(np.array(times, dtype=np.int64))
-    # Times that start anew go on from where they were.
+    # Where times restart, continue from the last one.
     steps[steps <= 0] = usual
     return np.concatenate([[0], np.cumsum([*steps, last_duration or usual])]) * unit

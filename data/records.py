@@ -26,12 +26,12 @@ class Perturbation:
 
 @dataclass(frozen=True, slots=True)
 class VideoRef:
-    """Which pixels: the middle frame of each of `n_frames` equal segments of the file at `path`, or of what
-    it shows between the two seconds of `window_s` (the second may be infinite: up to its end); then the
-    perturbation, if any. `path` is absolute.
+    """Which pixels: the middle frame of each of `n_frames` equal segments of the file at `path`, or of its
+    part from `window_s[0]` to `window_s[1]` seconds (the latter may be infinite); then the perturbation, if
+    any. `path` is absolute.
 
-    With `beside`, the path of a second video, half of the frames are of `path` and the rest of `beside`. With
-    `frame_rate`, `path` may be a folder of numbered pictures, as many of which were taken a second.
+    `beside` is the path of a second video: half of the frames are of `path`, the rest of `beside`. With
+    `frame_rate`, pictures a second, `path` may be a folder of numbered pictures.
     """
 
     video_id: str
@@ -96,7 +96,7 @@ class Cohort:
 class Completion:
     """One sampled answer.
 
-    `logprobs` are those of the distribution really sampled from (temperature and token mask applied),
+    `logprobs` are those of the sampling distribution (temperature and token mask applied),
     one for each token. `versions` holds the policy version of each token.
     """
 
@@ -139,7 +139,7 @@ class Group:
 class SamplingRequest:
     """Ask an engine for one completion of `ref` per entry of `seeds` (None: unseeded).
 
-    `question` is asked in place of the rating that training asks for; it says how to answer, too.
+    `question` replaces the rating question and its answer format.
     """
 
     ref: VideoRef
@@ -159,8 +159,8 @@ class Weights:
 
 @dataclass(slots=True)
 class VideoFailure:
-    """Why a row of the epoch was not trained on. `kind` is that of a file's refusal; `marks` are the facts
-    that its decoding named."""
+    """Why a row of the epoch was not trained on. `kind` is that of a refused file; `marks` are the unusual
+    facts about a decoded one."""
 
     video_id: str
     path: str

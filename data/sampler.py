@@ -1,4 +1,4 @@
-"""Which videos are compared with one another, and when: a pure function of seed, epoch and index."""
+"""Which videos form each cohort: a pure function of seed, epoch and index."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,10 +13,10 @@ class CohortSampler:
     """Cuts every epoch's shuffled videos into cohorts of `videos_per_cohort`.
 
     Scores of different label sets are not comparable, so a label set that fills a cohort has cohorts of its
-    own; its last one is smaller where the numbers do not divide, and takes in a video that would be left
-    without a peer. Smaller label sets stay whole, as many together as a cohort has room for, and which ones
-    meet changes from epoch to epoch: the rewards compare within each set only, and no update is tiny. The
-    sampler's whole state is the number of the next cohort.
+    own; the last one may be smaller, and a single left-over video joins the cohort before it. Smaller label
+    sets stay whole, as many together as a cohort has room for, and which ones share one changes from epoch to
+    epoch. The rewards compare within each set only, and no update is tiny. The sampler's whole state is the
+    number of the next cohort.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class CohortSampler:
 
 
 def _cuts(n_videos: int, size: int) -> list[int]:
-    """Sizes of the cohorts of `n_videos` videos; none of 1 where it can be helped."""
+    """Sizes of the cohorts of `n_videos` videos; a cohort of 1 is avoided if possible."""
     full, rest = divmod(n_videos, size)
     sizes = [size] * full + ([rest] if rest else [])
     if len(sizes) > 1 and sizes[-1] == 1 and size > 1:
@@ -104,7 +104,7 @@ def _packs(sizes: Iterable[int], capacity: int) -> list[list[int]]:
 def _fill(
     packs: Sequence[Sequence[int]], sets: Mapping[str, list[Video]], rng: np.random.Generator
 ) -> list[list[Video]]:
-    """Deal the sets out to the packs, those of one size in random order."""
+    """Assign the sets to the packs, those of one size in random order."""
     waiting: dict[int, list[list[Video]]] = {}
     for videos in sets.values():
         waiting.setdefault(len(videos), []).append(videos)

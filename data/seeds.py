@@ -1,4 +1,4 @@
-"""Seeds that depend on what is drawn and on nothing else: not on timing, not on the number of machines."""
+"""Seeds that depend only on what is drawn, not on timing or on the number of machines."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from data.records import Copy
 def stable_hash(*parts: int | str) -> int:
     """A 63-bit hash of `parts`, the same in every process and on every machine.
 
-    Integers and strings are kept apart (1 is not "1"), and so are the borders between parts.
+    Integers differ from strings (1 is not "1"), and ("ab", "c") differs from ("a", "bc").
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:

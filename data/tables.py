@@ -1,6 +1,6 @@
-"""Tables on disk: CSV, JSON lines and Parquet, told apart by the file's name."""
+"""Tables on disk: CSV, JSON lines and Parquet, by the suffix of the file's name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,10 +17,11 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
     ".parquet": lambda table, path: table.to_parquet(path, index=False),
 }
 SUFFIXES = tuple(_READERS)
+_LISTED_PROBLEMS = 20
 
 
 class TableError(ValueError):
-    """A table, or what a table is made of, that cannot be used; names the file and the cure."""
+    """A table, or an input of one, that cannot be used; names the file and the fix."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write `table` in the form that the file's name asks for, whole or not at all. Raises TableError."""
+    """Write `table` in the format of the file's suffix, atomically. Raises TableError."""
     check_table_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -41,7 +42,14 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     unfinished.replace(path)
 
 
+def listed(path: Path, problems: Sequence[str]) -> str:
+    """The message of an error with the first problems of a file, one a line."""
+    shown = problems[:_LISTED_PROBLEMS]
+    rest = [f"and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
+    return "\n  ".join([f"{path}:", *shown, *rest])
+
+
 def check_table_name(path: Path) -> None:
-    """Raises TableError for a name that tells no known form."""
+    """Raises TableError for a name with another suffix than `SUFFIXES`."""
     if path.suffix not in _READERS:
         raise TableError(f"{path}: a table is a .csv, .jsonl or .parquet file, not '{path.suffix}'")

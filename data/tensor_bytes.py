@@ -1,7 +1,7 @@
-"""Tensors on their way from the learner to the engines through the object store, in their own type.
+"""Tensors in transfer from the learner to the engines through the object store, in their own type.
 
-numpy has no bfloat16, so a tensor travels as its bytes with the name of its type: Ray hands arrays of bytes
-to a process without a copy, and half as many as float32 would take.
+numpy has no bfloat16, so a tensor is sent as its bytes with the name of its type. Ray maps byte arrays into a
+process without a copy, and they take half the space of float32.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class TensorBytes:
 
     @classmethod
     def of(cls, tensor: Tensor) -> TensorBytes:
-        """Over the tensor's own memory if that is the host's."""
+        """Share the tensor's memory if it is on the host."""
         flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         return cls(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), flat.numpy())
 
     def tensor(self) -> Tensor:
-        """Over the same memory, which may be read-only: copy out of it, never write."""
+        """The tensor over the same memory, which may be read-only: copy from it, never write to it."""
         dtype = getattr(torch, self.dtype)
         if not self.data.size:  # no bytes to look at
             return torch.empty(self.shape, dtype=dtype)
@@ -56,7 +56,7 @@ def tensors_of(bucket: Bucket) -> Iterator[tuple[str, Tensor]]:
 
 
 def pack(bucket: Bucket) -> tuple[Layout, bytes]:
-    """A bucket as plain values, for a process that is reached by messages."""
+    """A bucket as plain values, to send it to a process as a message."""
     layout = [(name, held.dtype, list(held.shape)) for name, held in bucket.items()]
     return layout, b"".join(held.data.tobytes() for held in bucket.values())
 

@@ -1,9 +1,9 @@
-"""A video file as the decoders see it, and how they refuse one."""
+"""The interface of an open video, and the errors of those that cannot be read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ DecoderName = Literal["auto", "decord", "pyav"]
 
 
 class VideoError(Exception):
-    """A video cannot be read; says which and why. Travels between processes."""
+    """A video cannot be read; names the file and the reason. It can be pickled."""
 
     def __init__(self, path: str, reason: str, kind: Refusal = "unreadable") -> None:
         super().__init__(path, reason, kind)
@@ -36,27 +36,22 @@ class Unreadable(Exception):
         self.kind: Refusal = kind
 
 
-class OpenVideo(Protocol):
-    """A file as a decoder sees it. Frames are counted from 0 in the order of presentation; the calls raise
-    Unreadable."""
+class OpenVideo:
+    """An open video. Frames are counted from 0 in the order of presentation; all calls raise Unreadable."""
 
     decoder: str
     """Name and version, for the record."""
-
-    @property
-    def n_frames(self) -> int: ...
-
-    @property
-    def facts(self) -> VideoFacts:
-        """What is known before a picture is decoded."""
-        ...
+    n_frames: int
+    facts: VideoFacts = VideoFacts()
+    """Facts that are known before a picture is decoded."""
 
     def times_s(self) -> np.ndarray:
-        """When each frame is shown, from 0 on, and when the last one ends: float64 [n_frames + 1]."""
-        ...
+        """Start of each frame, from 0 on, and the end of the last one: float64 [n_frames + 1]."""
+        raise NotImplementedError
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        """Those of the numbers, which ascend, one after the other."""
-        ...
+        """The pictures of `numbers`, which ascend."""
+        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file."""

@@ -1,4 +1,4 @@
-"""WebP behind the seam of data/frames.py, by Pillow: FFmpeg reads no animated ones."""
+"""Read WebP with Pillow, since FFmpeg reads no animated WebP."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -7,12 +7,11 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from data.facts import VideoFacts
 from data.picture import Picture
-from data.video_file import Unreadable
+from data.video_file import OpenVideo, Unreadable
 
 _STILL_MS = 40
-"""How long a picture is shown that states no duration."""
+"""Duration of a picture that states none."""
 
 
 def is_webp(path: str) -> bool:
@@ -24,9 +23,8 @@ def is_webp(path: str) -> bool:
     return start[:4] == b"RIFF" and start[8:] == b"WEBP"
 
 
-class WebPVideo:
+class WebPVideo(OpenVideo):
     decoder = f"Pillow {PIL.__version__}"
-    facts = VideoFacts()
 
     def __init__(self, path: str) -> None:
         try:

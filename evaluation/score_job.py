@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data.duration import duration_s
-from data.frames import clip_window
+from data.frames import clip_window, duration_s
 from data.records import VideoRef
 from data.video_file import VideoError
 from evaluation.inputs import FoundVideos, InputError, find_videos

@@ -31,7 +31,7 @@ import ray
 
 from data.decode import Decoder, Reading
 from data.frames import FrameInfo
-from data.given_frames import as_arrays, look_at_array
+from data.given_frames import as_arrays, decode_array
 from data.records import Group, SamplingRequest, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import ScoredVideo, cost_tokens, failed_video, score_requests, scored_video
@@ -161,7 +161,7 @@ class Scorer:
             for frames in await asyncio.to_thread(as_arrays, item):
                 ref = VideoRef(str(number), f"video {number}", settings.frames_per_video)
                 shown, info = await asyncio.to_thread(
-                    look_at_array, frames, ref.n_frames, settings.max_frame_px
+                    decode_array, frames, ref.n_frames, settings.max_frame_px
                 )
                 yield ref, info, shown
                 number += 1

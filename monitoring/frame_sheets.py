@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data.config import DataConfig
-from data.frames import FrameInfo, look_at
+from data.frames import FrameInfo, decode_video
 from data.perturb import perturb
 from data.records import Perturbation
 from data.video_file import DecoderName, VideoError
@@ -141,7 +141,7 @@ def render(request: FrameRequest) -> Sheet:
     import numpy as np
     from PIL import Image
 
-    frames, info = look_at(
+    frames, info = decode_video(
         request.path,
         request.n_frames,
         request.max_px,

@@ -9,7 +9,7 @@ import numpy as np
 import ray
 
 from data.decode import Decoder, Reading
-from data.frames import frame_indices, look_at
+from data.frames import decode_video, frame_indices
 from data.records import VideoRef
 from runtime.calls import within
 
@@ -26,11 +26,11 @@ def bare_decord(path: Path, n_frames: int) -> np.ndarray:
 
 
 def seconds_here(path: Path, n_frames: int) -> tuple[float, float]:
-    """Seconds of decord itself, and of `look_at`."""
+    """Seconds of decord itself, and of `decode_video`."""
     began_s = time.perf_counter()
     bare = bare_decord(path, n_frames)
     between_s = time.perf_counter()
-    ours, _ = look_at(path, n_frames, None, "decord")
+    ours, _ = decode_video(path, n_frames, None, "decord")
     ended_s = time.perf_counter()
     assert np.array_equal(bare, ours)
     return between_s - began_s, ended_s - between_s
@@ -55,7 +55,7 @@ async def compare(name: str, path: Path, n_frames: int, repeats: int) -> dict[st
         "clip": name,
         "frames": n_frames,
         "decord ms": bare_ms,
-        "look_at ms": look_ms,
+        "decode_video ms": look_ms,
         "task ms": task_ms,
         "ratio": median(bare / task for bare, _, task in turns[1:]),
         "turns": repeats,

@@ -1,1 +1,1 @@
-"""Label files of published benchmarks, and the videos that they speak of."""
+"""Label files of published benchmarks, and the videos that they name."""

@@ -1,4 +1,4 @@
-"""Where the videos of a label file lie: names out of labels, matched with the files below one folder."""
+"""Match the names in a label file with the files below one folder."""
 
 import difflib
 import os
@@ -8,32 +8,31 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from data.paths import is_video
+from data.tables import TableError
 
 _GRAM = 3
 _RAREST_GRAMS, _CANDIDATES, _LEAST_LIKENESS = 8, 5, 0.6
 
 
 class NotFound(Exception):
-    """No file, or no single one, is what a label names. The text says why."""
+    """A label names no file, or several. The message says why."""
 
 
 class Missing(NotFound):
-    """No file has the name."""
+    """No file has the name of a label."""
 
 
 class VideoFolder:
-    """The files below a folder, listed once: a set of thousands costs no look-up on the disk each.
+    """The files below a folder, listed once, so that finding one needs no call to the disk.
 
-    Links to folders are not followed, and files that a link leads out of the folder to are not taken.
+    Links to folders are not followed, and links to files outside the folder are left out.
     """
 
     def __init__(self, root: Path) -> None:
-        """Raises NotADirectoryError."""
+        """Raises TableError if `root` is no folder."""
         self.root = root.resolve()
         if not self.root.is_dir():
-            raise NotADirectoryError(
-                f"{root}: no such folder; give the one that holds the videos with --videos"
-            )
+            raise TableError(f"{root}: no such folder; give the one that holds the videos with --videos")
         self._outside: set[str] = set()
         self.files = sorted(self._walk())
         self._known = frozenset(self.files)
@@ -44,11 +43,11 @@ class VideoFolder:
     def find(self, label: str, ending: str | None = None) -> str:
         """The file that a label names, as a path relative to the folder.
 
-        That is the file at the label's path; else the only one below the folder whose path ends with the
-        label's, its suffix left out if the label has none; else, with an `ending`, the only one whose path is
-        the label's apart from its suffix and from this regular expression at the end of either name.
+        First the file at the label's path; else the only file whose path ends with the label's, without its
+        suffix if the label has none; else, with an `ending`, the only file whose path equals the label's when
+        the suffix and this regular expression are removed from the end of both names.
 
-        Raises NotFound. A file of the same name in another sub-folder than the label's is another video.
+        Raises NotFound. A file of the same name in another sub-folder than the label's does not match.
         """
         wanted = PurePosixPath(label)
         if wanted.is_absolute():
@@ -77,7 +76,8 @@ class VideoFolder:
         raise Missing("is not there")
 
     def nearest(self, label: str, taken: Collection[str] = ()) -> str | None:
-        """The video, none of `taken`, whose name is most like the label's; None if none is much like it."""
+        """The video with the name most similar to the label's, `taken` excluded; None if no name is
+        similar."""
         if self._by_gram is None:
             self._by_gram = self._index(_grams, self.videos())
         grams = [self._by_gram[gram] for gram in _grams(PurePosixPath(label).name) if gram in self._by_gram]
@@ -99,7 +99,7 @@ class VideoFolder:
     def _index(
         self, keys: Callable[[str], Iterable[str]], files: Iterable[str] | None = None
     ) -> dict[str, list[str]]:
-        """Files by the keys that their names have."""
+        """Group files by the keys of their names."""
         found: dict[str, list[str]] = {}
         for file in self.files if files is None else files:
             for key in keys(PurePosixPath(file).name):
@@ -125,7 +125,7 @@ class VideoFolder:
 
 
 def _stem(name: str) -> str:
-    """A name without its folder and, if it is a video's, its suffix."""
+    """A name without its folder and, for a video, its suffix."""
     name = PurePosixPath(name).name
     return os.path.splitext(name)[0] if is_video(name) else name
 
@@ -135,14 +135,12 @@ def _base(name: str, ending: str) -> str:
 
 
 def _grams(name: str) -> set[str]:
-    text = (
-        f"^{_stem(name).casefold()}$"  # its ends make a name of three letters differ from a part of another
-    )
+    text = f"^{_stem(name).casefold()}$"  # marked ends distinguish a short name from a part of another
     return {text[at : at + _GRAM] for at in range(len(text) - _GRAM + 1)}
 
 
 def _likeness(one: str, other: str) -> float:
-    """From 0 to 1; 1 for the same name in other capitals, or one that is part of the other."""
+    """Similarity from 0 to 1; 1 for names that differ in case only, or if one is part of the other."""
     one, other = sorted((one.casefold(), other.casefold()), key=len)
     if one == other or (len(one) > _GRAM and one in other):
         return 1.0

@@ -1,6 +1,6 @@
-"""Label files of benchmarks as their authors distribute them: files in, one row a video out.
+"""Read label files of benchmarks as their authors distribute them, into one row a video.
 
-Layouts, told apart by what is in the file:
+Layouts, detected by the content of the file:
   list           {"annotations": [{"image_id": "a.mp4", "ann_type": "score", "score": "62.4"}, ...]}
   conversations  one JSON object a line, or a JSON list of them: {"image": ["a.mp4"], "conversations":
                  [{"from": "human", "value": question}, {"from": "gpt", "value": 2.61}]}
@@ -18,15 +18,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from data.tables import TableError, read_table
+from data.tables import TableError, listed, read_table
 
 Layout = Literal["list", "conversations", "table"]
-_LISTED_PROBLEMS = 10
 _LONGEST_VALUE = 60
 
 
 class LabelError(TableError):
-    """Labels that cannot be used; names the file, the rows and the cure."""
+    """Labels that cannot be used; names the file, the rows and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,8 @@ class LabelRow:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of a table hold what. `path` and `score` are alternatives, the first that is there
-    counts; capitals, spaces and underscores make no difference. `only`: (column, value) of rows to keep."""
+    """Columns of a table. `path` and `score` list alternatives, of which the first that exists is read; case,
+    spaces and underscores are ignored. `only`: (column, value) of the rows to keep."""
 
     path: tuple[str, ...]
     score: tuple[str, ...]
@@ -61,10 +60,10 @@ class Labels:
 
 
 def read_labels(path: Path, columns: Columns | None = None) -> Labels:
-    """What a label file says.
+    """Read a label file.
 
     Args:
-        columns: of a table; a file in another layout needs none.
+        columns: columns of a table; a file in another layout needs none.
     Raises:
         LabelError: for a file in none of the layouts, a label that is no number or a video named twice.
     """
@@ -76,7 +75,7 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
             return Labels("list", _checked(path, _from_list(path, content["annotations"])))
         items = content if isinstance(content, list) else [content]
         if not all(isinstance(item, dict) for item in items):
-            raise LabelError(f"{path}: neither 'annotations' nor one object a video is in it")
+            raise LabelError(f"{path}: contains neither 'annotations' nor one object a video")
         if items and all("conversations" in item for item in items):
             return Labels("conversations", _checked(path, _from_conversations(path, items)))
         table = pd.DataFrame(items)
@@ -96,28 +95,27 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
 
 
 def _read_json(path: Path) -> Any:
-    """The file's one JSON value, or the list of its lines' values."""
+    """The JSON value of the whole file, or the list of the values of its lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabelError(f"{path}: is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     try:
         return json.loads(text)
-    except json.JSONDecodeError as whole:
-        lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
-        if len(lines) < 2:
-            raise LabelError(f"{path}: is not JSON: {whole}") from None
+    except json.JSONDecodeError as error:
+        whole = error
     values = []
-    for number, line in lines:
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
-            values.append(json.loads(line))
+            values += [json.loads(line)] if line.strip() else []
         except json.JSONDecodeError as error:
-            raise LabelError(f"{path}: line {number} is not JSON: {error}") from None
+            reason = f"line {number} is not JSON: {error}" if values else f"is not JSON: {whole}"
+            raise LabelError(f"{path}: {reason}") from None
     return values
 
 
 def _read_matlab(path: Path) -> pd.DataFrame:
-    """Variables of a MATLAB file, as columns: those that have as many entries as most have."""
+    """The variables of a MATLAB file with the largest number of entries, as columns."""
     from scipy.io import loadmat
 
     try:
@@ -127,7 +125,7 @@ def _read_matlab(path: Path) -> pd.DataFrame:
     found = {name: np.atleast_1d(value) for name, value in content.items() if not name.startswith("__")}
     lists = {name: value for name, value in found.items() if value.ndim == 1}
     if not lists:
-        raise LabelError(f"{path}: has no variable that lists anything; save the labels as CSV")
+        raise LabelError(f"{path}: has no variable with a list; save the labels as CSV")
     longest = max(len(value) for value in lists.values())
     return pd.DataFrame({name: list(value) for name, value in lists.items() if len(value) == longest})
 
@@ -146,7 +144,7 @@ def _from_list(path: Path, annotations: Any) -> Iterable[tuple[Any, ...]]:
 
 
 def _from_conversations(path: Path, items: Sequence[Mapping[str, Any]]) -> Iterable[tuple[Any, ...]]:
-    """The videos, and what the last turn of each that no human speaks says."""
+    """The videos, and for each the value of its last turn that is not from a human."""
     for number, item in enumerate(items, start=1):
         turns = item["conversations"]
         if not (isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)):
@@ -162,7 +160,7 @@ def _from_conversations(path: Path, items: Sequence[Mapping[str, Any]]) -> Itera
 
 
 def _short(value: Any) -> str:
-    """A value of JSON, for a message."""
+    """A JSON value, cut for a message."""
     text = json.dumps(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
@@ -171,25 +169,19 @@ def _from_table(path: Path, table: pd.DataFrame, columns: Columns) -> Iterable[t
     known = {_plain(name): name for name in table.columns}
 
     def column(*names: str) -> pd.Series:
-        for name in names:
-            if _plain(name) in known:
-                return table[known[_plain(name)]]
-        wanted, has = " or ".join(f"'{n}'" for n in names), ", ".join(str(n) for n in table.columns)
-        raise LabelError(
-            f"{path}: has no column {wanted}; it has {has}. Name it: prepare table --path-column ... "
-            f"--mos-column ..."
-        )
+        found = [known[_plain(name)] for name in names if _plain(name) in known]
+        if not found:
+            wanted, has = " or ".join(f"'{n}'" for n in names), ", ".join(str(n) for n in table.columns)
+            raise LabelError(
+                f"{path}: has no column {wanted}; it has {has}. Name it: prepare table --path-column ... "
+                f"--mos-column ..."
+            )
+        return table[found[0]]
 
     if columns.only is not None and _plain(columns.only[0]) in known:
         table = table[column(columns.only[0]).astype(str).str.lower() == columns.only[1]]
-    nothing = [None] * len(table)
-    return zip(
-        column(*columns.path),
-        column(*columns.score),
-        column(columns.split) if columns.split else nothing,
-        column(columns.source) if columns.source else nothing,
-        strict=True,
-    )
+    parts = [column(name) if name else [None] * len(table) for name in (columns.split, columns.source)]
+    return zip(column(*columns.path), column(*columns.score), *parts, strict=True)
 
 
 def _plain(name: Any) -> str:
@@ -214,17 +206,14 @@ def _checked(path: Path, raw: Iterable[tuple[Any, ...]]) -> list[LabelRow]:
     if not rows and not problems:
         problems.append("it has no labels")
     if problems:
-        shown = problems[:_LISTED_PROBLEMS]
-        if len(problems) > len(shown):
-            shown.append(f"and {len(problems) - len(shown)} more")
-        raise LabelError("\n  ".join([f"{path}:", *shown]))
+        raise LabelError(listed(path, problems))
     return rows
 
 
 def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    # Names made of digits come out of JSON and Parquet as numbers.
+    # JSON and Parquet turn names made of digits into numbers.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 

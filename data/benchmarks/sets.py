@@ -1,8 +1,8 @@
-"""The benchmarks that are known by name: how their labels are laid out, and on which scale. No data in here.
+"""The known benchmarks: the layout and scale of their labels.
 
-The scales agree with the ranges of the labels in the published lists. That of CGVDS, whose labels run from
-1.71 to 6.06, is the seven-point continuous scale of ITU-T P.809 (extremely bad to ideal). A label outside its
-scale is an error, and `--scale` overrides.
+The scales agree with the ranges of the published labels. That of CGVDS, whose labels run from 1.71 to 6.06,
+is the seven-point continuous scale of ITU-T P.809 (extremely bad to ideal). A label outside its scale is an
+error, and `--scale` overrides.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from data.benchmarks.labels import Columns, Layout
 
 Scale = tuple[float, float]
-"""The labels that MOS 1 and MOS 5 stand for: the worst and the best possible. The first is the larger one
-where smaller is better."""
+"""The labels that correspond to MOS 1 and MOS 5, the worst and the best. The first is larger where smaller
+labels are better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """A set that `launch.py prepare NAME` knows.
 
-    scale: of its labels, None if it is not known; `table_scale` where its table has another than its list or
+    scale: scale of its labels, None if unknown; `table_scale` if its table has another scale than its list or
         its conversations.
-    columns: of its table, None where it has none.
-    ending: regular expression of what its videos' names have at the end in some of its downloads and tables
-        and not in others; suffixes may differ then, too. None: names are the same everywhere.
-    source: regular expression whose group is the content in a video's name, where contents repeat.
+    columns: columns of its table, None if it has none.
+    ending: regular expression of an ending that only some of its downloads and tables have in the names of
+        videos; suffixes may differ, too. None: names are the same everywhere.
+    source: regular expression whose group is the content in a video's name, for sets that repeat contents.
     """
 
     name: str

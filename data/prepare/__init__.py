@@ -1,1 +1,1 @@
-"""Manifests made: of a benchmark's labels and its videos, and of videos without labels."""
+"""Make manifests from labels and videos, and from videos without labels."""

@@ -1,33 +1,38 @@
-"""Which videos of a manifest would fail in a run, and which would be marked, found out by decoding them."""
+"""Decode the videos of a manifest to find those that would fail or be marked in a run.
+
+As a program, it examines one file a line (runtime/killable.py).
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from data.config import DataConfig
 from data.manifest import read_manifest
+from data.records import VideoRef
 from data.tables import check_table_name, write_table
-from runtime.killable import Outcome, run_isolated
+from data.video_file import DecoderName, VideoError
+from runtime.killable import run_isolated, serve
 
 Verdict = Literal["good", "marked", "fails"]
 
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a run would look at, as in its data section."""
-
-    frames_per_video: int
-    max_frame_px: int
-    decoder: str
-    timeout_s: float
+_WORDS = {
+    "sar": "its pixels have the aspect ratio {}",
+    "interlaced": "its fields are shown woven together",
+    "transfer": "{} is not tone-mapped",
+    "truncated": "{}",
+    "damaged_frames": "frames {} are damaged",
+}
+"""The reason for each of a video's marks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a run would make of one file: why it `fails`, or what about it is `marked`. `found` is what the
-    decoder tells of a file that can be decoded."""
+    """The result for one file: why it `fails`, or why it is `marked`. `found` is the FrameInfo of a file that
+    can be decoded."""
 
     verdict: Verdict
     kind: str = ""
@@ -37,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Findings by video_id, and the table that they were written to."""
+    """Findings by video_id, and the path of the table with them."""
 
     table: Path
     findings: dict[str, Finding]
@@ -49,16 +54,17 @@ class Checked:
 
 def check_manifest(
     manifest: Path,
-    view: View,
+    data: DataConfig,
     *,
     root: Path | None = None,
     out: Path | None = None,
     processes: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
-    """Decode what a run would look at of every video of a manifest, and write a table of what was found.
+    """Decode the frames of every video of a manifest as a run would, and write a table of the findings.
 
     Args:
+        data: settings of the run.
         root: folder that the manifest's paths start from; default: its own.
         out: the table, .csv, .jsonl or .parquet; default: MANIFEST.check.csv beside the manifest.
         processes: how many files are decoded at once.
@@ -69,44 +75,48 @@ def check_manifest(
     table = out or manifest.with_name(f"{manifest.stem}.check.csv")
     check_table_name(table)
     videos = read_manifest(manifest, root, check_files=False, root_option="--root")
-    by_path = look_over([video.path for video in videos], view, processes, progress)
+    by_path = examine([video.path for video in videos], data, processes, progress)
     findings = {video.video_id: by_path[video.path] for video in videos}
     rows = [_row(video.video_id, video.path, findings[video.video_id]) for video in videos]
     write_table(pd.DataFrame(rows).astype({"frames_in_all": "Int64"}), table)
     return Checked(table, findings)
 
 
-def look_over(
-    paths: Sequence[str], view: View, processes: int, progress: Callable[[int, int], None] | None = None
+def examine(
+    paths: Sequence[str], data: DataConfig, processes: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Finding]:
-    """What a run would make of each file."""
+    """Decode each file as a run would."""
     files = list(dict.fromkeys(paths))
-    jobs = [
-        {
-            "path": path,
-            "n_frames": view.frames_per_video,
-            "max_px": view.max_frame_px,
-            "decoder": view.decoder,
-        }
-        for path in files
-    ]
     outcomes = run_isolated(
-        "data.prepare.look",
-        jobs,
+        "data.prepare.checked",
+        [[path, data.frames_per_video, data.max_frame_px, data.decoder] for path in files],
         processes,
-        view.timeout_s,
+        data.decode_timeout_s,
         None if progress is None else lambda done: progress(done, len(files)),
     )
-    return {path: _finding(outcome) for path, outcome in zip(files, outcomes, strict=True)}
+    return {
+        path: Finding("fails", "not_decoded", outcome.failure)
+        if outcome.failure
+        else Finding(**outcome.result)
+        for path, outcome in zip(files, outcomes, strict=True)
+    }
 
 
-def _finding(outcome: Outcome) -> Finding:
-    if outcome.failure:
-        return Finding("fails", "not_decoded", outcome.failure)
-    result = outcome.result
-    if "kind" in result:
-        return Finding("fails", result["kind"], result["reason"])
-    return Finding("marked" if result["marks"] else "good", "", "; ".join(result["marks"]), result)
+def _examine(job: tuple[str, int, int, DecoderName]) -> dict[str, Any]:
+    """The Finding of one file, as a dict."""
+    from data.decode import Reading, decode_ref
+
+    path, n_frames, max_px, decoder = job
+    info, _ = decode_ref(VideoRef(path, path, n_frames), Reading(max_px, decoder))
+    if isinstance(info, VideoError):
+        return asdict(Finding("fails", info.kind, info.reason))
+    marks = [
+        _WORDS[name].format(", ".join(map(str, value)) if isinstance(value, tuple) else value)
+        for name, value in info.facts.marks.items()
+    ]
+    if info.n_total < len(info.indices):
+        marks.append(f"it has {info.n_total} frames, of which {len(info.indices)} are taken")
+    return asdict(Finding("marked" if marks else "good", "", "; ".join(marks), asdict(info)))
 
 
 def _row(video_id: str, path: str, finding: Finding) -> dict[str, Any]:
@@ -126,3 +136,7 @@ def _row(video_id: str, path: str, finding: Finding) -> dict[str, Any]:
         "source_size": "{1}x{0}".format(*found["source_px"]) if found else "",
         "decoder": found.get("decoder", ""),
     }
+
+
+if __name__ == "__main__":
+    serve(_examine)

@@ -1,8 +1,8 @@
-"""A manifest out of a benchmark's labels and its videos: every file found and opened, every label mapped."""
+"""Make a manifest from a benchmark's labels and videos: find and open every file, map every label."""
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -12,7 +12,7 @@ from data.benchmarks.files import Missing, NotFound, VideoFolder
 from data.benchmarks.labels import LabelRow, read_labels
 from data.benchmarks.sets import Benchmark, Scale
 from data.config import DataConfig
-from data.prepare.checked import Verdict, View, look_over
+from data.prepare.checked import examine
 from data.tables import TableError, check_table_name, write_table
 from runtime.killable import run_isolated
 
@@ -21,31 +21,23 @@ _LISTED_PROBLEMS = 5
 
 
 class PrepareError(TableError):
-    """Nothing to write, or labels that are off their scale; says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A labelled video that is not in the manifest."""
-
-    video: str
-    reason: str
+    """Inputs from which no manifest can be made; says why and names the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What was written. `base` is the folder that the manifest's paths start from, `span` the least and the
-    greatest label, `problems_file` the full list of problems, if there are any, `marked` what a run would
-    remark on, by video (with the check `decode`)."""
+    greatest label, `problems` why labelled videos are not in the manifest, `problems_file` the table of these
+    reasons if there are any, `marked` what a run would mark, by video (with the check `decode`)."""
 
     manifest: Path
     base: Path
     rows: int
     scale: Scale
     span: tuple[float, float]
-    problems: list[Problem]
+    problems: dict[str, str]
     problems_file: Path | None
-    marked: dict[str, str] = field(default_factory=dict)
+    marked: dict[str, str]
 
 
 def prepare(
@@ -63,18 +55,16 @@ def prepare(
     timeout_s: float = 30.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Write the manifest of a benchmark's videos that are there.
+    """Write a manifest of those videos of a benchmark that exist and pass the check.
 
     Args:
-        labels: the label file; videos: the folder that holds the videos, in whatever sub-folders.
-        out: manifest to write, .parquet, .csv or .jsonl.
-        scale: of the labels; default: the benchmark's. Labels that are an order need none.
-        split, label_set: of all rows; default: the label file's split or else the benchmark's, and its name.
-        rank_only: whether the labels are an order and no scale.
-        check: whether files have to be there; or also to open: a container with a video stream whose first
-            frame decodes; or to `decode`: what a run with default settings looks at.
-        processes, timeout_s: how many files are opened at once, and the deadline of one.
-        progress: called with files opened and files in all.
+        labels: the label file; videos: the folder of the videos, sub-folders included. out: manifest to
+        write, .parquet, .csv or .jsonl. scale: scale of the labels; default: the benchmark's. Rank-only
+        labels need none. split, label_set: of all rows; default: the label file's split or else the
+        benchmark's, and its name. rank_only: whether the labels only order the videos. check: `exists`: the
+        file is there; `open`: its container has a video stream whose first frame decodes; `decode`: the
+        frames decode that a run with default settings takes. processes, timeout_s: how many files are opened
+        at once, and the deadline of one. progress: called with files opened and files in all.
     Raises:
         TableError: for labels that cannot be read or are off the scale, an unknown form of `out`, or if no
             video is left.
@@ -86,24 +76,17 @@ def prepare(
     scale = scale or benchmark.scale_of(found.layout)
     if scale is None and not rank_only:
         raise PrepareError(
-            f"{labels}: its labels run from {span[0]:g} to {span[1]:g}; give those that stand for the worst "
+            f"{labels}: its labels run from {span[0]:g} to {span[1]:g}; give the labels of the worst "
             f"and the best possible video with --scale, as in --scale 0 100"
         )
     scale = scale or span
     _check_scale(labels, found.rows, scale)
-    try:
-        folder = VideoFolder(videos)
-    except NotADirectoryError as error:
-        raise PrepareError(str(error)) from None
+    folder = VideoFolder(videos)
     files, problems = _locate(folder, found.rows, benchmark.ending)
-    marked: dict[str, str] = {}
-    if check == "open":
-        problems += _unreadable(folder, files, processes, timeout_s, progress)
-    elif check == "decode":
-        undecodable, marked = _decoded(folder, files, processes, timeout_s, progress)
-        problems += undecodable
-    bad = {problem.video for problem in problems}
-    kept = [row for row in found.rows if row.path not in bad]
+    paths = {video: str(folder.root / file) for video, file in files.items()}
+    failing, marked = _failing(paths, check, processes, timeout_s, progress)
+    problems |= failing
+    kept = [row for row in found.rows if row.path not in problems]
     problems_file = _write_problems(out, problems)
     if not kept:
         raise PrepareError(_nothing_left(labels, folder, problems, problems_file))
@@ -130,13 +113,13 @@ def prepare(
 
 
 def to_mos(score: float, scale: Scale) -> float:
-    """A label on its set's own scale, on the scale of 1 to 5."""
+    """Map a label from the scale of its set to 1 to 5."""
     low, high = scale
     return min(max(1 + 4 * (score - low) / (high - low), 1.0), 5.0)
 
 
 def source_of(benchmark: Benchmark, name: str) -> str:
-    """The content in a video's name; empty where contents do not repeat."""
+    """The content in a video's name; empty for sets that do not repeat contents."""
     if not benchmark.source:
         return ""
     content = re.search(benchmark.source, PurePosixPath(name).name)
@@ -146,20 +129,22 @@ def source_of(benchmark: Benchmark, name: str) -> str:
 def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
     low, high = min(scale), max(scale)
     if low == high:
-        raise PrepareError(f"{labels}: a scale from {low:g} to {high:g} tells no two videos apart")
+        raise PrepareError(
+            f"{labels}: a scale from {low:g} to {high:g} has no range: give two different labels with --scale"
+        )
     off = [row for row in rows if not low <= row.score <= high]
     if off:
         examples = ", ".join(f"{row.score:g} of '{row.path}'" for row in off[:3])
         raise PrepareError(
             f"{labels}: {len(off)} of {len(rows)} labels are outside the scale {scale[0]:g} to {scale[1]:g} "
-            f"({examples}): give the labels that stand for the worst and the best video with --scale"
+            f"({examples}): give the labels of the worst and the best possible video with --scale"
         )
 
 
 def _locate(
     folder: VideoFolder, rows: Sequence[LabelRow], ending: str | None
-) -> tuple[dict[str, str], list[Problem]]:
-    """The file of each label, and the labels without one. No file answers for two labels."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The file of each label, and why a label has none. No file is taken for two labels."""
     files: dict[str, str] = {}
     owner: dict[str, str] = {}
     reasons: dict[str, NotFound] = {}
@@ -173,7 +158,7 @@ def _locate(
         else:
             owner[file] = row.path
             files[row.path] = file
-    return files, [Problem(video, _reason(folder, video, error, owner)) for video, error in reasons.items()]
+    return files, {video: _reason(folder, video, error, owner) for video, error in reasons.items()}
 
 
 def _reason(folder: VideoFolder, video: str, error: NotFound, owner: dict[str, str]) -> str:
@@ -181,59 +166,43 @@ def _reason(folder: VideoFolder, video: str, error: NotFound, owner: dict[str, s
     return str(error) if near is None else f"{error}; the nearest name is {near}"
 
 
-def _unreadable(
-    folder: VideoFolder,
-    files: dict[str, str],
+def _failing(
+    paths: dict[str, str],
+    check: Check,
     processes: int,
     timeout_s: float,
     progress: Callable[[int, int], None] | None,
-) -> list[Problem]:
-    outcomes = run_isolated(
-        "data.prepare.probe",
-        [str(folder.root / file) for file in files.values()],
-        processes,
-        timeout_s,
-        None if progress is None else lambda done: progress(done, len(files)),
-    )
-    return [
-        Problem(video, f"does not open: {outcome.failure}")
-        for video, outcome in zip(files, outcomes, strict=True)
-        if outcome.failure
-    ]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Why videos fail the check, and what a run with default settings would mark of others."""
+    if check == "exists":
+        return {}, {}
+    if check == "open":
+        outcomes = run_isolated(
+            "data.prepare.probe",
+            [*paths.values()],
+            processes,
+            timeout_s,
+            None if progress is None else lambda done: progress(done, len(paths)),
+        )
+        failures = zip(paths, (outcome.failure for outcome in outcomes), strict=True)
+        return {video: f"does not open: {failure}" for video, failure in failures if failure}, {}
+    by_path = examine([*paths.values()], DataConfig(decode_timeout_s=timeout_s), processes, progress)
+    found = {video: by_path[path] for video, path in paths.items()}
+    failing = {v: f"does not decode: {f.reason}" for v, f in found.items() if f.verdict == "fails"}
+    return failing, {v: f.reason for v, f in found.items() if f.verdict == "marked"}
 
 
-def _decoded(
-    folder: VideoFolder,
-    files: dict[str, str],
-    processes: int,
-    timeout_s: float,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[Problem], dict[str, str]]:
-    """The videos that would fail in a run with default settings, and what would be remarked on of others."""
-    data = DataConfig()
-    view = View(data.frames_per_video, data.max_frame_px, data.decoder, timeout_s)
-    paths = {video: str(folder.root / file) for video, file in files.items()}
-    findings = look_over([*paths.values()], view, processes, progress)
-    reasons: dict[Verdict, dict[str, str]] = {"good": {}, "marked": {}, "fails": {}}
-    for video, path in paths.items():
-        reasons[findings[path].verdict][video] = findings[path].reason
-    problems = [Problem(video, f"does not decode: {reason}") for video, reason in reasons["fails"].items()]
-    return problems, reasons["marked"]
-
-
-def _write_problems(out: Path, problems: Sequence[Problem]) -> Path | None:
+def _write_problems(out: Path, problems: dict[str, str]) -> Path | None:
     file = out.with_name(f"{out.stem}.problems.csv")
     if not problems:
         file.unlink(missing_ok=True)
         return None
-    write_table(
-        pd.DataFrame({"video": [p.video for p in problems], "reason": [p.reason for p in problems]}), file
-    )
+    write_table(pd.DataFrame(problems.items(), columns=["video", "reason"]), file)
     return file
 
 
-def _nothing_left(labels: Path, folder: VideoFolder, problems: Sequence[Problem], file: Path | None) -> str:
-    first = "\n".join(f"  {problem.video} {problem.reason}" for problem in problems[:_LISTED_PROBLEMS])
+def _nothing_left(labels: Path, folder: VideoFolder, problems: dict[str, str], file: Path | None) -> str:
+    first = "\n".join([f"  {video} {reason}" for video, reason in problems.items()][:_LISTED_PROBLEMS])
     return (
         f"{labels}: none of its {len(problems)} videos can be used, so no manifest is written; {folder.root} "
         f"holds {len(folder.files)} files. The full list is in {file}; it begins with\n{first}"
@@ -241,6 +210,6 @@ def _nothing_left(labels: Path, folder: VideoFolder, problems: Sequence[Problem]
 
 
 def _base(videos: Path, out: Path) -> Path:
-    """What the manifest's paths start from: its own folder, or that of videos that lie elsewhere."""
+    """The folder that the manifest's paths start from: its own, or the videos' if they are not below it."""
     home = out.parent.resolve()
     return home if videos.is_relative_to(home) else videos

@@ -1,4 +1,4 @@
-"""The distorted clips of one video. As a program, it makes those of one job a line (runtime/killable.py)."""
+"""Make the distorted clips of one video. As a program, it does one job a line (runtime/killable.py)."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from data.distortions import FPS, distort
-from data.frames import look_at, video_duration_s
-from data.lossless import single_threaded, write_lossless
+from data.distortions import FPS, distort, single_threaded
+from data.frames import decode_video, video_duration_s
+from data.lossless import write_lossless
 from data.seeds import stable_hash
 from data.video_file import VideoError
 from runtime.killable import serve
 
 _RECORD = "ladder.json"
 _LEAST_DIFFERENCE = 0.25
-"""Mean absolute difference of two clips, in grey levels, below which they are the same to anybody."""
+"""Mean absolute difference of two clips, in grey levels, below which they look the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class LadderJob:
-    """A video, the folder of its clips, and what to make of it: the `seconds` in its middle, at most `max_px`
-    wide or high, through every kind of distortion at `rungs` strengths spread evenly over [0, 1]."""
+    """A video, the folder of its clips, and how to make them: take the `seconds` in its middle at a size of
+    at most `max_px`, and apply every kind of distortion at `rungs` strengths spread evenly over [0, 1]."""
 
     source: str
     out: str
@@ -43,7 +43,7 @@ def clip_name(kind: str, rung: int) -> str:
 
 
 def clips_of(job: LadderJob) -> dict[str, list[int]] | None:
-    """The rungs of each kind that an earlier call wrote, if it made the same clips and they are all there."""
+    """The rungs of each kind that an earlier call wrote; None if it made other clips or some are missing."""
     out = Path(job.out)
     try:
         record = json.loads((out / _RECORD).read_text())
@@ -57,8 +57,8 @@ def clips_of(job: LadderJob) -> dict[str, list[int]] | None:
 def make_clips(job: LadderJob) -> dict[str, list[int]]:
     """Write the clips and a record of them; returns the rungs of each kind that were written.
 
-    A rung that shows no difference to the one above (a still picture that freezes) is left out, for it would
-    be ordered by nothing. Raises VideoError.
+    A rung that looks like the one above (a still picture that freezes) is left out: nothing would order the
+    two. Raises VideoError.
     """
     frames = _middle(job.source, job.seconds, job.max_px)
     out = Path(job.out)
@@ -82,19 +82,19 @@ def make_clips(job: LadderJob) -> dict[str, list[int]]:
 
 
 def _recipe(job: LadderJob) -> dict[str, Any]:
-    """All that the clips depend on."""
+    """Everything that the clips depend on."""
     file = Path(job.source).stat()
     return asdict(job) | {"bytes": file.st_size, "modified_ns": file.st_mtime_ns}
 
 
 def _middle(path: str, seconds: float, max_px: int) -> np.ndarray:
-    """uint8 [T, H, W, 3]: the `seconds` in the middle of a video, at the rate of the clips, sides even as
-    codecs want them."""
+    """The `seconds` in the middle of a video, uint8 [T, H, W, 3], at the frame rate of the clips; codecs need
+    even sides."""
     duration = video_duration_s(path)
     length = min(seconds, duration)
     start = (duration - length) / 2
     n_frames = max(1, round(length * FPS))
-    frames, _ = look_at(path, n_frames, max_px, window_s=(start, start + length))
+    frames, _ = decode_video(path, n_frames, max_px, window_s=(start, start + length))
     height, width = (side // 2 * 2 for side in frames.shape[1:3])
     return np.ascontiguousarray(frames[:, :height, :width])
 

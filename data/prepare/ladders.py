@@ -1,8 +1,8 @@
-"""Rank-only manifests out of unlabelled videos: the same clip, worse from rung to rung.
+"""Make rank-only manifests from unlabelled videos: each clip at several strengths of a distortion.
 
-Which of two rungs is better is known without asking anybody, and that is all the label says. Every kind of
-distortion of every video is a label set of its own, `ladder/<video>/<kind>`, since nobody knows whether a
-little blur is worse than a lot of noise.
+Of two rungs the weaker distortion is better; the labels hold this order only. Every kind of distortion of
+every video is a label set of its own, `ladder/<video>/<kind>`, since kinds cannot be compared with one
+another.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import pandas as pd
 
 from data.benchmarks.files import VideoFolder
 from data.distortions import OOD_KINDS, TRAIN_KINDS
-from data.prepare.labelled import PrepareError, Problem
+from data.prepare.labelled import PrepareError
 from data.prepare.ladder_clips import LadderJob, clip_name, clips_of, strength_of
 from data.tables import write_table
 from runtime.killable import run_isolated
@@ -26,12 +26,12 @@ FAMILY = "ladder"
 
 @dataclass(frozen=True, slots=True)
 class Ladders:
-    """What was made: a manifest of `clips` clips in `sets` label sets."""
+    """What was made: a manifest of `clips` clips in `sets` label sets, and `problems` as (video, reason)."""
 
     manifest: Path
     sets: int
     clips: int
-    problems: list[Problem]
+    problems: list[tuple[str, str]]
 
 
 def make_ladders(
@@ -50,24 +50,21 @@ def make_ladders(
 ) -> Ladders:
     """Write distortion ladders of all videos below `folder` to `out`, with a manifest.
 
-    Clips that are there and made of the same video in the same way are kept, so that an interrupted call can
-    be repeated. A video that cannot be read, or that shows no difference between any two rungs, is left out.
+    Existing clips of the same video and settings are kept, so that an interrupted call can be repeated. A
+    video is left out if it cannot be read, or if all of its rungs look the same.
 
     Args:
-        kinds: of data/distortions.py.
-        rungs: clips a ladder, at least 2, from hardly visible to severe.
-        seconds, max_px: each clip is this much out of the video's middle, its longer side at most this long.
-        seed: of the random parts of the distortions.
+        kinds: kinds of distortion in data/distortions.py.
+        rungs: clips of a ladder, at least 2, from hardly visible to severe.
+        seconds, max_px: length of a clip, taken from the middle of the video, and its longest side.
+        seed: seed of the random parts of the distortions.
         processes, timeout_s: how many videos are worked on at once, and the deadline of one with its clips.
         progress: called with videos done and videos in all.
     Raises:
         PrepareError: for an unknown kind, fewer than 2 rungs, or if no ladder is left.
     """
     _check(kinds, rungs, seconds, max_px)
-    try:
-        found = VideoFolder(folder)
-    except NotADirectoryError as error:
-        raise PrepareError(str(error)) from None
+    found = VideoFolder(folder)
     out = out.resolve()
     sources = [name for name in found.videos() if not (found.root / name).is_relative_to(out)]
     if not sources:
@@ -87,22 +84,19 @@ def make_ladders(
         timeout_s,
         None if progress is None else lambda done: progress(len(made) + done, len(jobs)),
     )
-    problems = []
-    for name, outcome in zip(open_jobs, outcomes, strict=True):
-        if outcome.failure:
-            problems.append(Problem(name, outcome.failure))
-        else:
-            made[name] = outcome.result
+    by_name = dict(zip(open_jobs, outcomes, strict=True))
+    made |= {name: outcome.result for name, outcome in by_name.items() if not outcome.failure}
+    problems = [(name, outcome.failure) for name, outcome in by_name.items() if outcome.failure]
     problems += [
-        Problem(name, f"shows no difference between any two rungs of {kind}")
+        (name, f"shows no difference between any two rungs of {kind}")
         for name in sources
         for kind, written in made.get(name, {}).items()
         if len(written) < 2
     ]
     rows = [row for name in sources if name in made for row in _rows(name, made[name], rungs, split)]
     if not rows:
-        first = "\n".join(f"  {problem.video}: {problem.reason}" for problem in problems[:5])
-        raise PrepareError(f"{folder}: not one ladder could be made of its {len(sources)} videos\n{first}")
+        first = "\n".join(f"  {name}: {reason}" for name, reason in problems[:5])
+        raise PrepareError(f"{folder}: no ladder could be made from its {len(sources)} videos\n{first}")
     write_table(pd.DataFrame(rows), out / MANIFEST)
     return Ladders(out / MANIFEST, len({row["label_set"] for row in rows}), len(rows), problems)
 
@@ -111,10 +105,10 @@ def _check(kinds: Sequence[str], rungs: int, seconds: float, max_px: int) -> Non
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:
         raise PrepareError(
-            f"no kind of distortion is called {unknown or 'nothing'}: take of {', '.join(KINDS)}"
+            f"unknown kind of distortion {unknown or '(none given)'}: choose from {', '.join(KINDS)}"
         )
     if rungs < 2:
-        raise PrepareError(f"a ladder of {rungs} rung(s) orders nothing: give --rungs 2 or more")
+        raise PrepareError(f"a ladder of {rungs} rung(s) has no order: give --rungs 2 or more")
     if seconds <= 0 or max_px < 64:
         raise PrepareError(
             f"clips of {seconds:g} s and {max_px} px: give --seconds above 0 and --max-px from 64 on"

@@ -1,4 +1,4 @@
-"""One manifest out of several: a run that trains on many sets, or is judged on others, reads one."""
+"""Merge several manifests: a run that trains or is evaluated on many sets reads one manifest."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from data.tables import write_table
 def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> list[Video]:
     """Write the rows of all manifests to `out`, their paths relative to its folder; returns them.
 
-    Rows without a label set get one of their manifest's name, since labels of different manifests are not
-    comparable unless somebody says so. Columns that a run does not read are dropped.
+    Rows without a label set get one named after their manifest, since labels of different manifests are not
+    comparable by default. Columns that a run does not read are dropped.
 
     Raises:
         ManifestError: for a manifest that cannot be used.
-        PrepareError: if a video lies outside the folder of `out`, two videos have one video_id, or two
-            manifests give their rows one label set by their name.
+        PrepareError: if a video lies outside the folder of `out`, two videos have the same video_id, or
+            the names of two manifests would give rows the same label set.
     """
     base = out.parent.resolve()
     rows = []

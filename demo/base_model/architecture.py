@@ -1,4 +1,4 @@
-"""Shape of the tiny base: an HF-native InternVL that one CPU core can sample from.
+"""Architecture of the tiny base: an HF-native InternVL that one CPU core can sample from.
 
 At this size the usual initialisation (0.02, layer scale 0.1) learns next to nothing; 0.08 and 1 do.
 """
@@ -68,7 +68,7 @@ def build_config(tokenizer: Any) -> Any:
 
 
 def pixel_values(frames: np.ndarray) -> torch.Tensor:
-    """What the image processor makes of frames of the model's own size.
+    """The image processor's result for frames of the model's own size.
 
     Args:
         frames: uint8 [..., FRAME_PX, FRAME_PX, 3].

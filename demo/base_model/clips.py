@@ -1,4 +1,4 @@
-"""Clips in memory, as the tiny base is trained and judged on them."""
+"""Clips in memory, for training and evaluating the tiny base."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Clips:
-    """`n` clips side by side.
+    """`n` clips, one entry a clip in each field.
 
     Attributes:
         frames: uint8 [n, N_FRAMES, FRAME_PX, FRAME_PX, 3].
         kinds: the distortion of each.
         mos: float64 [n], 1 to 5.
-        sources: the content of each, what intervals are bootstrapped over; empty strings where it is unknown.
+        sources: the content of each, over which intervals are bootstrapped; empty if unknown.
         headline: bool [n], whether the clip counts in the headline figures.
     """
 
@@ -32,7 +32,7 @@ class Clips:
     def __post_init__(self) -> None:
         lengths = {len(self.frames), len(self.kinds), len(self.mos), len(self.sources), len(self.headline)}
         if len(lengths) != 1:
-            raise ValueError(f"clips of different lengths side by side: {sorted(lengths)}")
+            raise ValueError(f"the fields of Clips have different lengths: {sorted(lengths)}")
 
     def where(self, keep: np.ndarray | Sequence[bool]) -> Clips:
         """The clips for which `keep` is true."""

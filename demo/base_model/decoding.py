@@ -1,7 +1,7 @@
-"""Prompt once, answer many times: forward passes with a video's prompt shared by its answers.
+"""Forward passes with a video's prompt shared by its answers, and sampling.
 
-A video's frames go through the vision tower once and its prompt through the text model once; the answers
-attend to that prompt's keys and values. Gradients flow through the shared part.
+A video's frames pass through the vision tower once. In training its prompt passes through the text model
+once, and the answers attend to its keys and values; gradients flow through the shared part.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def embed_prompts(model: Any, prompt_ids: Tensor, frames: np.ndarray) -> Tensor:
 
 
 def frame_features(model: Any, frames: np.ndarray) -> Tensor:
-    """What the text model reads of frames [n_videos, ...]: [n_videos, n_image_tokens, hidden]."""
+    """Features of frames [n_videos, ...] for the text model: [n_videos, n_image_tokens, hidden]."""
     features = model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
     return cast(Tensor, features.reshape(len(frames), -1, features.shape[-1]))
 
@@ -57,9 +57,8 @@ def place_features(model: Any, prompt_ids: Tensor, features: Tensor) -> Tensor:
 
 def encode_answers(tokenizer: Any, answers: Sequence[str]) -> Tensor:
     """Answers as token ids [n, n_tokens], each closed by the end of turn, padded on the right."""
-    rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(list(answers))["input_ids"]]
-    width = max(len(row) for row in rows)
-    return torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+    closed = [answer + tokenizer.eos_token for answer in answers]
+    return cast(Tensor, tokenizer(closed, padding=True, return_tensors="pt")["input_ids"])
 
 
 def answer_logits(model: Any, prompts: Tensor, answers: Tensor) -> Tensor:
@@ -83,40 +82,22 @@ def answer_logits(model: Any, prompts: Tensor, answers: Tensor) -> Tensor:
     return cast(Tensor, model.lm_head(hidden)).reshape(n_videos, n_answers, n_tokens, -1)
 
 
-@torch.no_grad()
-def sample_answers(
-    model: Any,
-    processor: Any,
-    prompts: Tensor,
-    n_answers: int,
-    temperature: float,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+def sample_answers(model: Any, processor: Any, prompts: Tensor, n_answers: int, temperature: float) -> Tensor:
     """Sampled answers as ids [n_videos, n_answers, n_tokens], padded after the end of turn.
 
-    `temperature` 0 is greedy. Vision placeholders are never drawn.
+    `temperature` 0 is greedy; otherwise torch's global generator draws. Vision placeholders are never drawn.
     """
-    tokenizer = processor.tokenizer
-    barred = torch.ones(model.config.text_config.vocab_size, dtype=torch.bool)
-    barred[sampleable_token_ids(processor)] = False
-    out = model.model.language_model(inputs_embeds=prompts, use_cache=True)
-    hidden = out.last_hidden_state[:, -1].repeat_interleave(n_answers, 0)
-    cache = out.past_key_values
-    cache.batch_repeat_interleave(n_answers)
-    drawn: list[Tensor] = []
-    done = torch.zeros(len(hidden), dtype=torch.bool)
-    for _ in range(MAX_ANSWER_TOKENS):
-        logits = model.lm_head(hidden).masked_fill(barred, -torch.inf)
-        if temperature > 0:
-            token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
-        else:
-            token = logits.argmax(-1)
-        token = token.masked_fill(done, tokenizer.pad_token_id)
-        drawn.append(token)
-        done |= token == tokenizer.eos_token_id
-        if bool(done.all()):
-            break
-        embedded = model.get_input_embeddings()(token[:, None])
-        out = model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
-        hidden = out.last_hidden_state[:, -1]
-    return torch.stack(drawn, -1).reshape(len(prompts), n_answers, -1)
+    allowed = set(sampleable_token_ids(processor))
+    drawn = model.generate(
+        inputs_embeds=prompts,
+        attention_mask=torch.ones(prompts.shape[:2], dtype=torch.long),
+        max_new_tokens=MAX_ANSWER_TOKENS,
+        num_return_sequences=n_answers,
+        suppress_tokens=[i for i in range(model.config.text_config.vocab_size) if i not in allowed],
+        **(
+            {"do_sample": True, "temperature": temperature, "top_k": 0}
+            if temperature
+            else {"do_sample": False}
+        ),
+    )
+    return cast(Tensor, drawn.reshape(len(prompts), n_answers, -1))

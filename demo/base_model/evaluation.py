@@ -1,8 +1,7 @@
-"""Evaluate the tiny base on clips: greedy scores, and means of several samples."""
+"""Agreement of the tiny base with labels: of greedy scores, and of the means of several samples."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,36 +17,17 @@ CLIPS_PER_BATCH = 16
 SAMPLES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Agreement of a model with the labels of clips: of greedy scores, with a 95 % interval over sources, and
-    of the means of `SAMPLES` sampled ones (`mean_`). PLCC is unfitted."""
-
-    videos: int
-    srcc: float
-    srcc_low: float
-    srcc_high: float
-    plcc: float
-    mean_srcc: float
-    mean_plcc: float
-    unparsed_ratio: float
-    spread: float
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
-
-
 def answers_of(
     model: Any, processor: Any, clips: Clips, n_answers: int, temperature: float, seed: int = 0
 ) -> list[list[str]]:
     """The answers of `model` for each clip, as text."""
     prompt_ids = prompt_token_ids(processor, N_FRAMES)
-    generator = torch.Generator().manual_seed(seed)
     texts: list[list[str]] = []
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         for start in range(0, len(clips), CLIPS_PER_BATCH):
             prompts = embed_prompts(model, prompt_ids, clips.frames[start : start + CLIPS_PER_BATCH])
-            ids = sample_answers(model, processor, prompts, n_answers, temperature, generator)
+            ids = sample_answers(model, processor, prompts, n_answers, temperature)
             texts += [processor.tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in ids]
     return texts
 
@@ -58,25 +38,29 @@ def scores_of(texts: list[list[str]]) -> np.ndarray:
     return np.array([[np.nan if p is None else p.score for p in row] for row in parsed])
 
 
-def evaluate(model: Any, processor: Any, clips: Clips, seed: int = 0) -> Figures:
-    """Figures of `model` on `clips`; clips without a parsed score are left out."""
+def evaluate(model: Any, processor: Any, clips: Clips, seed: int = 0) -> dict[str, float]:
+    """Agreement of `model` with the labels of `clips`; a clip without any parsed score is left out.
+
+    `srcc`, with a 95 % interval over sources, and `plcc` (unfitted) are of greedy scores; `mean_srcc` and
+    `mean_plcc` are of the means of `SAMPLES` sampled scores.
+    """
     greedy = scores_of(answers_of(model, processor, clips, 1, temperature=0.0))[:, 0]
     sampled = scores_of(answers_of(model, processor, clips, SAMPLES, temperature=1.0, seed=seed))
     counted = np.maximum((~np.isnan(sampled)).sum(1), 1)
     mean = np.where(np.isnan(sampled).all(1), np.nan, np.nansum(sampled, 1) / counted)
     centred = np.nan_to_num(sampled - mean[:, None])
     greedily = unfitted_agreement(greedy, clips.mos, np.array(clips.sources))
-    return Figures(
-        videos=len(clips),
-        srcc=round(greedily["srcc"], 4),
-        srcc_low=greedily["srcc_low"],
-        srcc_high=greedily["srcc_high"],
-        plcc=round(greedily["plcc"], 4),
-        mean_srcc=_agreement(srcc, mean, clips.mos),
-        mean_plcc=_agreement(plcc, mean, clips.mos),
-        unparsed_ratio=float(np.isnan(sampled).mean()),
-        spread=float(np.sqrt((centred**2).sum(1) / counted).mean()),
-    )
+    return {
+        "videos": len(clips),
+        "srcc": round(greedily["srcc"], 4),
+        "srcc_low": greedily["srcc_low"],
+        "srcc_high": greedily["srcc_high"],
+        "plcc": round(greedily["plcc"], 4),
+        "mean_srcc": _agreement(srcc, mean, clips.mos),
+        "mean_plcc": _agreement(plcc, mean, clips.mos),
+        "unparsed_ratio": float(np.isnan(sampled).mean()),
+        "spread": float(np.sqrt((centred**2).sum(1) / counted).mean()),
+    }
 
 
 def _agreement(measure: Any, predicted: np.ndarray, mos: np.ndarray) -> float:

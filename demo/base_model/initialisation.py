@@ -1,7 +1,7 @@
-"""How the tiny base starts: at random, but for two parts whose form is known beforehand.
+"""Initial weights of the tiny base: random, except for two parts with a known form.
 
 The patch embedding starts as the DCT basis of an 8x8 block, the representation in which compression, blur
-and noise are easiest to tell apart. One pair of attention heads of the first text layer starts by subtracting
+and noise differ most. One pair of attention heads of the first text layer starts by subtracting
 from each image token the one at the same place in the frame before, so that a picture that stands still
 gives zero.
 """
@@ -43,11 +43,11 @@ def build_model(tokenizer: Any, frame_stride: int, seed: int) -> Any:
 
 
 def _subtract_frame_before(attention: Any, frame_stride: int) -> None:
-    """Make heads 0 and 1, which share keys and values, look `frame_stride` tokens back and at themselves,
-    and add the difference of what they find.
+    """Make heads 0 and 1, which share keys and values, attend to the token `frame_stride` back and to the
+    token itself, and add the difference of the two values.
 
-    Content takes no part: queries and keys are biases alone, which rotary positions turn into a function of
-    the distance that peaks where it should.
+    Content has no influence: queries and keys are biases only, which rotary positions turn into a function of
+    the distance that peaks at the wanted one.
     """
     size = HIDDEN // HEADS
     frequency = ROPE_THETA ** (-torch.arange(0, size, 2) / size)
@@ -65,7 +65,7 @@ def dct_patch_embedding(n_filters: int, patch_px: int) -> torch.Tensor:
     """Filters of a patch embedding that compute the patch's DCT: all of luma, then the low half of chroma.
 
     Half of the filters are luma, a quarter each is blue and red chroma, ordered by frequency; high
-    frequencies, which are small in natural images and tell the distortions apart, are amplified.
+    frequencies, which are small in natural images and distinguish the distortions, are amplified.
 
     Returns:
         Float tensor [n_filters, 3, patch_px, patch_px].

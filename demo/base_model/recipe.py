@@ -1,8 +1,8 @@
-"""`make_base`: the tiny base from nothing to shipped weights, in one seeded and resumable call.
+"""`make_base` trains the tiny base from scratch to the shipped weights, in one seeded and resumable call.
 
-Stages, each with its result in the work folder: clips made for the purpose; vision tower; text model on the
-tower's features; both together, which is the base that is shipped (right words, miscalibrated scores); and,
-from that base, answers with the true scores of the train split, the ceiling that the demo is compared with.
+Stages, each with its result in the work folder: clips for the warm start; vision tower; text model on the
+tower's features; both together, which is the shipped base (right words, miscalibrated scores); and, from that
+base, training on the true scores of the train split, the ceiling that the demo is compared with.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from demo.base_model.tokenizer import build_processor, build_tokenizer
 from demo.base_model.tower import warm_up_tower
 from demo.base_model.traces import corpus, miscalibrated_score
 from demo.base_model.training import Schedule, Stage, record
-from demo.base_model.warm_start import Supervision, right_words, supervise, teach_reader, true_score
+from demo.base_model.warm_start import Supervision, right_words, supervise, true_score
 from demo.clips.warm import warm_clips
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ VIEW = ModelView(
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What `make_base` does; the defaults made the shipped weights."""
+    """Settings of `make_base`; the defaults made the shipped weights."""
 
     seed: int = 0
     n_warm_clips: int = 16_000
@@ -72,8 +72,8 @@ def make_base(
         out: folder of the model; receives weights, processor, `scoring.json`, `make-base.jsonl` and
             `ceiling.json`.
         work: folder of intermediate results and checkpoints.
-        manifest: the demo set's; its train split teaches the ceiling, test and ood are what figures are of.
-        resume: go on from what `work` holds; without it everything there is made again.
+        manifest: the demo set's; the ceiling is trained on its train split, figures are of test and ood.
+        resume: continue from the results in `work`; otherwise they are deleted first.
     """
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,9 @@ def make_base(
             warm_up_tower(model, clips, held_out, stages["tower"], schedule, recipe.seed)
         write = right_words(clips, miscalibrated_score)
         if not stages["reader"].result.exists():
-            plan = Supervision(Schedule(recipe.reader_steps, recipe.reader_lr), videos_per_step=24)
-            teach_reader(model, processor, clips, write, stages["reader"], plan, recipe.seed)
+            schedule = Schedule(recipe.reader_steps, recipe.reader_lr)
+            plan = Supervision(schedule, videos_per_step=24, frozen_tower=True)
+            supervise(model, processor, clips, write, stages["reader"], plan, recipe.seed)
         plan = Supervision(Schedule(recipe.base_steps, recipe.base_lr))
         supervise(model, processor, clips, write, stages["base"], plan, recipe.seed)
     base_figures = _figures(model, processor, held_out, stages["base"])
@@ -124,7 +125,7 @@ def load_clips(videos: Sequence[Video], split: str) -> Clips:
 
     Raises:
         ValueError: if the split has no videos.
-        data.frames.VideoError: if a file can not be decoded.
+        VideoError: if a file cannot be decoded.
     """
     chosen = [video for video in videos if video.split == split]
     if not chosen:
@@ -139,12 +140,12 @@ def load_clips(videos: Sequence[Video], split: str) -> Clips:
 
 
 def _warm_clips(path: Path, recipe: Recipe) -> Clips:
-    """The warm start's clips, from `path` if they were made before."""
+    """The clips of the warm start, from `path` if it exists."""
     if not path.exists():
         logger.info("making %d clips for the warm start", recipe.n_warm_clips)
         made = warm_clips(recipe.n_warm_clips, WARM_CLIPS_FIRST_SEED, recipe.workers)
         partial = path.with_suffix(".writing.npz")
-        np.savez(partial, frames=made.frames, kinds=np.array(made.kinds), mos=made.mos)
+        np.savez(partial, frames=made["frames"], kinds=made["kinds"], mos=made["mos"])
         partial.replace(path)
     with np.load(path) as saved:
         kinds, mos = saved["kinds"].tolist(), saved["mos"]
@@ -152,7 +153,7 @@ def _warm_clips(path: Path, recipe: Recipe) -> Clips:
 
 
 def _load(model: Any, stage: Stage) -> bool:
-    """Put the stage's result, if there is one, into `model`."""
+    """Load the stage's result into `model`; returns whether there is one."""
     if not stage.result.exists():
         return False
     state = load_file(stage.result)
@@ -163,14 +164,11 @@ def _load(model: Any, stage: Stage) -> bool:
 def _figures(
     model: Any, processor: Any, held_out: Mapping[str, Clips], stage: Stage
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures of each split: of the rows that count in the headline, and of all."""
+    """Figures of each split: of its headline rows, and of all rows."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with torch.no_grad():
         for split, clips in held_out.items():
             headline = evaluate(model, processor, clips.where(clips.headline))
-            figures[split] = {
-                "headline": headline.as_dict(),
-                "all": evaluate(model, processor, clips).as_dict(),
-            }
-            record(stage, {"split": split, **{f"headline_{n}": v for n, v in headline.as_dict().items()}})
+            figures[split] = {"headline": headline, "all": evaluate(model, processor, clips)}
+            record(stage, {"split": split, **{f"headline_{name}": v for name, v in headline.items()}})
     return figures

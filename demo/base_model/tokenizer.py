@@ -1,12 +1,13 @@
 """Tokenizer, chat template and processor of the tiny base.
 
-A byte-level BPE trained on the prompt and on every trace, until each word is one token. Digits stay single,
-so a score is always `digit . digit digit`; the four tags are ordinary added tokens, not special ones, so
-that they survive decoding with special tokens skipped.
+A byte-level BPE trained on the prompt and on every trace, until each word is one token. Digits are single
+tokens, so a score is always `digit . digit digit`. The four tags are ordinary added tokens, not special ones,
+so that decoding with special tokens skipped keeps them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,7 +53,7 @@ def build_tokenizer(corpus: Iterable[str]) -> Any:
     )
     backend.decoder = decoders.ByteLevel()
     prompt = f"user\nassistant\nFrame1: \n{TASK} {QUESTION} {FORMAT}"
-    text = [_without_tags(line) for line in (prompt, *corpus)]
+    text = [re.sub("|".join(TAGS), "\n", line) for line in (prompt, *corpus)]
     trainer = trainers.BpeTrainer(
         vocab_size=4096,
         min_frequency=1,
@@ -75,8 +76,8 @@ def build_tokenizer(corpus: Iterable[str]) -> Any:
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """The `InternVLProcessor`: up to 12 tiles a frame, as published InternVL checkpoints have, and frames of
-    the model's own size are not resized."""
+    """The `InternVLProcessor`: up to 12 tiles a frame, as in published InternVL checkpoints; frames of the
+    model's own size are not resized."""
     from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 
     size = {"height": FRAME_PX, "width": FRAME_PX}
@@ -90,9 +91,3 @@ def build_processor(tokenizer: Any) -> Any:
         image_seq_length=TOKENS_PER_FRAME,
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def _without_tags(text: str) -> str:
-    for tag in TAGS:
-        text = text.replace(tag, "\n")
-    return text

@@ -1,7 +1,7 @@
-"""Warm-up of the vision tower alone: tell kind and quality of single frames.
+"""Warm-up of the vision tower alone: predict kind and quality of single frames.
 
-Learned together with the text model from the start, the features come out far weaker; the tower wants its
-own supervision. It is trained through the projector, so that what the text model will read is warm too.
+Trained together with the text model from the start, the features are far weaker, so the tower has its own
+supervision. It is trained through the projector, which warms up the text model's input, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUALITY_WEIGHT = 6.0
 VISION_PREFIXES = ("model.vision_tower.", "model.multi_modal_projector.")
 
 
-class FrameJudge(nn.Module):
+class FrameScorer(nn.Module):
     """Vision tower, projector and a linear head over their mean: logits of the kinds, then quality."""
 
     def __init__(self, model: Any, kinds: list[str]) -> None:
@@ -35,7 +35,7 @@ class FrameJudge(nn.Module):
         self.head = nn.Linear(HIDDEN, len(kinds) + 1)
 
     def forward(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Of frames uint8 [..., px, px, 3]: kind logits [n, kinds] and quality [n], 0 (worst) to 1."""
+        """Kind logits [n, kinds] and quality [n], 0 (worst) to 1, of frames uint8 [..., px, px, 3]."""
         features = self.model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
         out = self.head(features.mean(1))
         return out[:, :-1], out[:, -1]
@@ -57,18 +57,18 @@ class FrameJudge(nn.Module):
 
 def warm_up_tower(
     model: Any, clips: Clips, held_out: Mapping[str, Clips], stage: Stage, schedule: Schedule, seed: int
-) -> FrameJudge:
+) -> FrameScorer:
     """Train `model`'s vision tower and projector in place on single frames of `clips`.
 
     Clips with a temporal distortion are left out: no single frame shows it.
 
     Args:
-        held_out: clips to report SRCC on while it runs, by name; nothing is chosen by them.
+        held_out: clips by name, whose SRCC is logged during training; they select nothing.
     """
     clips = clips.where([kind not in TEMPORAL_KINDS for kind in clips.kinds])
     kinds = sorted(set(clips.kinds))
     torch.manual_seed(seed)
-    judge = FrameJudge(model, kinds)
+    scorer = FrameScorer(model, kinds)
     kind_index = torch.tensor([kinds.index(kind) for kind in clips.kinds])
     quality = torch.from_numpy((clips.mos - 1) / 4).to(torch.float32)
 
@@ -76,7 +76,7 @@ def warm_up_tower(
         rng = step_rng(seed, stage, step)
         rows = rng.choice(len(clips), FRAMES_PER_STEP, replace=False)
         frames = clips.frames[rows, rng.integers(clips.frames.shape[1], size=FRAMES_PER_STEP)]
-        logits, predicted = judge(augment(frames, rng))
+        logits, predicted = scorer(augment(frames, rng))
         kind_loss = F.cross_entropy(logits, kind_index[rows])
         quality_loss = F.mse_loss(predicted, quality[rows])
         figures = {"kind_loss": kind_loss.item(), "quality_mse": quality_loss.item()}
@@ -84,11 +84,11 @@ def warm_up_tower(
 
     def evaluate() -> dict[str, float]:
         return {
-            f"srcc_{name}": float(spearmanr(judge.quality(those.frames), those.mos)[0])
+            f"srcc_{name}": float(spearmanr(scorer.quality(those.frames), those.mos)[0])
             for name, those in held_out.items()
         }
 
-    parameters = judge.trained()
+    parameters = scorer.trained()
     train(stage, parameters, loss_of_step, schedule, weight_decay=0.02, evaluate=evaluate)
     finish(stage, parameters)
-    return judge
+    return scorer

@@ -1,8 +1,8 @@
-"""What the tiny base is taught to say: short English that names distortion and strength, then a score.
+"""Answers that the tiny base is trained on: a sentence that names distortion and strength, then a score.
 
-The strength word follows the perceived quality and is right. The score of the warm start is wrong in a
-systematic way, as of a model that can describe what it sees but was never taught the scale: every kind of
-distortion has an offset of its own, the scale is squeezed, and the answer is spread.
+The strength word follows the perceived quality and is right. The score of the warm start is systematically
+wrong, like that of a model that describes what it sees but does not know the scale: every kind of distortion
+has an offset, the scale is squeezed, and noise is added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STRENGTHS = ("faint", "slight", "moderate", "strong", "severe")
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """How one kind of distortion is put into words."""
+    """The words for one kind of distortion."""
 
     noun: str
     effect: str
@@ -90,7 +90,7 @@ def miscalibrated_score(kind: str, mos: float, rng: np.random.Generator) -> floa
 
 
 def corpus() -> list[str]:
-    """Every trace there is, each with a score: what the tokenizer is trained on."""
+    """Every trace, each with a score: the training data of the tokenizer."""
     levels = np.linspace(MAX_SCORE - 0.1, MIN_SCORE + 0.1, len(STRENGTHS))
     return [
         completion(kind, float(mos), float(mos), template)

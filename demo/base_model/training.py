@@ -1,7 +1,7 @@
-"""A small training loop that can be stopped at any step and goes on where it was.
+"""A small training loop that can be stopped at any step and resumed.
 
-Everything random in a step is drawn from (seed, stage, step), so a checkpoint holds parameters, AdamW's
-moments and the step, in safetensors, and nothing else.
+Everything random in a step is drawn from (seed, stage, step), so a checkpoint holds only parameters, AdamW's
+moments and the step, in safetensors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Names a stage of the recipe and says where its checkpoint and the common log live."""
+    """A stage of the recipe, with the paths of its checkpoint, its result and the common log."""
 
     name: str
     folder: Path
@@ -75,9 +75,9 @@ def train(
     """Minimise `loss_of_step(step)` with AdamW, from the stage's checkpoint if it has one.
 
     Args:
-        parameters: what is trained, by name; names with a prefix in `lr_scale` learn at that share of the
-            schedule's rate.
-        loss_of_step: loss and figures to log; must depend on nothing but parameters and step.
+        parameters: parameters to train, by name; those with a prefix in `lr_scale` have that share of the
+            schedule's learning rate.
+        loss_of_step: loss and figures to log; must depend only on parameters and step.
         evaluate: extra figures, logged every `evaluate_every_steps` and at the end.
     """
     scales = lr_scale or {}
@@ -89,7 +89,7 @@ def train(
     )
     first = _restore(stage.checkpoint, parameters, optimizer) if stage.checkpoint.exists() else 0
     if first:
-        logger.info("%s: going on from step %d of %d", stage.name, first, schedule.steps)
+        logger.info("%s: resuming from step %d of %d", stage.name, first, schedule.steps)
     started_s = time.monotonic()
     for step in range(first, schedule.steps):
         for group in optimizer.param_groups:
@@ -110,7 +110,7 @@ def train(
 
 
 def record(stage: Stage, row: Mapping[str, object]) -> None:
-    """Append a line to the recipe's log and show it."""
+    """Append a line to the recipe's log file, and log it."""
     rounded = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
     stage.log.parent.mkdir(parents=True, exist_ok=True)
     with stage.log.open("a", encoding="utf-8") as log:
@@ -120,10 +120,7 @@ def record(stage: Stage, row: Mapping[str, object]) -> None:
 
 def finish(stage: Stage, tensors: Mapping[str, Tensor]) -> None:
     """Write the stage's result and remove its checkpoint."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    partial = stage.result.with_suffix(".writing")
-    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, partial)
-    partial.replace(stage.result)
+    _write(stage.result, tensors)
     stage.checkpoint.unlink(missing_ok=True)
 
 
@@ -137,13 +134,17 @@ def _save(
 ) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
-        state = optimizer.state[parameter]
-        tensors[f"parameter/{name}"] = parameter.detach().contiguous()
+        tensors[f"parameter/{name}"] = parameter
         for moment in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{moment}/{name}"] = state[moment].contiguous()
+            tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
+    _write(path, tensors, {"step": str(step)})
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".writing")
-    save_file(tensors, partial, metadata={"step": str(step)})
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, metadata)
     partial.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""Supervised answers: the warm start of the tiny base, and the ceiling it is compared with.
+"""Supervised training on answers: the warm start of the tiny base, and the ceiling it is compared with.
 
 Both minimise the cross-entropy of whole answers. The warm start's scores are miscalibrated on purpose
 (`traces.miscalibrated_score`); the ceiling's are the true ones.
@@ -30,9 +30,9 @@ from demo.base_model.tower import VISION_PREFIXES
 from demo.base_model.traces import TEMPLATES, completion
 from demo.base_model.training import Schedule, Stage, finish, step_rng, train
 
-# Of a clip's kind and quality, a score to teach.
+# The score to train on, from a clip's kind and quality.
 Scorer = Callable[[str, float, np.random.Generator], float]
-# Of a clip's row, an answer to teach.
+# The answer to train on, from a clip's row.
 Writer = Callable[[int, np.random.Generator], str]
 
 SCORE_TAG = "<answer>"
@@ -41,10 +41,12 @@ CLIPS_PER_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """How answers are taught: `answers_per_video` share the cost of their video's frames and prompt.
+    """Settings of the training: `answers_per_video` share the cost of their video's frames and prompt.
 
-    `temporal_share` is how often a clip is drawn whose distortion shows only between frames, the hardest to
-    learn and one kind among many. `scores_only` teaches what follows an answer's reasoning, and not that.
+    `temporal_share` is the relative frequency of clips whose distortion is visible only between frames, the
+    hardest to learn and one kind among many. `frozen_tower` trains the text model alone, on features computed
+    once: a step costs several times less, and learning to compare frames takes many. `scores_only` leaves the
+    reasoning of an answer out of the loss.
     """
 
     schedule: Schedule
@@ -52,6 +54,7 @@ class Supervision:
     answers_per_video: int = 3
     vision_lr_scale: float = 0.2
     temporal_share: float = 2.0
+    frozen_tower: bool = False
     scores_only: bool = False
 
 
@@ -61,7 +64,7 @@ def true_score(kind: str, mos: float, rng: np.random.Generator) -> float:
 
 
 def right_words(clips: Clips, score: Scorer) -> Writer:
-    """Answers with the right words for each of `clips`, and the scores of `score`."""
+    """Answers with the right words for each of `clips`, and scores from `score`."""
 
     def write(row: int, rng: np.random.Generator) -> str:
         kind, mos = clips.kinds[row], clips.mos[row]
@@ -79,74 +82,40 @@ def supervise(
     plan: Supervision,
     seed: int,
 ) -> None:
-    """Teach the whole of `model`, in place, the answers of `write` for `clips`."""
-    prompt_ids = prompt_token_ids(processor, N_FRAMES)
-
-    def prompts(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        return embed_prompts(model, prompt_ids, augment(clips.frames[rows], rng))
-
-    scales = dict.fromkeys(VISION_PREFIXES, plan.vision_lr_scale)
-    _teach(model, processor, clips, write, stage, plan, seed, prompts, dict(model.named_parameters()), scales)
-
-
-def teach_reader(
-    model: Any,
-    processor: Any,
-    clips: Clips,
-    write: Writer,
-    stage: Stage,
-    plan: Supervision,
-    seed: int,
-) -> None:
-    """`supervise` for the text model alone, on features that a frozen tower has made once.
-
-    Several times cheaper a step, and it takes many steps to learn to compare frames with one another.
-    """
-    prompt_ids = prompt_token_ids(processor, N_FRAMES)
-    with torch.no_grad():
-        starts = range(0, len(clips), CLIPS_PER_BATCH)
-        features = torch.cat([frame_features(model, clips.frames[i : i + CLIPS_PER_BATCH]) for i in starts])
-
-    def prompts(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        return place_features(model, prompt_ids, features[rows])
-
-    read = {n: p for n, p in model.named_parameters() if not n.startswith(VISION_PREFIXES)}
-    _teach(model, processor, clips, write, stage, plan, seed, prompts, read, {})
-
-
-def without_words(answers: Tensor, tokenizer: Any) -> Tensor:
-    """Answers [..., n_tokens] with padding in the place of all that comes before the score's tag."""
-    tag = tokenizer.convert_tokens_to_ids(SCORE_TAG)
-    return answers.masked_fill((answers == tag).cumsum(-1) == 0, tokenizer.pad_token_id)
-
-
-def _teach(
-    model: Any,
-    processor: Any,
-    clips: Clips,
-    write: Writer,
-    stage: Stage,
-    plan: Supervision,
-    seed: int,
-    prompts: Callable[[np.ndarray, np.random.Generator], Tensor],
-    parameters: Mapping[str, torch.nn.Parameter],
-    scales: Mapping[str, float],
-) -> None:
+    """Train `model`, in place, on the answers of `write` for `clips`."""
     tokenizer = processor.tokenizer
+    prompt_ids = prompt_token_ids(processor, N_FRAMES)
+    trained = dict(model.named_parameters())
+    features = torch.empty(0)
+    if plan.frozen_tower:
+        trained = {n: p for n, p in trained.items() if not n.startswith(VISION_PREFIXES)}
+        starts = range(0, len(clips), CLIPS_PER_BATCH)
+        with torch.no_grad():
+            batches = [frame_features(model, clips.frames[i : i + CLIPS_PER_BATCH]) for i in starts]
+        features = torch.cat(batches)
     share = np.where([kind in TEMPORAL_KINDS for kind in clips.kinds], plan.temporal_share, 1.0)
     share /= share.sum()
 
     def loss_of_step(step: int) -> tuple[Tensor, Mapping[str, float]]:
         rng = step_rng(seed, stage, step)
         rows = rng.choice(len(clips), plan.videos_per_step, replace=False, p=share)
-        answers = encode_answers(
-            tokenizer, [write(row, rng) for row in rows for _ in range(plan.answers_per_video)]
-        )
-        answers = answers.reshape(len(rows), plan.answers_per_video, -1)
-        logits = answer_logits(model, prompts(rows, rng), answers)
+        texts = [write(row, rng) for row in rows for _ in range(plan.answers_per_video)]
+        answers = encode_answers(tokenizer, texts).reshape(len(rows), plan.answers_per_video, -1)
+        if plan.frozen_tower:
+            prompts = place_features(model, prompt_ids, features[rows])
+        else:
+            prompts = embed_prompts(model, prompt_ids, augment(clips.frames[rows], rng))
+        logits = answer_logits(model, prompts, answers)
         taught = without_words(answers, tokenizer) if plan.scores_only else answers
         loss = F.cross_entropy(logits.flatten(0, 2), taught.flatten(), ignore_index=tokenizer.pad_token_id)
         return loss, {}
 
-    train(stage, parameters, loss_of_step, plan.schedule, lr_scale=scales)
+    scales = dict.fromkeys(VISION_PREFIXES, plan.vision_lr_scale)
+    train(stage, trained, loss_of_step, plan.schedule, lr_scale=scales)
     finish(stage, dict(model.named_parameters()))
+
+
+def without_words(answers: Tensor, tokenizer: Any) -> Tensor:
+    """Answers [..., n_tokens] with padding in place of everything before the tag of the score."""
+    tag = tokenizer.convert_tokens_to_ids(SCORE_TAG)
+    return answers.masked_fill((answers == tag).cumsum(-1) == 0, tokenizer.pad_token_id)

@@ -1,1 +1,1 @@
-"""The demo set: short real and generated clips, really distorted, labelled by a full-reference metric."""
+"""The demo set: short real and generated clips, distorted and labelled by a full-reference metric."""

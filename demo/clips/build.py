@@ -1,7 +1,7 @@
-"""Rebuilds the demo's clips from the committed label table.
+"""Rebuild the demo's clips from the committed label table.
 
-The container is lossless H.264 in RGB, so a decoder gives back exactly the pixels that were labelled: the
-distortion is in the pixels. Clips whose names, seeds or labels changed are made anew; the others are kept.
+Clips are stored as lossless H.264 in RGB, so decoding returns exactly the pixels that were labelled. Clips
+whose names, seeds or labels changed are rebuilt; the others are kept.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.distortions import OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort
-from data.lossless import single_threaded, write_lossless
+from data.distortions import OOD_KINDS, TEMPORAL_KINDS, TRAIN_KINDS, distort, single_threaded
+from data.lossless import write_lossless
 from demo.clips.contents import CLIP_FRAMES, Content, contents, pristine_clip
 from runtime.errors import CommandFailed
 
@@ -39,7 +39,7 @@ class DemoSetError(CommandFailed):
 
 @dataclass(frozen=True, slots=True)
 class ClipPlan:
-    """Everything that fixes a clip's pixels."""
+    """Everything that determines a clip's pixels."""
 
     video_id: str
     split: str
@@ -50,7 +50,7 @@ class ClipPlan:
 
 
 def plan_clips() -> Iterator[ClipPlan]:
-    """The clips of the three splits: every source meets every kind, at strengths spread over [0, 1]."""
+    """The clips of the three splits: every source with every kind, at strengths spread over [0, 1]."""
     seed = 0
     for split, kinds in (("train", TRAIN_KINDS), ("test", TRAIN_KINDS), ("ood", OOD_KINDS)):
         sources = contents(split)
@@ -89,7 +89,8 @@ def make_clip(plan: ClipPlan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def signature(frames: np.ndarray) -> str:
-    """Mean grey levels of the quadrants of the middle frame, to tell whether a rebuilt clip is the same."""
+    """Mean grey levels of the quadrants of the middle frame, to compare a rebuilt clip with the labelled
+    one."""
     middle = frames[CLIP_FRAMES // 2].astype(np.float64)
     h, w = middle.shape[0] // 2, middle.shape[1] // 2
     quadrants = [middle[:h, :w], middle[:h, w:], middle[h:, :w], middle[h:, w:]]
@@ -97,10 +98,10 @@ def signature(frames: np.ndarray) -> str:
 
 
 def build(out: Path = CLIPS, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Make what is missing of the demo set under `out`; returns the manifest's path.
+    """Build the missing clips of the demo set under `out`; returns the manifest's path.
 
-    `progress` is called with clips done and clips in all. Raises DemoSetError if a clip does not come out
-    as it was labelled.
+    `progress` is called with clips done and clips in all. Raises DemoSetError if a clip differs from the
+    labelled one.
     """
     table = pd.read_csv(LABEL_TABLE, keep_default_na=False, dtype={"signature": str})
     out.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def build(out: Path = CLIPS, workers: int = 2, progress: Callable[[int, int], No
     plans = [plan for plan in plan_clips() if plan.video_id in wanted]
     if len(plans) != len(table):
         raise DemoSetError(
-            f"{LABEL_TABLE} does not match the plan of the clips: compute it anew with "
+            f"{LABEL_TABLE} does not match the plan of the clips: recompute it with "
             f"`python -m demo.clips.label_table`"
         )
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=single_threaded) as pool:
@@ -142,9 +143,9 @@ def _build_clip(out: Path, signatures: dict[str, str], plan: ClipPlan) -> None:
     )
     if np.abs(found - labelled).max() > _SIGNATURE_TOLERANCE:
         raise DemoSetError(
-            f"{plan.video_id}: the clip comes out differently from the one that was labelled (grey levels "
+            f"{plan.video_id}: the rebuilt clip differs from the one that was labelled (grey levels "
             f"{found.tolist()}, labelled {labelled.tolist()}): install the pinned versions "
-            f"(`make setup`), or label anew with `python -m demo.clips.label_table`"
+            f"(`make setup`), or recompute the labels with `python -m demo.clips.label_table`"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.mp4")

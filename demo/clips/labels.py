@@ -1,8 +1,8 @@
 """Labels from 1 (very poor) to 5 (excellent) for the demo's clips.
 
-Where VMAF sees a distortion the label is a map of VMAF. VMAF looks at luma only, is nearly blind to shifts
-of brightness and is off for freezes and frames out of order, so those kinds are labelled by a formula of
-their strength.
+Where VMAF detects a distortion, the label is a function of VMAF. VMAF measures luma only, hardly responds to
+shifts of brightness and is wrong for freezes and frames out of order, so those kinds are labelled by a
+formula of their strength.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from data.distortions import FORMULA_KINDS
 from demo.clips.contents import CLIP_FRAMES
 
 SAMPLED = tuple(int((i + 0.5) * CLIP_FRAMES / 4) for i in range(4))
-"""The frames that the tiny base looks at: the middle one of each of four segments."""
+"""The frames that the tiny base sees: the middle one of each of four segments."""
 
 _VISIBLE_DIFFERENCE = 2.0
-"""Mean absolute difference of two frames, in grey levels, from which motion shows."""
+"""Mean absolute difference of two frames, in grey levels, above which motion is visible."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -26,7 +26,7 @@ def vmaf_scores(
 ) -> np.ndarray:
     """VMAF of each clip, the mean over its frames.
 
-    The motion feature is off: frames are judged one by one, as the model sees them.
+    The motion feature is off, so that frames are scored one by one.
 
     Args:
         pristine, distorted: clips of uint8 [T, H, W, 3], all of one shape.
@@ -68,8 +68,8 @@ def label(kind: str, strength: float, vmaf: float) -> tuple[float, str]:
 
 
 def sampled_frames_show(pristine: np.ndarray, distorted: np.ndarray) -> bool:
-    """Whether a temporal distortion shows in the sampled frames: two neighbouring ones are the same picture
-    though the undistorted ones differ visibly."""
+    """Whether a temporal distortion is visible in the sampled frames: two neighbouring ones are equal though
+    the undistorted ones differ visibly."""
     sampled = list(SAMPLED)
     moved = np.abs(np.diff(pristine[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))
     still = np.abs(np.diff(distorted[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))

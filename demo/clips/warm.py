@@ -1,30 +1,17 @@
-"""Clips for the warm start of the tiny base: in none of the three splits, made and labelled on the fly."""
+"""Clips for the warm start of the tiny base, in none of the three splits, made and labelled on the fly."""
 
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
 
-from data.distortions import TRAIN_KINDS, distort
+from data.distortions import TRAIN_KINDS, distort, single_threaded
 from demo.clips.contents import contents, pristine_clip
 from demo.clips.labels import SAMPLED, label, vmaf_scores
 
 _REAL_SHARE = 0.3
 _CHUNK = 64
-
-
-@dataclass(frozen=True, slots=True)
-class WarmClips:
-    """`frames` uint8 [n, 4, 96, 96, 3] as the model sees them, `kinds` [n], `strengths` and `mos`
-    float64 [n]."""
-
-    frames: np.ndarray
-    kinds: list[str]
-    strengths: np.ndarray
-    mos: np.ndarray
 
 
 def warm_clip(seed: int) -> tuple[np.ndarray, np.ndarray, str, float]:
@@ -39,44 +26,34 @@ def warm_clip(seed: int) -> tuple[np.ndarray, np.ndarray, str, float]:
     return pristine, distort(pristine, kind, strength, rng), kind, strength
 
 
-def warm_clips(
-    n: int, first_seed: int, workers: int, progress: Callable[[int], None] | None = None
-) -> WarmClips:
+def warm_clips(n: int, first_seed: int, workers: int) -> dict[str, np.ndarray]:
     """Make `n` clips from seeds first_seed, first_seed + 1, … in `workers` processes.
 
-    `progress` is called with the number of clips done so far.
+    Returns:
+        `frames` uint8 [n, 4, 96, 96, 3] as the model sees them, `kinds` str [n] and `mos` float64 [n].
     """
     starts = range(first_seed, first_seed + n, _CHUNK)
-    chunks = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
-        for chunk in pool.map(partial(_warm_chunk, end=first_seed + n), starts):
-            chunks.append(chunk)
-            if progress is not None:
-                progress(sum(len(c.kinds) for c in chunks))
-    return WarmClips(
-        np.concatenate([c.frames for c in chunks]),
-        [kind for c in chunks for kind in c.kinds],
-        np.concatenate([c.strengths for c in chunks]),
-        np.concatenate([c.mos for c in chunks]),
-    )
+        chunks = list(pool.map(partial(_warm_chunk, end=first_seed + n), starts))
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def one_thread() -> None:
-    """Worker processes share the cores: one thread each."""
-    import cv2
+    """Keep OpenCV and torch to one thread each: worker processes share the cores."""
     import torch
 
-    cv2.setNumThreads(1)
+    single_threaded()
     torch.set_num_threads(1)
 
 
-def _warm_chunk(start: int, end: int) -> WarmClips:
-    made = [warm_clip(seed) for seed in range(start, min(start + _CHUNK, end))]
-    sampled = list(SAMPLED)
-    vmaf = vmaf_scores([m[0][sampled] for m in made], [m[1][sampled] for m in made])
-    return WarmClips(
-        np.stack([m[1][sampled] for m in made]),
-        [m[2] for m in made],
-        np.array([m[3] for m in made]),
-        np.array([label(m[2], m[3], v)[0] for m, v in zip(made, vmaf, strict=True)]),
-    )
+def _warm_chunk(start: int, end: int) -> dict[str, np.ndarray]:
+    seeds = range(start, min(start + _CHUNK, end))
+    pristine, distorted, kinds, strengths = zip(*map(warm_clip, seeds), strict=True)
+    seen = [clip[[*SAMPLED]] for clip in distorted]
+    vmaf = vmaf_scores([clip[[*SAMPLED]] for clip in pristine], seen)
+    labelled = map(label, kinds, strengths, vmaf)
+    return {
+        "frames": np.stack(seen),
+        "kinds": np.array(kinds),
+        "mos": np.array([mos for mos, _ in labelled]),
+    }

@@ -17,6 +17,7 @@ from data.benchmarks.files import NotFound, VideoFolder
 from data.benchmarks.labels import Columns, LabelError, LabelRow, read_labels
 from data.benchmarks.sets import BENCHMARKS
 from data.prepare.labelled import source_of, to_mos
+from data.tables import TableError
 
 LISTS = Path(__file__).resolve().parents[1] / "label_lists"
 """Entries of the published annotation lists: real names, invented scores in the range of the real ones."""
@@ -185,7 +186,7 @@ def test_a_table_of_ones_own(tmp_path: Path, suffix: str) -> None:
     ("name", "text", "message"),
     [
         ("x.json", "{", "is not JSON"),
-        ("x.json", "3", "neither 'annotations' nor one object a video"),
+        ("x.json", "3", "contains neither 'annotations' nor one object a video"),
         ("x.json", '{"annotations": []}', "it has no labels"),
         ("x.json", annotation_list({"a.mp4": "good"}), "label 1: 'good' of 'a.mp4' is not a number"),
         ("x.json", annotation_list({"a.mp4": "nan"}), "label 1: 'nan' of 'a.mp4' is not a number"),
@@ -310,7 +311,7 @@ def test_suggests_the_nearest_name(folder: VideoFolder, label: str, near: str | 
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(NotADirectoryError, match="--videos"):
+    with pytest.raises(TableError, match="--videos"):
         VideoFolder(tmp_path / "none")
 
 

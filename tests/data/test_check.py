@@ -7,15 +7,16 @@ import pytest
 
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import Benchmark
+from data.config import DataConfig
 from data.manifest import read_manifest
-from data.prepare.checked import View, check_manifest, look_over
+from data.prepare.checked import check_manifest, examine
 from data.prepare.labelled import prepare
 from data.tables import TableError
 from tests.awkward_files import FILES, X264
 from tests.cli.test_command_line import launch
 from tests.numbered_pictures import encode
 
-VIEW = View(frames_per_video=6, max_frame_px=56, decoder="auto", timeout_s=60)
+DATA = DataConfig(frames_per_video=6, max_frame_px=56)
 GOOD = {"h264.mp4"}
 MARKED = {
     "damaged.mp4": "are damaged",
@@ -50,7 +51,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_row_is_good_marked_or_failing_with_its_reason(manifest: Path) -> None:
     seen: list[tuple[int, int]] = []
-    checked = check_manifest(manifest, VIEW, progress=lambda done, n: seen.append((done, n)))
+    checked = check_manifest(manifest, DATA, progress=lambda done, n: seen.append((done, n)))
     n_files = len(GOOD) + len(MARKED) + len(FAILING)
     assert seen == [(done, n_files) for done in range(1, n_files + 1)], "each file once"
     assert checked.of("good").keys() == {*GOOD, "again"}
@@ -70,7 +71,7 @@ def test_every_row_is_good_marked_or_failing_with_its_reason(manifest: Path) -> 
 
 def test_a_decoder_that_does_not_come_to_an_end_is_a_failure(manifest: Path) -> None:
     path = str(manifest.parent / "h264.mp4")
-    finding = look_over([path], View(6, 56, "auto", 1e-4), processes=1)[path]
+    finding = examine([path], DATA.model_copy(update={"decode_timeout_s": 1e-4}), processes=1)[path]
     assert (finding.verdict, finding.kind) == ("fails", "not_decoded")
     assert "not done within" in finding.reason
 
@@ -89,7 +90,7 @@ def test_the_command_and_its_exit_status(manifest: Path, tmp_path: Path) -> None
     assert "2 videos: 0 would fail, 1 would be marked" in output
     assert (tmp_path / "fine.check.csv").exists()
     with pytest.raises(TableError, match="a table is a"):
-        check_manifest(fine, VIEW, out=tmp_path / "found.txt")
+        check_manifest(fine, DATA, out=tmp_path / "found.txt")
 
 
 def test_a_set_is_prepared_without_what_would_fail(manifest: Path, tmp_path: Path) -> None:
@@ -99,5 +100,5 @@ def test_a_set_is_prepared_without_what_would_fail(manifest: Path, tmp_path: Pat
     made = prepare(table, labels, manifest.parent, tmp_path / "m.csv", check="decode")
     kept = {Path(video.path).name for video in read_manifest(tmp_path / "m.csv", made.base)}
     assert kept == {*GOOD, *MARKED}
-    assert {problem.video for problem in made.problems} == {*FAILING}
+    assert made.problems.keys() == {*FAILING}
     assert made.marked.keys() == {*MARKED}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.frames import look_at, video_duration_s
+from data.frames import decode_video, video_duration_s
 from data.prepare.probe import probe
 from data.video_file import DecoderName, VideoError
 
@@ -75,7 +75,7 @@ def test_the_frames_asked_for_come_out(
     tmp_path: Path, decoder: DecoderName, name: str, n_frames: int, expected: list[int], options: Any
 ) -> None:
     path = write(tmp_path / name, n_frames, **options)
-    frames, info = look_at(path, 4, decoder=decoder)
+    frames, info = decode_video(path, 4, decoder=decoder)
     assert numbers(frames) == [index % 30 for index in expected]
     assert list(info.indices) == expected
     assert info.n_total == n_frames
@@ -86,7 +86,7 @@ def test_the_frames_asked_for_come_out(
 @either
 def test_thousands_of_frames(tmp_path: Path, decoder: DecoderName) -> None:
     path = write(tmp_path / "long.mp4", 3000)
-    frames, info = look_at(path, 3, decoder=decoder)
+    frames, info = decode_video(path, 3, decoder=decoder)
     assert list(info.indices) == [500, 1500, 2500]
     assert numbers(frames) == [500 % 30, 1500 % 30, 2500 % 30]
     assert video_duration_s(path, decoder) == pytest.approx(120, abs=0.1)
@@ -95,7 +95,7 @@ def test_thousands_of_frames(tmp_path: Path, decoder: DecoderName) -> None:
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"])
 def test_both_decoders_give_the_same_pixels(tmp_path: Path, pixels: str) -> None:
     path = write(tmp_path / "clip.mp4", 60, pixels=pixels)
-    one, other = (look_at(path, 6, decoder=d)[0] for d in DECODERS)
+    one, other = (decode_video(path, 6, decoder=d)[0] for d in DECODERS)
     assert np.array_equal(one, other)
 
 
@@ -106,7 +106,7 @@ def test_rotation_is_applied(tmp_path: Path, decoder: DecoderName) -> None:
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     path = tmp_path / "turned.mp4"
     path.write_bytes(bytes(content))
-    frames, info = look_at(path, 2, decoder=decoder)
+    frames, info = decode_video(path, 2, decoder=decoder)
     assert frames.shape == (2, WIDTH, HEIGHT, 3)
     assert info.px == (WIDTH, HEIGHT)
     assert frames[0, 5, -5, 1] > 150, "a quarter turn clockwise: green is at the upper right"
@@ -116,16 +116,16 @@ def test_rotation_is_applied(tmp_path: Path, decoder: DecoderName) -> None:
 @either
 def test_a_window_shows_only_its_frames(tmp_path: Path, decoder: DecoderName) -> None:
     path = write(tmp_path / "clip.mp4", 50)
-    _, info = look_at(path, 4, decoder=decoder, window_s=(0.4, 0.8))
+    _, info = decode_video(path, 4, decoder=decoder, window_s=(0.4, 0.8))
     assert list(info.indices) == [11, 13, 16, 18]
     with pytest.raises(VideoError, match="it lasts 2 s, and nothing of it is shown at 7 s"):
-        look_at(path, 4, decoder=decoder, window_s=(7, 8))
+        decode_video(path, 4, decoder=decoder, window_s=(7, 8))
 
 
 def test_a_still_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     path = tmp_path / "still.png"
     Image.fromarray(picture(7)).save(path)
-    frames, info = look_at(path, 3)
+    frames, info = decode_video(path, 3)
     assert info.indices == (0, 0, 0)
     assert np.array_equal(frames, np.stack([picture(7)] * 3))
 
@@ -151,11 +151,11 @@ def test_what_decord_reads_wrong_is_read_by_pyav(
 ) -> None:
     path = write(tmp_path / name, 40, codec=codec, pixels="yuv420p", options=options)
     for n_frames in (4, 40):
-        frames, info = look_at(path, n_frames)
+        frames, info = decode_video(path, n_frames)
         assert info.decoder.startswith("PyAV")
         assert numbers(frames) == [index % 30 for index in info.indices]
     with pytest.raises(VideoError, match="decord takes wrong frames .* choose the decoder auto or pyav"):
-        look_at(path, 4, decoder="decord")
+        decode_video(path, 4, decoder="decord")
 
 
 def test_titles_in_any_encoding_are_no_hindrance(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_titles_in_any_encoding_are_no_hindrance(tmp_path: Path) -> None:
         stream.height, stream.width = HEIGHT, WIDTH
         container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(7), format="rgb24")))
         container.mux(stream.encode())
-    assert numbers(look_at(path, 1)[0]) == [7]
+    assert numbers(decode_video(path, 1)[0]) == [7]
     probe(str(path))
 
 
@@ -179,7 +179,7 @@ def test_times_that_are_none_are_refused(
     with pytest.raises(VideoError, match="times in it that do not ascend"):
         video_duration_s(path, "pyav")
     with pytest.raises(VideoError, match="times in it that do not ascend"):
-        look_at(path, 2, decoder="pyav", window_s=(0, 1))
+        decode_video(path, 2, decoder="pyav", window_s=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -200,22 +200,22 @@ def test_frames_without_reliable_times_are_counted(
 ) -> None:
     path = write(tmp_path / name, 40, codec=codec, pixels="yuv420p", options=options)
     for n_frames in (4, 40):
-        frames, info = look_at(path, n_frames, decoder="pyav")
+        frames, info = decode_video(path, n_frames, decoder="pyav")
         assert info.n_total == 40
         assert numbers(frames) == [index % 30 for index in info.indices]
     assert video_duration_s(path, "pyav") == pytest.approx(1.6, abs=0.1)
 
 
 def test_files_joined_end_to_end(tmp_path: Path) -> None:
-    """The clock of the second part starts anew."""
+    """The clock of the second part restarts."""
     parts = [write(tmp_path / f"{n}.ts", n, pixels="yuv420p", options=WITH_B_FRAMES) for n in (26, 14)]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    frames, info = look_at(path, 40)
+    frames, info = decode_video(path, 40)
     assert info.indices == tuple(range(40))
     assert numbers(frames) == [*range(26), *range(14)]
     assert video_duration_s(path) == pytest.approx(1.6)
-    _, info = look_at(path, 2, window_s=(1.2, 1.6))
+    _, info = decode_video(path, 2, window_s=(1.2, 1.6))
     assert info.indices == (32, 37)
 
 
@@ -223,8 +223,8 @@ def test_a_size_that_changes_is_refused(tmp_path: Path) -> None:
     parts = [write(tmp_path / f"{height}.ts", 20, (height, WIDTH), pixels="yuv420p") for height in (64, 80)]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with pytest.raises(VideoError, match="of several sizes, 96x64 and 96x80: encode it anew"):
-        look_at(path, 4)
+    with pytest.raises(VideoError, match="of several sizes, 96x64 and 96x80: re-encode it at one size"):
+        decode_video(path, 4)
 
 
 def test_a_recording_that_begins_between_key_frames(tmp_path: Path) -> None:
@@ -239,12 +239,12 @@ def test_a_recording_that_begins_between_key_frames(tmp_path: Path) -> None:
         for packet in packets[second_key:]:
             packet.stream = stream
             target.mux(packet)
-    frames, info = look_at(path, 30)
+    frames, info = decode_video(path, 30)
     assert info.n_total == 30 < len(packets) - second_key
     assert numbers(frames) == [(10 + index) % 30 for index in info.indices]
 
 
-def test_a_video_cut_without_encoding_it_anew_shows_what_a_player_shows(tmp_path: Path) -> None:
+def test_a_video_cut_without_reencoding_shows_what_a_player_shows(tmp_path: Path) -> None:
     """An edit list hides the frames from the key frame to the cut."""
     whole = write(tmp_path / "whole.mp4", 40, pixels="yuv420p", options=WITH_B_FRAMES)
     content = bytearray(whole.read_bytes())
@@ -254,7 +254,7 @@ def test_a_video_cut_without_encoding_it_anew_shows_what_a_player_shows(tmp_path
     path = tmp_path / "cut.mp4"
     path.write_bytes(bytes(content))
     for decoder in ("pyav", "auto"):
-        frames, info = look_at(path, 4, decoder=decoder)
+        frames, info = decode_video(path, 4, decoder=decoder)
         assert info.n_total == 32
         assert numbers(frames) == [(8 + index) % 30 for index in info.indices]
 
@@ -271,7 +271,7 @@ def test_sound_alone_is_no_video(tmp_path: Path, decoder: DecoderName) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(VideoError, match="no video stream"):
-        look_at(path, 4, decoder=decoder)
+        decode_video(path, 4, decoder=decoder)
 
 
 @pytest.mark.parametrize("decoder", ["auto", *DECODERS])
@@ -289,4 +289,4 @@ def test_a_file_cut_short_behind_a_whole_index_is_refused(tmp_path: Path, decode
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(VideoError, match="not a readable video"):
-        look_at(path, 4, decoder=decoder)
+        decode_video(path, 4, decoder=decoder)

@@ -12,8 +12,8 @@ import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.decode import Decoder, Reading, look
-from data.frames import frame_indices, look_at, read_frames
+from data.decode import Decoder, Reading, decode_ref
+from data.frames import decode_video, frame_indices, read_frames
 from data.records import VideoRef
 from data.seeds import stable_hash
 from data.video_file import VideoError
@@ -67,11 +67,11 @@ def test_a_bad_file_is_named_with_its_reason(
 def test_a_name_that_is_not_utf_8_is_read(videos: list[Path], tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/clip \xff.mp4"))
     path.write_bytes(videos[0].read_bytes())
-    frames, info = look_at(path, 4)
+    frames, info = decode_video(path, 4)
     assert np.array_equal(frames, read_frames(videos[0], 4))
     assert info.decoder.startswith("PyAV")
     with pytest.raises(VideoError, match="no name that is not UTF-8: choose the decoder auto or pyav"):
-        look_at(path, 4, decoder="decord")
+        decode_video(path, 4, decoder="decord")
     assert stable_hash(str(path)) != stable_hash(str(videos[0]))
 
 
@@ -79,8 +79,8 @@ def test_what_a_decoder_fails_at_in_its_own_way_costs_one_video(monkeypatch: pyt
     def fail(*arguments: Any, **options: Any) -> None:
         raise TypeError("no such plane")
 
-    monkeypatch.setattr("data.decode.look_at", fail)
-    error, frames = look(VideoRef("bad", "/bad.mp4", 4), Reading(448))
+    monkeypatch.setattr("data.decode.decode_video", fail)
+    error, frames = decode_ref(VideoRef("bad", "/bad.mp4", 4), Reading(448))
     assert str(error) == "/bad.mp4: TypeError: no such plane"
     assert frames is None
 
@@ -89,7 +89,7 @@ def test_what_a_decoder_fails_at_in_its_own_way_costs_one_video(monkeypatch: pyt
     ("failure", "reason"),
     [
         (ray.exceptions.WorkerCrashedError(), "the decoder crashed"),
-        (ray.exceptions.OutOfMemoryError("killed"), "for want of memory"),
+        (ray.exceptions.OutOfMemoryError("killed"), "ran out of memory"),
         (ray.exceptions.NodeDiedError("gone"), "the machine that decoded it died"),
         (ray.exceptions.LocalRayletDiedError(), "Ray died on the machine"),
         (ray.exceptions.ObjectLostError("00", None, ""), "lost with the machine"),

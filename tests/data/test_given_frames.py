@@ -12,8 +12,8 @@ import pytest
 import ray
 import torch
 
-from data.frames import look_at
-from data.given_frames import as_arrays, look_at_array
+from data.frames import decode_video
+from data.given_frames import as_arrays, decode_array
 from data.records import Completion, Group, SamplingRequest
 from evaluation.answers import ScoredVideo
 from evaluation.models import SHIPPED_BASE, resolve_checkpoint, scoring_settings
@@ -38,9 +38,9 @@ def test_arrays_tensors_and_batches_are_videos() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((4, 8, 8, 3)), r"frames are float64: hand over uint8"),
-        (torch.zeros(4, 8, 8, 3), r"frames are float32: hand over uint8"),
-        (np.zeros((4, 3, 8, 8), np.uint8), r"\[4, 3, 8, 8\]: hand over \[T, H, W, 3\] .* channels last"),
+        (np.zeros((4, 8, 8, 3)), r"frames are float64: pass uint8"),
+        (torch.zeros(4, 8, 8, 3), r"frames are float32: pass uint8"),
+        (np.zeros((4, 3, 8, 8), np.uint8), r"\[4, 3, 8, 8\]: pass \[T, H, W, 3\] .* channels last"),
         (np.zeros((8, 8, 3), np.uint8), r"the shape \[8, 8, 3\]"),
         (np.zeros((0, 8, 8, 3), np.uint8), r"the shape \[0, 8, 8, 3\]"),
         (torch.zeros(2, 4, 8, 8, 4, dtype=torch.uint8), r"the shape \[2, 4, 8, 8, 4\]"),
@@ -53,8 +53,8 @@ def test_other_arrays_are_refused_with_what_would_make_them_right(given: Any, me
 
 @pytest.mark.parametrize("max_px", [None, 20])
 def test_the_same_frames_are_chosen_and_shrunk_as_of_a_file(videos: list[Path], max_px: int | None) -> None:
-    of_file, looked = look_at(videos[1], 3, max_px)
-    given, info = look_at_array(moving_frames(8, seed=1), 3, max_px)
+    of_file, looked = decode_video(videos[1], 3, max_px)
+    given, info = decode_array(moving_frames(8, seed=1), 3, max_px)
     assert np.array_equal(given, of_file)
     assert (info.indices, info.n_total, info.source_px, info.px) == (
         looked.indices, looked.n_total, looked.source_px, looked.px,
@@ -62,7 +62,7 @@ def test_the_same_frames_are_chosen_and_shrunk_as_of_a_file(videos: list[Path], 
 
 
 class Echo:
-    """An engine whose score tells the first pixel that it was shown."""
+    """An engine whose score is the first pixel that it was shown."""
 
     async def sample_all(
         self, batch: Sequence[Sequence[SamplingRequest]], frames: ray.ObjectRef, cost_tokens: int
@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_video_ends_the_iteration(scorer: Scorer) -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         asyncio.run(scores(scorer, broken()))
-    with pytest.raises(ValueError, match="hand over uint8"):
+    with pytest.raises(ValueError, match="pass uint8"):
         asyncio.run(scores(scorer, [plain(0) / 255]))
 
 

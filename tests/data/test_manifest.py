@@ -1,4 +1,4 @@
-"""Manifests are checked as a whole, and every message names row, column and cure."""
+"""Manifests are checked as a whole, and every message names row, column and fix."""
 
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def test_missing_empty_and_foreign_files(folder: Path) -> None:
         read_manifest(folder / "broken.parquet")
 
 
-def test_hash_tells_manifests_apart(folder: Path) -> None:
+def test_manifests_differ_in_their_hash(folder: Path) -> None:
     before = manifest_hash(write(folder, [{"path": "a.mp4", "mos": 3}]))
     assert before != manifest_hash(write(folder, [{"path": "a.mp4", "mos": 4}]))
 

@@ -22,7 +22,7 @@ def copy(model: Path, to: Path) -> Path:
 
 def test_a_length_beyond_the_models(internvl: Path) -> None:
     assert load_checked(str(internvl), False, FrameTokens(), 4096).image_options == {"crop_to_patches": False}
-    with pytest.raises(ModelRefused, match=r"rollout\.max_model_tokens is 4097.* for 4096 tokens: lower it"):
+    with pytest.raises(ModelRefused, match=r"is 4097, but .* supports 4096 tokens: lower it"):
         load_checked(str(internvl), False, FrameTokens(), 4097)
 
 

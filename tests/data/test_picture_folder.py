@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from data.decode import Reading, look
-from data.frames import FrameInfo, look_at, video_duration_s
+from data.decode import Reading, decode_ref
+from data.frames import FrameInfo, decode_video, video_duration_s
 from data.paths import PICTURE_SUFFIXES, is_picture
 from data.picture_folder import in_order
 from data.records import Completion, Group, SamplingRequest, VideoRef
@@ -46,13 +46,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pictures_are_frames_in_the_order_of_their_numbers(folder: Path) -> None:
-    frames, info = look_at(folder, 4, frame_rate=6)
+    frames, info = decode_video(folder, 4, frame_rate=6)
     assert numbers_of(frames) == [2, 5, 8, 11]
     assert frames.shape == (4, 24, 32, 3)
     assert (info.indices, info.n_total, info.source_px) == ((1, 4, 7, 10), 12, (24, 32))
     assert info.decoder.startswith("pictures, 6 a second")
     assert video_duration_s(folder, frame_rate=6) == 2
-    window, info = look_at(folder, 3, max_px=16, window_s=(1, 1.5), frame_rate=6)
+    window, info = decode_video(folder, 3, max_px=16, window_s=(1, 1.5), frame_rate=6)
     assert numbers_of(window) == [7, 8, 9]
     assert (info.px, info.window_s) == ((12, 16), (1, 1.5))
 
@@ -61,7 +61,7 @@ def test_pictures_are_frames_in_the_order_of_their_numbers(folder: Path) -> None
 def test_each_kind_of_picture_is_read(suffix: str, tmp_path: Path) -> None:
     for number in (0, 25, 50):
         picture(number).save(tmp_path / f"{number:04}{suffix}")
-    frames, _ = look_at(tmp_path, 3, frame_rate=25)
+    frames, _ = decode_video(tmp_path, 3, frame_rate=25)
     assert numbers_of(frames) == [0, 25, 50]
 
 
@@ -103,7 +103,7 @@ def test_pictures_are_turned_as_their_camera_says(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         Image.fromarray(pixels).save(folder / "1.jpg", exif=exif)
-        ((upright,), info) = look_at(folder, 1, frame_rate=25)
+        ((upright,), info) = decode_video(folder, 1, frame_rate=25)
         assert info.px == ((24, 32) if orientation in (1, 3) else (32, 24))
         height, width = info.px
         light = upright[row * height // 2 :, column * width // 2 :][: height // 2, : width // 2]
@@ -113,15 +113,15 @@ def test_pictures_are_turned_as_their_camera_says(tmp_path: Path) -> None:
 
 def test_bad_pictures_and_folders_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is a folder: `score --as-video`"):
-        look_at(folder, 4)
+        decode_video(folder, 4)
     with pytest.raises(VideoError, match="it has no frames"):
-        look_at(tmp_path, 4, frame_rate=25)
+        decode_video(tmp_path, 4, frame_rate=25)
     (folder / "frame 2.png").write_bytes(b"no picture")
     with pytest.raises(VideoError, match="frame 2.png: "):
-        look_at(folder, 4, frame_rate=25)
+        decode_video(folder, 4, frame_rate=25)
     picture(2, (40, 24)).save(folder / "frame 2.png")
     with pytest.raises(VideoError, match="of several sizes, 32x24 and 40x24"):
-        look_at(folder, 4, frame_rate=25)
+        decode_video(folder, 4, frame_rate=25)
 
 
 def test_each_folder_with_pictures_is_a_video(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_a_question_is_asked_about_picture_folders(folder: Path, monkeypatch: py
         async def sample(
             self, ref: VideoRef, requests: Sequence[SamplingRequest]
         ) -> tuple[FrameInfo, list[Group]]:
-            info, _ = look(ref, Reading(max_px=64))
+            info, _ = decode_ref(ref, Reading(max_px=64))
             assert isinstance(info, FrameInfo), info
             looked.append(info)
             completion = Completion([1], [0.0], "<answer>grey</answer>", "stop", [0])

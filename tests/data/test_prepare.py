@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,15 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cli.prepare import prepare_ladder
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.frames import read_frames
 from data.lossless import write_lossless
 from data.manifest import read_manifest
-from data.prepare.labelled import Prepared, PrepareError, prepare
+from data.prepare.labelled import PrepareError, prepare
 from data.prepare.ladders import MANIFEST, make_ladders
 from data.prepare.merged import merge
 from data.tables import TableError
+from runtime.errors import ConfigError
 from runtime.killable import Outcome, run_isolated, serve
 from tests.cli.test_command_line import launch
 from tests.conftest import moving_frames
@@ -73,10 +76,6 @@ GOOD = {"a.mp4": 0.0, "b.mp4": 62.5, "sub folder/ü.mp4": 100.0}
 BAD = {"broken.mp4": 1.0, "empty.mp4": 2.0, "gone.mp4": 3.0, "text.mp4": 4.0}
 
 
-def problems_in(prepared: Prepared) -> dict[str, str]:
-    return {problem.video: problem.reason for problem in prepared.problems}
-
-
 def test_jobs_that_crash_hang_or_fail_cost_themselves_alone() -> None:
     jobs = ["one", "crash", "noise", "hang", "fail", "two"]
     done: list[int] = []
@@ -110,7 +109,7 @@ def test_keeps_the_label_and_maps_it(library: Path, tmp_path: Path, suffix: str)
     prepared = prepare(
         MINE, labels_of(tmp_path, GOOD), library, out, progress=lambda done, n: seen.append((done, n))
     )
-    assert (prepared.rows, prepared.problems, prepared.problems_file) == (3, [], None)
+    assert (prepared.rows, prepared.problems, prepared.problems_file) == (3, {}, None)
     assert (prepared.base, prepared.span) == (tmp_path, (0.0, 100.0))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     rows = read_manifest(out)
@@ -128,15 +127,15 @@ def test_what_is_missing_or_does_not_open_is_left_out_and_listed(library: Path, 
     labels, out = labels_of(tmp_path, GOOD | BAD), tmp_path / "manifest.csv"
     opened = prepare(MINE, labels, library, out)
     assert opened.rows == 3
-    assert set(problems_in(opened)) == set(BAD)
-    assert problems_in(opened)["gone.mp4"] == "is not there"
-    assert all(problems_in(opened)[v].startswith("does not open: ") for v in set(BAD) - {"gone.mp4"})
+    assert set(opened.problems) == set(BAD)
+    assert opened.problems["gone.mp4"] == "is not there"
+    assert all(opened.problems[v].startswith("does not open: ") for v in set(BAD) - {"gone.mp4"})
     assert opened.problems_file == tmp_path / "manifest.problems.csv"
     listed = pd.read_csv(opened.problems_file)
-    assert dict(zip(listed["video"], listed["reason"], strict=True)) == problems_in(opened)
+    assert dict(zip(listed["video"], listed["reason"], strict=True)) == opened.problems
 
     found = prepare(MINE, labels, library, out, check="exists")
-    assert (found.rows, set(problems_in(found))) == (6, {"gone.mp4"})
+    assert (found.rows, set(found.problems)) == (6, {"gone.mp4"})
     assert len(read_manifest(out)) == 6
 
     clean = prepare(MINE, labels_of(tmp_path, GOOD), library, out)
@@ -145,10 +144,10 @@ def test_what_is_missing_or_does_not_open_is_left_out_and_listed(library: Path, 
 
 
 def test_a_name_that_is_not_there_is_answered_with_the_nearest(library: Path, tmp_path: Path) -> None:
-    """Of the files that no other label names: a look at the list then tells what the names lack."""
+    """Of the files that no other label names: the list then shows how the names differ."""
     labels = labels_of(tmp_path, {"a.mp4": 1.0, "c.mp4": 2.0, "sub_folder/b.mp4": 3.0, "Ü": 4.0})
     prepared = prepare(MINE, labels, library, tmp_path / "manifest.csv", check="exists")
-    assert problems_in(prepared) == {
+    assert prepared.problems == {
         "c.mp4": "is not there",
         "sub_folder/b.mp4": "is not there; the nearest name is sub folder/b.mp4",
         "Ü": "is not there; the nearest name is sub folder/ü.mp4",
@@ -166,7 +165,7 @@ def test_nothing_is_written_when_nothing_is_left(library: Path, tmp_path: Path) 
 def test_two_labels_of_one_file_are_one_too_many(library: Path, tmp_path: Path) -> None:
     prepared = prepare(MINE, labels_of(tmp_path, GOOD | {"a": 9.0}), library, tmp_path / "m.csv")
     assert prepared.rows == 3
-    assert problems_in(prepared) == {"a": "is a.mp4, which already is 'a.mp4'"}
+    assert prepared.problems == {"a": "is a.mp4, which already is 'a.mp4'"}
 
 
 def test_videos_elsewhere_are_the_root_of_the_paths(library: Path, tmp_path: Path) -> None:
@@ -189,7 +188,7 @@ def test_a_scale_of_ones_own_also_falling(library: Path, tmp_path: Path) -> None
     [
         ((1, 5), r"2 of 3 labels are outside the scale 1 to 5 \(.*\): give .* --scale|3 of 3"),
         ((0, 99), "1 of 3 labels are outside the scale 0 to 99 .*100 of 'sub folder/ü.mp4'"),
-        ((7, 7), "tells no two videos apart"),
+        ((7, 7), "has no range: give two different labels with --scale"),
     ],
 )
 def test_labels_off_the_scale_are_refused(
@@ -210,7 +209,7 @@ def test_a_table_needs_a_scale_unless_it_is_an_order(library: Path, tmp_path: Pa
     assert [(v.mos, v.rank_only, v.split) for v in rows] == [(5.0, True, "train"), (1.0, True, "test")]
 
 
-def test_contents_that_repeat_are_told_by_their_names(tmp_path: Path, videos: list[Path]) -> None:
+def test_contents_that_repeat_are_found_in_names(tmp_path: Path, videos: list[Path]) -> None:
     names = ["HEVC_01_960x540_1.mp4", "AV1_01_960x540_1.mp4", "VP9_20_3840x2160_3.mp4"]
     for name in names:
         os.link(videos[0], tmp_path / name)
@@ -288,7 +287,7 @@ def test_ladders(tmp_path: Path) -> None:
         "ladder/sub/still.mp4/blur",
     }
     assert (made.sets, made.clips) == (3, 9)
-    reasons = {problem.video: problem.reason for problem in made.problems}
+    reasons = dict(made.problems)
     assert "not a readable video" in reasons["broken.mp4"]
     assert reasons["sub/still.mp4"] == "shows no difference between any two rungs of freeze"
     assert all(v.rank_only and v.split == "train" for v in rows)
@@ -322,10 +321,10 @@ def test_ladders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kinds": ["wobble"]}, r"no kind of distortion is called \['wobble'\]: take of h264"),
+        ({"kinds": ["wobble"]}, r"unknown kind of distortion \['wobble'\]: choose from h264"),
         ({"rungs": 1}, "--rungs 2 or more"),
         ({"seconds": 0}, "--seconds above 0"),
-        ({}, "not one ladder could be made of its 1 videos"),
+        ({}, "no ladder could be made from its 1 videos"),
     ],
 )
 def test_ladders_that_cannot_be(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -346,6 +345,16 @@ def test_ladder_command(tmp_path: Path) -> None:
     )  # fmt: skip
     assert code == 0, output
     assert f"2 clips in 1 ladders: {tmp_path / 'out' / 'manifest.csv'}" in output
+
+
+def test_ladders_without_opencv_name_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)  # as if it were not installed
+    for module in ("data.distortions", "data.lossless", "data.prepare.ladder_clips", "data.prepare.ladders"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ConfigError, match="needs OpenCV, which the extra `demo` installs: run `make setup`"):
+        prepare_ladder(tmp_path, tmp_path / "out")
 
 
 def test_manifests_are_merged(tmp_path: Path, videos: list[Path]) -> None:

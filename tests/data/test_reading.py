@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from benchmarks.decoders import make_clip
+from data.containers import logged_errors
 from data.damage import SentPacket, ShownPicture, damaged_pictures
 from data.facts import VideoFacts
-from data.frames import look_at
+from data.frames import decode_video
 from data.picture import orientation
 from data.video_file import VideoError
 from tests.awkward_files import FILES, X264, N
@@ -33,11 +34,11 @@ def made(name: str, folder: Path) -> Path:
 def test_the_same_call_gives_the_same_pixels_200_times(tmp_path: Path) -> None:
     """decord gave others in every third call where times repeat."""
     path = made("repeated-times.mkv", tmp_path)
-    first, info = look_at(path, 6)
+    first, info = decode_video(path, 6)
     assert [number_of(frame) for frame in first] == list(info.indices)
-    assert all(np.array_equal(look_at(path, 6)[0], first) for _ in range(199))
+    assert all(np.array_equal(decode_video(path, 6)[0], first) for _ in range(199))
     with pytest.raises(VideoError, match="times repeat or are missing: choose the decoder auto or pyav"):
-        look_at(path, 6, decoder="decord")
+        decode_video(path, 6, decoder="decord")
 
 
 def test_an_index_that_calls_every_picture_a_key_frame(tmp_path: Path) -> None:
@@ -49,9 +50,27 @@ def test_an_index_that_calls_every_picture_a_key_frame(tmp_path: Path) -> None:
     for entry in range(at, end, 16):
         content[entry + 4] |= 0x10
     path.write_bytes(bytes(content))
-    frames, info = look_at(path, 5)
+    frames, info = decode_video(path, 5)
     assert [number_of(frame) for frame in frames] == list(info.indices)
     assert info.facts.damaged_frames == ()
+
+
+def test_errors_with_the_same_text_all_count() -> None:
+    """FFmpeg's log leaves out a message that repeats the last one, by default."""
+    for _ in range(3):
+        with logged_errors() as errors:
+            av.logging.log(av.logging.ERROR, "h264", "error while decoding MB 3 4")
+        assert [text for _, _, text in errors] == ["error while decoding MB 3 4"]
+
+
+def test_every_file_without_its_index_is_said_to_be_cut(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", X264, N)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"moov") - 4])
+    for _ in range(2):
+        with pytest.raises(VideoError, match=r"the box moov\) is missing: the file is cut short") as caught:
+            decode_video(path, 2)
+        assert caught.value.kind == "truncated"
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
@@ -70,33 +89,33 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
 
 def test_a_cut_file_is_shown_with_a_mark_unless_one_is_strict(tmp_path: Path) -> None:
     path = made("cut.mkv", tmp_path)
-    frames, info = look_at(path, 4, strict=False)
+    frames, info = decode_video(path, 4, strict=False)
     assert [number_of(frame) for frame in frames] == list(info.indices)
     assert set(info.facts.marks) == {"truncated"}
     assert "of its 1.6 s" in info.facts.truncated
     with pytest.raises(VideoError, match=r"cut.mkv: .*it ends at 0\.\d of its 1\.6 s") as caught:
-        look_at(path, 4)
+        decode_video(path, 4)
     assert caught.value.kind == "truncated"
 
 
 def test_damage_is_marked_where_it_shows(tmp_path: Path) -> None:
     """From the picture that was hit to the next key frame, and nowhere else."""
     path = made("damaged.mp4", tmp_path)
-    frames, info = look_at(path, N, strict=False)
+    frames, info = decode_video(path, N, strict=False)
     damaged = sorted(info.facts.damaged_frames)
     assert damaged
     assert damaged[0] >= 12
     assert damaged[-1] < 24
-    whole = look_at(encode(tmp_path / "whole.mp4", X264, N), N)[0]
+    whole = decode_video(encode(tmp_path / "whole.mp4", X264, N), N)[0]
     hurt = [number_of(frame) for frame in whole if not any(np.array_equal(frame, f) for f in frames)]
     assert set(hurt) <= set(range(12, 24))
 
 
 def test_stored_pixels_can_be_asked_for(tmp_path: Path) -> None:
     path = made("wide-pixels.mp4", tmp_path)
-    assert look_at(path, 1)[1].px == (64, 128)
-    assert look_at(path, 1, max_px=64)[1].px == (32, 64)
-    frames, info = look_at(path, 1, square=False)
+    assert decode_video(path, 1)[1].px == (64, 128)
+    assert decode_video(path, 1, max_px=64)[1].px == (32, 64)
+    frames, info = decode_video(path, 1, square=False)
     assert info.px == info.source_px == (64, 96)
     assert number_of(frames[0]) == info.indices[0]
     assert info.facts.marks == {"sar": "4:3"}

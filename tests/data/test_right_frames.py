@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data.facts import VideoFacts
-from data.frames import FrameInfo, look_at
+from data.frames import FrameInfo, decode_video
 from data.pyav_video import PyAVInOrder
 from data.video_file import DecoderName, VideoError
 from tests.awkward_files import ANY_ORDER, DAMAGED, FILES, AwkwardFile
@@ -35,14 +35,14 @@ class Reading:
 def read(file: AwkwardFile, path: Path) -> Reading:
     """All frames, and a few with seeks between them. Raises VideoError, or AssertionError for a wrong one."""
     expected = decode_in_order(path, file.size, file.filters)
-    frames, info = look_at(path, len(expected), strict=False)
+    frames, info = decode_video(path, len(expected), strict=False)
     assert list(info.indices) == list(range(len(expected)))
     if file.readable:
         numbers = [number_of(frame) for frame in expected]
         assert numbers == sorted(set(numbers)), "the numbers in the pictures are not those that were written"
         assert [number_of(frame) for frame in frames] == numbers
     difference = np.abs(block_means(frames) - block_means(expected)).max()
-    few, few_info = look_at(path, _FEW, strict=False)
+    few, few_info = decode_video(path, _FEW, strict=False)
     assert few_info.n_total == len(expected)
     assert np.array_equal(few, frames[list(few_info.indices)])
     in_order = PyAVInOrder(str(path))
@@ -61,7 +61,7 @@ def test_frames_are_those_of_decoding_in_order(file: AwkwardFile, tmp_path: Path
         decoders: tuple[DecoderName, ...] = ("auto", "decord")
         for decoder in decoders:
             with pytest.raises(VideoError) as caught:
-                look_at(path, 4, decoder=decoder, strict=False)
+                decode_video(path, 4, decoder=decoder, strict=False)
             assert decoder == "decord" or caught.value.kind == file.reader
         return
     reading = read(file, path)
@@ -70,7 +70,7 @@ def test_frames_are_those_of_decoding_in_order(file: AwkwardFile, tmp_path: Path
     check_marks(file, reading.info.facts)
     if file.marks.get("truncated"):
         with pytest.raises(VideoError) as caught:
-            look_at(path, 4)
+            decode_video(path, 4)
         assert caught.value.kind == "truncated"
     check_decord(file, path)
 
@@ -102,7 +102,7 @@ def check_marks(file: AwkwardFile, facts: VideoFacts) -> None:
 def check_decord(file: AwkwardFile, path: Path) -> None:
     """It shows the same, or refuses."""
     try:
-        frames, info = look_at(path, _FEW, decoder="decord", strict=False)
+        frames, info = decode_video(path, _FEW, decoder="decord", strict=False)
     except VideoError:
         if file.decord:
             raise
@@ -120,7 +120,7 @@ def main() -> None:
             path = Path(scratch) / file.name
             file.make(path)
             try:
-                few, _ = look_at(path, _FEW, strict=False)
+                few, _ = decode_video(path, _FEW, strict=False)
             except VideoError as error:
                 print(f"{file.name:26} {'':6} refused: {error.reason}")
                 continue
@@ -128,7 +128,7 @@ def main() -> None:
             facts = asdict(reading.info.facts)
             marks = {name: value for name, value in facts.items() if value != getattr(VideoFacts(), name)}
             try:
-                theirs, _ = look_at(path, _FEW, decoder="decord", strict=False)
+                theirs, _ = decode_video(path, _FEW, decoder="decord", strict=False)
                 off = np.abs(block_means(theirs) - block_means(few)).max()
                 decord = "same" if off <= TOLERANCE else f"off {off:.0f}"
             except VideoError:

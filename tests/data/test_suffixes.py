@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.benchmarks.files import VideoFolder
-from data.frames import look_at
+from data.frames import decode_video
 from data.paths import VIDEO_SUFFIXES, is_video
 from evaluation.inputs import find_videos
 
@@ -101,7 +101,7 @@ def write(path: Path, form: Form) -> None:
 def test_each_is_of_something_that_is_read(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"video{suffix}"
     write(path, FORMS[suffix])
-    frames, info = look_at(path, N_FRAMES)
+    frames, info = decode_video(path, N_FRAMES)
     assert info.n_total == N_FRAMES
     assert numbers_of(frames) == list(range(N_FRAMES))
 

@@ -26,7 +26,7 @@ def test_enough_clips_of_enough_sources() -> None:
     for split in ("test", "ood"):
         rows = TABLE[TABLE["split"] == split]
         assert rows["source"].nunique() >= 8
-        assert set(rows["content"]) <= {"photograph", "video"}, "judged on real content only"
+        assert set(rows["content"]) <= {"photograph", "video"}, "evaluated on real content only"
         assert rows["headline"].sum() >= 120
 
 

@@ -162,7 +162,8 @@ def test_a_shared_prompt_gives_the_logits_of_whole_sequences(processor: Any, fre
 
 def test_sampling_never_draws_a_vision_placeholder(processor: Any, fresh: Any) -> None:
     prompts = embed_prompts(fresh, prompt_token_ids(processor, N_FRAMES), some_frames(2))
-    drawn = sample_answers(fresh, processor, prompts, 16, 5.0, torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    drawn = sample_answers(fresh, processor, prompts, 16, 5.0)
     text = "".join(processor.tokenizer.batch_decode(drawn.flatten(0, 1)))
     assert not any(token in text for token in ("<img>", "</img>", "<IMG_CONTEXT>", "<video>"))
 
@@ -184,7 +185,7 @@ class Interrupted(Exception):
     pass
 
 
-def test_a_stage_that_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_resumed_stage_has_the_same_weights(tmp_path: Path) -> None:
     schedule = Schedule(steps=260, peak_lr=1e-2, warmup_steps=5)
 
     def run(folder: Path, stop_at: int | None = None) -> list[torch.Tensor]:
@@ -206,7 +207,7 @@ def test_a_stage_that_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> 
     resumed = run(tmp_path / "broken")
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
     steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "log.jsonl").open()]
-    assert steps.count(1) == 1, "the second start went on from the checkpoint"
+    assert steps.count(1) == 1, "the second start resumed from the checkpoint"
 
 
 def test_the_shipped_base_is_small_and_made_by_the_recipe() -> None:
@@ -225,7 +226,7 @@ def test_the_shipped_base_is_small_and_made_by_the_recipe() -> None:
     assert ceiling["ceiling"]["test"]["headline"]["srcc"] > ceiling["base"]["test"]["headline"]["srcc"] + 0.2
 
 
-def test_the_shipped_base_answers_in_form_and_judges_as_stated() -> None:
+def test_the_shipped_base_answers_in_form_and_scores_as_stated() -> None:
     """On the test split, greedily: the SRCC that its ceiling.json states."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from data.frames import FrameInfo
-from data.pair import look_at_pair
+from data.frames import FrameInfo, decode_pair
 from data.prompt import messages
 from data.records import Completion, Group, SamplingRequest, VideoRef
 from data.video_file import VideoError
@@ -58,7 +57,7 @@ def test_the_prompt_of_a_pair() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="3 frames"):
         messages(3, "Which?", n_videos=2)
-    with pytest.raises(ValueError, match="stands for a frame"):
+    with pytest.raises(ValueError, match="the placeholder of a frame"):
         messages(1, "What is <IMG_CONTEXT>?")
 
 
@@ -69,7 +68,7 @@ def test_a_pair_shares_the_frames(videos: list[Path], tmp_path: Path) -> None:
     write_lossless(wide, moving_frames(8, seed=9)[:, :28])
     ref = reference("pair", (str(videos[0]), str(wide)), frames_per_video=5)
     assert (ref.n_frames, ref.n_videos) == (4, 2)
-    frames, info = look_at_pair(ref.path, str(ref.beside), ref.n_frames)
+    frames, info = decode_pair(ref.path, str(ref.beside), ref.n_frames)
     assert frames.shape == (4, 56, 56, 3)
     assert np.array_equal(frames[:2], moving_frames(8, seed=0)[[2, 6]])
     assert np.array_equal(frames[2:, 14:42], moving_frames(8, seed=9)[[2, 6], :28])

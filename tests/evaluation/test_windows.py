@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.frames import clip_window, look_at
-from data.pair import look_at_pair
+from data.frames import clip_window, decode_pair, decode_video
 from data.records import Completion, Group, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import failed_video, scored_video
@@ -54,22 +53,22 @@ def test_a_window_ends_with_the_video() -> None:
 
 
 def test_frames_of_a_window(videos: list[Path]) -> None:
-    _, info = look_at(videos[0], 2, window_s=(0.16, math.inf))
+    _, info = decode_video(videos[0], 2, window_s=(0.16, math.inf))
     assert info.indices == (5, 7)
     assert info.window_s == pytest.approx((0.16, 0.32))
-    assert look_at(videos[0], 2, window_s=(0.0, 0.16))[1].indices == (1, 3)
-    assert look_at(videos[0], 2)[1].window_s is None
-    _, pair = look_at_pair(str(videos[0]), str(videos[1]), 4, window_s=(0.16, math.inf))
+    assert decode_video(videos[0], 2, window_s=(0.0, 0.16))[1].indices == (1, 3)
+    assert decode_video(videos[0], 2)[1].window_s is None
+    _, pair = decode_pair(str(videos[0]), str(videos[1]), 4, window_s=(0.16, math.inf))
     assert pair.beside is not None
     assert (pair.indices, pair.beside.indices) == ((5, 7), (5, 7))
     for window_s in ((0.32, math.inf), (0.1, 0.5)):
         with pytest.raises(VideoError, match="it lasts 0.32 s, and nothing of it is shown at"):
-            look_at(videos[0], 2, window_s=window_s)
+            decode_video(videos[0], 2, window_s=window_s)
 
 
 def test_rows_say_which_part_it_was(videos: list[Path]) -> None:
     ref = VideoRef("v", str(videos[0]), 2, window_s=(0.16, math.inf))
-    _, info = look_at(ref.path, ref.n_frames, window_s=ref.window_s)
+    _, info = decode_video(ref.path, ref.n_frames, window_s=ref.window_s)
     answer = Completion([1], [0.0], "<answer>3</answer>", "stop", [0])
     row = row_of(scored_video(ref, info, [Group(ref, [1], [answer])], 0.1), "m")
     assert (row["start_s"], row["end_s"]) == (0.16, pytest.approx(0.32))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from data.frames import look_at
+from data.frames import decode_video
 from data.perturb import perturb
 from data.records import Perturbation
 from data.video_file import VideoError
@@ -141,7 +141,7 @@ def test_frames_are_those_that_the_model_saw(client: TestClient, videos: list[Pa
     from PIL import Image
 
     offset = get(client, "groups", update=0)["offset"][1]
-    clean, _ = look_at(videos[1], 4, 48)
+    clean, _ = decode_video(videos[1], 4, 48)
     for copy, expected in (("clean", clean), ("perturbed", perturb(clean, Perturbation("reverse", 1)))):
         answer = client.get("/frames/group", params={"run": "first", "offset": offset, "copy": copy})
         assert answer.headers["content-type"] == "image/png"
