@@ -107,14 +107,14 @@ _DECLARED = (
     ),
     Metric(
         "rollout/tokens_per_s",
-        "Sampled tokens a second",
+        "Sampling throughput",
         SPEED,
         "Sampled tokens by the seconds of a step.",
         "tokens/s",
     ),
     Metric(
         "learner/tokens_per_s",
-        "Trained tokens a second",
+        "Training throughput",
         SPEED,
         "Tokens trained a second, of one rank.",
         "tokens/s",

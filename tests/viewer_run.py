@@ -1,5 +1,7 @@
 """A small run directory for the viewer to show."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,12 @@ PERTURBATION = {"kind": "reverse", "seed": 1}
 HOSTILE = "<img src=x onerror=document.title='owned'><answer>3.00</answer>"
 
 
-def group_record(videos: list[Path], update: int, place: int, attempt: int = 0) -> dict[str, Any]:
+METHOD = ("regression", "ranking", "temporal", "format")
+
+
+def group_record(
+    videos: list[Path], update: int, place: int, attempt: int = 0, rewards: Sequence[str] = METHOD
+) -> dict[str, Any]:
     """Video `place`, with scores that depend on the update; its first answer does not parse."""
     scores = [None, 2.0 + place + update / 10, 3.0]
     ref = {"video_id": videos[place].stem, "path": str(videos[place]), "n_frames": 4, "window_s": None}
@@ -27,7 +34,7 @@ def group_record(videos: list[Path], update: int, place: int, attempt: int = 0) 
         "seeds": [1, 2, 3],
         "scores": scores,
     }
-    rewards = {name: [0.0, 1.0, 2.0] for name in ("total", "regression", "ranking", "temporal", "format")}
+    values = {name: [0.0, 1.0, 2.0] for name in ("total", *rewards)}
     return {
         "attempt": attempt,
         "update": update,
@@ -39,7 +46,7 @@ def group_record(videos: list[Path], update: int, place: int, attempt: int = 0) 
         "status": "trained",
         "reason": "",
         "worker": f"rollout-{place}",
-        "clean": copy | rewards | {"ref": ref | {"perturbation": None}, "advantages": [-1.0, 0.0, 1.0]},
+        "clean": copy | values | {"ref": ref | {"perturbation": None}, "advantages": [-1.0, 0.0, 1.0]},
         "perturbed": copy | {"ref": ref | {"perturbation": PERTURBATION}},
     }
 
@@ -72,15 +79,23 @@ def predictions(videos: list[Path], shift: float) -> list[dict[str, Any]]:
     return rows
 
 
-def make_run(path: Path, videos: list[Path]) -> RunDirectory:
-    """A small run of four updates of two videos, evaluated before and after."""
+def make_run(path: Path, videos: list[Path], own_rewards: Sequence[str] = ()) -> RunDirectory:
+    """A small run of four updates of two videos, evaluated before and after.
+
+    Without rewards of its own it is recorded as in old runs, whose run.json names no reward.
+    """
+    rewards = (*METHOD, *own_rewards)
     run = RunDirectory(path)
     data = DataConfig(manifest=videos[0].parent / "manifest.csv", frames_per_video=4, max_frame_px=48)
-    run.create(dump_config(RunConfig(data=data)), "hash")
+    run.create(dump_config(RunConfig(data=data)), "hash", [{"name": name} for name in rewards])
+    if not own_rewards:
+        state = run.state()
+        del state["rewards"]
+        (path / "run.json").write_text(json.dumps(state))
     run.start_attempt(0)
     for update in range(UPDATES):
-        run.append("groups", *(group_record(videos, update, place) for place in range(2)))
-        run.append("metrics", metrics_record(update))
+        run.append("groups", *(group_record(videos, update, place, 0, rewards) for place in range(2)))
+        run.append("metrics", metrics_record(update) | {f"reward/{name}": 0.5 for name in own_rewards})
     failure = {"video_id": "bad", "path": "bad.mp4", "stage": "decode", "reason": "it is empty"}
     run.append("failures", {"attempt": 0, "update": 1} | failure)
     run.append("faults", {"attempt": 0, "time": 1.0, "actor": "rollout-1", "reason": "killed"})

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def run(tmp_path: Path, videos: list[Path]) -> RunDirectory:
-    return make_run(tmp_path / "runs" / "first", videos)
+    return make_run(tmp_path / "runs" / "first", videos, own_rewards=["names_it"])
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def test_a_user_clicks_through_all_views(
         page.open(address)
         page.wait(ready("curves"))
         page.wait("document.querySelector('[data-metric=\"reward/total\"] .latest').textContent === '1.3'")
+        check_cards(page)
         check_downloads(page, tmp_path / "downloads")
         page.click("#tabs button:nth-child(2)")
         page.wait(ready("videos"))
@@ -64,6 +65,21 @@ def test_a_user_clicks_through_all_views(
 
 def ready(view: str) -> str:
     return f"document.querySelector('main').dataset.ready === '{view}'"
+
+
+def check_cards(page: Page) -> None:
+    """Sections and titles come from the metric table, and the rewards from the run's record."""
+    headings = page.evaluate("[...document.querySelectorAll('.sections h2')].map((e) => e.textContent)")
+    assert headings == ["Rewards", "Held-out", "Answers", "Speed"]
+    titles = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.card')]"
+        ".map((e) => [e.dataset.metric, e.querySelector('h3').textContent]))"
+    )
+    assert {name: titles[name] for name in ("reward/names_it", "rollout/tokens", "sync/s")} == {
+        "reward/names_it": "Names it",
+        "rollout/tokens": "Sampled tokens",
+        "sync/s": "Weight sync, s",
+    }
 
 
 def check_downloads(page: Page, folder: Path) -> None:

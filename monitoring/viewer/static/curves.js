@@ -111,8 +111,10 @@ function sections() {
     .filter(([, m]) => m.length);
 }
 
-function labelOf(metric) {
-  return metric.unit && !metric.title.includes(metric.unit) && metric.unit !== "share" ? `${metric.title}, ${metric.unit}` : metric.title;
+/** Title and unit; a share needs none, nor does a title that names it. */
+function labelOf({ title, unit }) {
+  const named = unit === "share" || title.toLowerCase().split(" ").includes(unit);
+  return unit && !named ? `${title}, ${unit}` : title;
 }
 
 function agreement(loaded) {
@@ -189,7 +191,7 @@ function judged(card, name) {
   const away = (bound) => y.map((value, i) => (value === null || !bound?.[i] ? 0 : Math.abs(bound[i] - value)));
   return [{
     x: scores.version, y, name, type: "scatter", mode: "lines+markers", cliponaxis: false, hovertemplate: "%{y:.3f}",
-    line: { color: colour, width: 1.8 }, marker: { color: colour, size: y.length > FEW_EVALUATIONS ? 4 : 6 },
+    connectgaps: true, line: { color: colour, width: 1.8 }, marker: { color: colour, size: y.length > FEW_EVALUATIONS ? 4 : 6 },
     error_y: low && { type: "data", symmetric: false, array: away(high), arrayminus: away(low),
       color: faint(colour, 0.45), thickness: 1.2, width: 3 },
   }];

@@ -75,7 +75,8 @@ export function savePicture(element, filename) {
   return Plotly.downloadImage(element, { format: "png", width: 900, height: 420, scale: 2, filename });
 }
 
-/** Centred moving mean over 2 * half + 1 values; missing ones are left out, and stay missing at the ends. */
+/** Centred moving mean over 2 * half + 1 values. Missing values are left out of it; before the first value and
+ *  after the last one it is missing, too. */
 export function smooth(values, half) {
   if (half === 0) return values;
   const sums = [0];
@@ -84,7 +85,10 @@ export function smooth(values, half) {
     sums.push(sums[i] + (value ?? 0));
     counts.push(counts[i] + (value === null ? 0 : 1));
   });
+  const known = (value) => value !== null;
+  const [from, to] = [values.findIndex(known), values.findLastIndex(known)];
   return values.map((_, i) => {
+    if (i < from || i > to) return null;
     const first = Math.max(0, i - half);
     const last = Math.min(values.length, i + half + 1);
     const count = counts[last] - counts[first];
