@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from monitoring.metric_table import reward_names
 from monitoring.run_dir import RunDirectory
@@ -39,9 +40,10 @@ def _draw_rewards(axis: Any, metrics: Sequence[dict[str, Any]]) -> None:
     updates = [m["update"] + 1 for m in metrics]
     shown = reward_names(name for m in metrics for name in m)
     for name in shown:
-        values = np.array([m.get(f"reward/{name}", np.nan) for m in metrics])
+        values = pd.Series([m.get(f"reward/{name}", np.nan) for m in metrics])
+        smoothed = values.rolling(SMOOTHED_OVER_UPDATES, center=True, min_periods=1).mean()
         (line,) = axis.plot(updates, values, alpha=0.25, linewidth=0.8)
-        axis.plot(updates, _smooth(values), color=line.get_color(), label=name)
+        axis.plot(updates, smoothed, color=line.get_color(), label=name)
     axis.set(title="Rewards (mean over completions)", xlabel="update", ylim=(0, None))
     axis.legend(fontsize=8, ncols=max(1, min(5, len(shown))), loc="upper center", bbox_to_anchor=(0.5, -0.12))
 
@@ -70,10 +72,3 @@ def _draw_scores(axis: Any, predictions: Sequence[dict[str, Any]], title: str) -
     axis.set(title=title, xlabel="MOS", ylabel="score", xlim=(0.9, 5.1), ylim=(0.9, 5.1))
     if any(p["distortion"] for p in shown):
         axis.legend(fontsize=7)
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Centred moving mean that leaves missing values out and shrinks its window at the ends."""
-    half = SMOOTHED_OVER_UPDATES // 2
-    windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    return np.array([np.nanmean(w) if np.isfinite(w).any() else np.nan for w in windows])

@@ -1,15 +1,15 @@
 """A video's frames as the model saw them, as one picture: all frames side by side, lossless.
 
 Decoders may crash or hang on a damaged file, so they work in a process of their own that is killed and
-started anew when they do.
+restarted when they do.
 """
 
 import io
 import signal
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -91,7 +91,7 @@ class FrameReader:
     def __init__(self, timeout_s: float = DECODE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._sheets: OrderedDict[FrameRequest, Sheet] = OrderedDict()
+        self._sheet = lru_cache(_KEPT_SHEETS)(self._render)
         self._start()
 
     def _start(self) -> None:
@@ -104,11 +104,7 @@ class FrameReader:
     def sheet(self, request: FrameRequest) -> Sheet:
         """Raises VideoError if the file is missing or bad, or the decoder crashed or passed its deadline."""
         with self._lock:
-            if request not in self._sheets:
-                self._sheets[request] = self._render(request)
-                if len(self._sheets) > _KEPT_SHEETS:
-                    self._sheets.popitem(last=False)
-            return self._sheets[request]
+            return self._sheet(request)
 
     def close(self) -> None:
         self._process.kill()

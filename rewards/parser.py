@@ -7,8 +7,6 @@ LOWEST, HIGHEST = 1.0, 5.0
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,3}(?:\.([0-9]+))?")
-_WELL_FORMED = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
-_TAG = re.compile(r"</?(?:think|answer)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,3 @@ def parse_score(text: str) -> Parsed | None:
     if number is None or not LOWEST <= float(number[0]) <= HIGHEST:
         return None
     return Parsed(float(number[0]), len(number[1] or ""))
-
-
-def is_well_formed(text: str) -> bool:
-    """Whether the whole text is `<think>…</think><answer>…</answer>`, white space around the parts allowed,
-    with no tag twice."""
-    match = _WELL_FORMED.fullmatch(text)
-    return match is not None and not any(_TAG.search(part) for part in match.groups())

@@ -109,32 +109,6 @@ class Dashboards:
         return np.asarray(picture)
 
 
-class DashboardActor:
-    """A thin shell: forwards."""
-
-    def __init__(
-        self,
-        metrics: MetricsConfig,
-        data: DataConfig,
-        run_dir: Path,
-        config: Mapping[str, Any],
-        rewards: Sequence[str],
-    ) -> None:
-        self._dashboards = Dashboards(metrics, data, run_dir, config, rewards)
-
-    def begin(self, attempt: int, version: int) -> None:
-        self._dashboards.begin(attempt, version)
-
-    def update(self, version: int, values: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> None:
-        self._dashboards.update(version, values, records)
-
-    def scalars(self, version: int, values: Mapping[str, float]) -> None:
-        self._dashboards.scalars(version, values)
-
-    def close(self) -> None:
-        self._dashboards.close()
-
-
 def start_actor(
     metrics: MetricsConfig,
     data: DataConfig,
@@ -143,7 +117,7 @@ def start_actor(
     rewards: Sequence[str],
 ) -> Any:
     """The actor, beside the process that calls: nodes that come and go with the load do not take it along."""
-    actor: Any = ray.remote(DashboardActor)
+    actor: Any = ray.remote(Dashboards)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return actor.options(num_cpus=0, scheduling_strategy=here).remote(metrics, data, run_dir, config, rewards)
 

@@ -68,12 +68,14 @@ class PrometheusSink:
     def workers(self, figures: Sequence[Mapping[str, Any]], healthy: Sequence[str]) -> None:
         """Set the gauges of each worker: `figures` have its name as `worker`, and numbers."""
         for record in figures:
+            labels = self._run | {"worker": record["worker"]}
             for name, value in record.items():
                 if name != "worker":
-                    self._worker_gauge(name).set(value, self._run | {"worker": record["worker"]})
+                    self._gauge(f"worker/{name}", "worker").set(value, labels)
         self._seen |= set(healthy)
         for worker in self._seen:
-            self._worker_gauge("healthy").set(float(worker in healthy), self._run | {"worker": worker})
+            labels = self._run | {"worker": worker}
+            self._gauge("worker/healthy", "worker").set(float(worker in healthy), labels)
 
     def fault(self, actor: str, at_s: float) -> None:
         """Count a failure of `actor`, found at the Unix time `at_s`."""
@@ -81,15 +83,10 @@ class PrometheusSink:
         self._faults.inc(1, labels)
         self._fault_times.set(at_s, labels)
 
-    def _gauge(self, name: str) -> Gauge:
+    def _gauge(self, name: str, *more_labels: str) -> Gauge:
         if name not in self._gauges:
-            self._gauges[name] = Gauge(metric_name(name), _description(name), tag_keys=("run",))
-        return self._gauges[name]
-
-    def _worker_gauge(self, name: str) -> Gauge:
-        name = f"worker/{name}"
-        if name not in self._gauges:
-            self._gauges[name] = Gauge(metric_name(name), name, tag_keys=("run", "worker"))
+            labels = ("run", *more_labels)
+            self._gauges[name] = Gauge(metric_name(name), _description(name), tag_keys=labels)
         return self._gauges[name]
 
 

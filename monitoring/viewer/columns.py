@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 _DIGITS = 6
 
@@ -14,7 +15,7 @@ def numbers(values: Iterable[Any]) -> list[float | None]:
     return [_number(value) for value in values]
 
 
-def integers(values: np.ndarray) -> list[int]:
+def integers(values: "np.ndarray | pd.Series") -> list[int]:
     return values.astype(int).tolist()
 
 

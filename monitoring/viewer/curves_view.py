@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from monitoring.metric_table import sections
 from monitoring.viewer.columns import integers, numbers, numeric_columns
@@ -61,14 +61,13 @@ def curves(run: ViewedRun) -> dict[str, Any]:
 
 def spread(run: ViewedRun) -> dict[str, Any]:
     """For each reward, the first and last decile over the groups of an update of the groups' means."""
-    groups = run.groups()
-    names = (TOTAL, *groups.rewards)
-    updates, block = np.unique(groups["update"], return_inverse=True)
-    low, high = _SPREAD_QUANTILES
+    names = [TOTAL, *run.rewards()]
+    by_update = run.groups().groupby("update")[names]
+    low, high = (by_update.quantile(q, interpolation="nearest") for q in _SPREAD_QUANTILES)
     return {
-        "version": integers(updates + 1),
-        "low": {name: numbers(_quantile(groups[name], block, len(updates), low)) for name in names},
-        "high": {name: numbers(_quantile(groups[name], block, len(updates), high)) for name in names},
+        "version": integers(low.index.to_numpy() + 1),
+        "low": {name: numbers(low[name]) for name in names},
+        "high": {name: numbers(high[name]) for name in names},
     }
 
 
@@ -81,23 +80,8 @@ def _add_rate(columns: dict[str, list[float | None]]) -> None:
         ]
 
 
-def _quantile(values: np.ndarray, block: np.ndarray, n_blocks: int, quantile: float) -> list[float]:
-    """The value at that rank in each block, NaN where a block has none; `block` [n] numbers them from 0."""
-    known = np.isfinite(values)
-    values, block = values[known], block[known]
-    if not len(values):
-        return [np.nan] * n_blocks
-    ordered = values[np.lexsort((values, block))]
-    counts = np.bincount(block, minlength=n_blocks)
-    ranks = np.cumsum(counts) - counts + np.rint(quantile * (counts - 1)).astype(int)
-    return np.where(counts > 0, ordered[np.clip(ranks, 0, len(ordered) - 1)], np.nan).tolist()
-
-
 def _thinned(values: list[float | None], stride: int) -> list[float | None]:
     if stride == 1:
         return values
-    table = np.array(values[: len(values) // stride * stride], dtype=float).reshape(-1, stride)
-    known = np.isfinite(table)
-    counts = known.sum(axis=1)
-    means = np.where(known, table, 0.0).sum(axis=1) / np.where(counts, counts, np.nan)
-    return numbers(means.tolist())
+    whole = pd.Series(values[: len(values) // stride * stride], dtype=float)
+    return numbers(whole.groupby(whole.index // stride).mean())

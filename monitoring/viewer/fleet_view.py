@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from monitoring.viewer.columns import integers, numbers
-from monitoring.viewer.group_index import GroupTable
 from monitoring.viewer.viewed_run import ViewedRun
 
 MOST_COLUMNS = 500
@@ -31,20 +31,18 @@ def _marked(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({record.get("video_id"): record for record in records}.values())
 
 
-def _workers(groups: GroupTable, times: dict[int, float | None]) -> list[dict[str, Any]]:
+def _workers(groups: pd.DataFrame, times: dict[int, float | None]) -> list[dict[str, Any]]:
     """What each worker did in all, and when it was first and last heard of."""
     result = []
-    for number in _workers_by_name(groups):
-        own = groups.where(groups["worker"] == number)
-        last = int(own["update"].max(initial=-1))
+    for worker in _workers_by_name(groups):
+        own = groups[groups["worker"] == worker]
+        last = int(own["update"].max())
         result.append(
             {
-                "worker": groups.workers[number],
+                "worker": worker,
                 "groups": len(own),
-                "characters": int(own["characters"].sum()),
-                "unparsed": int(own["unparsed"].sum()),
-                "completions": int(own["completions"].sum()),
-                "first_update": int(own["update"].min(initial=last)),
+                **{name: int(own[name].sum()) for name in ("characters", "unparsed", "completions")},
+                "first_update": int(own["update"].min()),
                 "last_update": last,
                 "last_time": times.get(last),
             }
@@ -52,34 +50,29 @@ def _workers(groups: GroupTable, times: dict[int, float | None]) -> list[dict[st
     return result
 
 
-def _shares(groups: GroupTable) -> dict[str, Any]:
+def _shares(groups: pd.DataFrame) -> dict[str, Any]:
     """Groups and characters of text of each worker [workers][columns]; a column is an update, or neighbouring
     ones together where there are more than MOST_COLUMNS."""
     updates, place = np.unique(groups["update"], return_inverse=True)
     stride = -(-len(updates) // MOST_COLUMNS) or 1
-    column, n_columns = place // stride, -(-len(updates) // stride)
-    numbers_of_workers = _workers_by_name(groups)
-    counted = []
-    for weights in (None, groups["characters"]):
-        cells = np.bincount(
-            (groups["worker"] * n_columns + column).astype(int),
-            weights,
-            minlength=len(groups.workers) * n_columns,
-        )
-        counted.append(cells.reshape(len(groups.workers), n_columns)[numbers_of_workers])
+    workers = _workers_by_name(groups)
+    counted = groups.groupby(["worker", place // stride], observed=True)["characters"].agg(["size", "sum"])
+    groups_of, characters_of = (
+        counted[name].unstack(fill_value=0).reindex(workers).astype(int).to_numpy()
+        for name in ("size", "sum")
+    )
     return {
         "version": integers(updates[::stride] + 1),
         "updates_per_column": stride,
-        "workers": [groups.workers[number] for number in numbers_of_workers],
-        "groups": counted[0].astype(int).tolist(),
-        "characters": counted[1].astype(int).tolist(),
+        "workers": workers,
+        "groups": groups_of.tolist(),
+        "characters": characters_of.tolist(),
     }
 
 
-def _workers_by_name(groups: GroupTable) -> list[int]:
-    """Numbers of the workers that have a group, rollout-2 before rollout-10."""
-    present = np.unique(groups["worker"]).astype(int).tolist()
-    return sorted(present, key=lambda number: (len(groups.workers[number]), groups.workers[number]))
+def _workers_by_name(groups: pd.DataFrame) -> list[str]:
+    """The workers that have a group, rollout-2 before rollout-10."""
+    return sorted(groups["worker"].unique(), key=lambda worker: (len(worker), worker))
 
 
 def _phases(metrics: list[dict[str, Any]]) -> dict[str, Any]:
@@ -111,16 +104,11 @@ def _phases(metrics: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _staleness(groups: GroupTable) -> dict[str, Any]:
+def _staleness(groups: pd.DataFrame) -> dict[str, Any]:
     """Versions by which the oldest token of a group was behind: mean and largest of each update."""
-    updates, place = np.unique(groups["update"], return_inverse=True)
-    age = groups["update"] - groups["oldest_version"]
-    largest = np.zeros(len(updates))
-    np.maximum.at(largest, place, age)
-    counts = np.bincount(place, minlength=len(updates))
-    mean = np.bincount(place, age, minlength=len(updates)) / np.maximum(counts, 1)
+    behind = (groups["update"] - groups["oldest_version"]).groupby(groups["update"]).agg(["mean", "max"])
     return {
-        "version": integers(updates + 1),
-        "mean": numbers(mean.tolist()),
-        "largest": numbers(largest.tolist()),
+        "version": integers(behind.index.to_numpy() + 1),
+        "mean": numbers(behind["mean"]),
+        "largest": numbers(behind["max"]),
     }

@@ -7,12 +7,12 @@ time, into a table of a row a line; what a view shows of a single group is read 
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 
 from monitoring.viewer.growing import GrowingFile
 from rewards.cohort import TOTAL
@@ -21,7 +21,8 @@ COLUMNS = (
     "offset", "size", "attempt", "update", "video", "worker", "mos", "trained", "completions", "unparsed",
     "score", "score_std", "perturbed_score", "oldest_version", "characters", TOTAL,
 )  # fmt: skip
-"""Of every run; a column for each of its rewards follows."""
+"""Of every run; a column for each of its rewards follows. `score` and the rewards are means over the clean
+copy's completions, NaN where nothing parsed; `characters` counts those of both copies' texts."""
 
 
 class _Copy(msgspec.Struct):
@@ -47,60 +48,47 @@ def _line_type(rewards: Sequence[str]) -> type[msgspec.Struct]:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class GroupTable:
-    """A row for each group: `table["score"]` is float64 [rows], NaN where nothing parsed.
-
-    `video` and `worker` are positions in `videos` and `workers`; `score` and the rewards are means over the
-    completions of the clean copy; `characters` counts those of both copies' texts.
-    """
-
-    matrix: np.ndarray
-    videos: Sequence[str]
-    workers: Sequence[str]
-    rewards: tuple[str, ...]
-
-    def __getitem__(self, column: str) -> np.ndarray:
-        return self.matrix[:, (*COLUMNS, *self.rewards).index(column)]
-
-    def __len__(self) -> int:
-        return len(self.matrix)
-
-    def where(self, rows: np.ndarray) -> "GroupTable":
-        return GroupTable(self.matrix[rows], self.videos, self.workers, self.rewards)
-
-
 class GroupIndex:
     """`rewards`: the run's, by name."""
 
     def __init__(self, path: Path, rewards: Sequence[str]) -> None:
         self._path = path
         self._rewards = tuple(rewards)
-        self._n_columns = len(COLUMNS) + len(self._rewards)
+        self._columns = (*COLUMNS, *self._rewards)
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_line_type(self._rewards))
         self._file = GrowingFile(path, self._decoder.decode)
         self._clear()
+        self._table = self._frame()
 
     def _clear(self) -> None:
         self._cells = array("d")
         self._videos: dict[str, int] = {}
         self._workers: dict[str, int] = {}
-        self._table = GroupTable(np.empty((0, self._n_columns)), [], [], self._rewards)
 
     @property
     def broken(self) -> int:
         return self._file.broken
 
-    def read(self) -> GroupTable:
-        """The table of all lines there are, superseded ones included."""
+    def read(self) -> pd.DataFrame:
+        """A row for each line there is, superseded ones included."""
         if self._file.restarted():
             self._clear()
         for offset, size, line in self._file.new_records():
             self._cells.extend((offset, size, *self._row(line)))
-        if len(self._cells) != self._table.matrix.size:
-            matrix = np.array(self._cells).reshape(-1, self._n_columns)
-            self._table = GroupTable(matrix, list(self._videos), list(self._workers), self._rewards)
+        if len(self._cells) != self._table.size:
+            self._table = self._frame()
         return self._table
+
+    def _frame(self) -> pd.DataFrame:
+        matrix = np.array(self._cells).reshape(-1, len(self._columns))
+        table = pd.DataFrame(matrix, columns=list(self._columns))
+        names = {"video": self._videos, "worker": self._workers}
+        return table.assign(
+            **{
+                column: pd.Categorical.from_codes(table[column].astype(int), pd.Index(list(known), dtype=str))
+                for column, known in names.items()
+            }
+        )
 
     def line(self, offset: int, size: int) -> dict[str, Any]:
         """The whole record of a row."""

@@ -3,10 +3,9 @@
 import hashlib
 import hmac
 import ipaddress
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -67,14 +66,13 @@ class Guard:
             return PlainTextResponse("open the viewer by the address that it printed", 421)
         if self._token is None:
             return None
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        given = next((value for name, value in query if name == "token"), None)
-        if given is not None and self._matches(given):
-            rest = urlencode([item for item in query if item[0] != "token"])
+        request = Request(scope)
+        if "token" in request.query_params and self._matches(request.query_params["token"]):
+            rest = request.url.remove_query_params("token").query
             answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
             answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
             return answer
-        if self._matches(_cookie(headers.get("cookie", ""), self._cookie)):
+        if self._matches(request.cookies.get(self._cookie, "")):
             return None
         return PlainTextResponse("open the viewer by the address that it printed, with its token", 401)
 
@@ -86,11 +84,3 @@ def _host_name(header: str) -> str:
     """The Host header without its port, in lower case."""
     name = header.lower()
     return name[: name.index("]") + 1] if name.startswith("[") and "]" in name else name.split(":", 1)[0]
-
-
-def _cookie(header: str, name: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""

@@ -20,14 +20,14 @@ def updates(run: ViewedRun) -> dict[str, Any]:
 def groups_of(run: ViewedRun, update: int) -> dict[str, Any]:
     """A column for each figure of the update's groups, in the order of the file."""
     groups = run.groups()
-    groups = groups.where(groups["update"] == update)
-    if not len(groups):
+    groups = groups[groups["update"] == update]
+    if groups.empty:
         raise NotRecorded(f"{run.path.name} has no groups of update {update}")
     return {
         "update": update,
-        "video_id": [groups.videos[v] for v in integers(groups["video"])],
-        "worker": [groups.workers[w] for w in integers(groups["worker"])],
-        **{name: numbers(groups[name].tolist()) for name in _SHOWN_OF_A_GROUP},
+        "video_id": groups["video"].tolist(),
+        "worker": groups["worker"].tolist(),
+        **{name: numbers(groups[name]) for name in _SHOWN_OF_A_GROUP},
         "offset": integers(groups["offset"]),
     }
 
@@ -52,12 +52,11 @@ def history(run: ViewedRun, video_id: str) -> dict[str, Any]:
     Of more than MOST_VISITS visits, that many are shown, evenly chosen.
     """
     groups = run.groups()
-    if video_id not in groups.videos:
+    offsets = groups.loc[groups["video"] == video_id, "offset"].astype(int).tolist()
+    if not offsets:
         raise NotRecorded(f"{run.path.name} has no group of video '{video_id}'")
-    (rows,) = np.nonzero(groups["video"] == groups.videos.index(video_id))
-    if len(rows) > MOST_VISITS:
-        rows = rows[np.linspace(0, len(rows) - 1, MOST_VISITS).astype(int)]
-    return {"video_id": video_id, "visits": [_visit(run.group(int(groups["offset"][row]))) for row in rows]}
+    chosen = np.linspace(0, len(offsets) - 1, min(MOST_VISITS, len(offsets))).astype(int)
+    return {"video_id": video_id, "visits": [_visit(run.group(offsets[place])) for place in chosen]}
 
 
 def _visit(record: dict[str, Any]) -> dict[str, Any]:

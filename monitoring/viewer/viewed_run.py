@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 
 from monitoring.run_dir import RunDirectory, superseded_from
-from monitoring.viewer.group_index import GroupIndex, GroupTable
+from monitoring.viewer.group_index import GroupIndex
 from monitoring.viewer.growing import Records
 from rewards.registry import BUILT_IN
 
@@ -66,8 +67,8 @@ class ViewedRun:
                 if "update" not in record or record["update"] < superseded_from(starts, record["attempt"])
             ]
 
-    def groups(self) -> GroupTable:
-        """The groups that no later attempt superseded."""
+    def groups(self) -> pd.DataFrame:
+        """The groups that no later attempt superseded: a row each, as GroupIndex has them."""
         starts = self._starts()
         with self._lock:
             # The run's rewards are recorded before its first group.
@@ -77,16 +78,16 @@ class ViewedRun:
             return table
         limits = np.array([superseded_from(starts, attempt) for attempt in range(len(starts))])
         attempts = np.minimum(table["attempt"].astype(int), len(starts) - 1)
-        return table.where(table["update"] < limits[attempts])
+        return table[table["update"] < limits[attempts]]
 
     def group(self, offset: int) -> dict[str, Any]:
         """The record of groups.jsonl that begins at byte `offset`. Raises NotRecorded if none does."""
         table = self.groups()
-        (found,) = np.nonzero(table["offset"] == offset)
-        if not len(found):
+        found = table[table["offset"] == offset]
+        if found.empty:
             raise NotRecorded(f"{self.path.name} has no group at byte {offset} of groups.jsonl")
         assert self._groups is not None
-        return self._groups.line(offset, int(table["size"][found[0]]))
+        return self._groups.line(offset, int(found["size"].iloc[0]))
 
     def predictions(self, version: int, split: str) -> list[dict[str, Any]]:
         """The answers behind an evaluation; lines that are no records are left out.

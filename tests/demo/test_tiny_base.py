@@ -40,7 +40,8 @@ from demo.base_model.traces import (
 )
 from demo.base_model.training import Schedule, Stage, train
 from demo.base_model.warm_start import without_words
-from rewards.parser import is_well_formed, parse_score
+from rewards.format import is_well_formed
+from rewards.parser import parse_score
 
 SHIPPED = Path(__file__).resolve().parents[2] / "demo" / "tiny-internvl"
 

@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rewards.config import RewardConfig
-from rewards.parser import Parsed, is_well_formed, parse_score
+from rewards.format import is_well_formed
+from rewards.parser import Parsed, parse_score
 from rewards.ranking import group_moments, ranking_rewards
 from rewards.regression import regression_reward
 from rewards.temporal import temporal_reward
