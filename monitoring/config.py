@@ -14,8 +14,8 @@ class MetricsConfig(BaseModel):
     tensorboard: bool = True
     """Write TensorBoard events into the run directory."""
     wandb: Literal["off", "offline", "online"] = "off"
-    """Weights & Biases: `offline` writes into the run directory, for `wandb sync`; `online` sends as the run
-    goes on. Needs the extra `wandb`, and `online` an API key (WANDB_API_KEY, or `wandb login`)."""
+    """Weights & Biases: `offline` writes into the run directory, for `wandb sync`; `online` sends during
+    the run. Needs the extra `wandb`, and `online` an API key (WANDB_API_KEY, or `wandb login`)."""
     wandb_project: str = Field("vqathinker-ray", min_length=1)
     """Project in Weights & Biases that the run is filed under."""
     groups_every_updates: int = Field(25, ge=0)
@@ -28,7 +28,7 @@ class MetricsConfig(BaseModel):
 
 
 def check_wandb(metrics: MetricsConfig) -> None:
-    """Raises ConfigError where Weights & Biases is asked for and cannot be had."""
+    """Raises ConfigError if Weights & Biases is requested and not available."""
     mode = metrics.wandb
     if mode == "off":
         return
@@ -45,7 +45,7 @@ def check_wandb(metrics: MetricsConfig) -> None:
 
 
 def _has_key() -> bool:
-    """Whether a key is set or stored; asks nobody."""
+    """Whether a key is set or stored. Prompts for nothing and contacts no server."""
     import wandb
 
     return wandb.login(prompt=False, verify=False)

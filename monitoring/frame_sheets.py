@@ -154,7 +154,7 @@ def render(request: FrameRequest) -> Sheet:
 
 
 def _serve(connection: Connection) -> None:
-    """Answers requests until the other end is closed. Ctrl-C in the terminal is the viewer's to handle."""
+    """Answers requests until the other end is closed. The viewer handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:

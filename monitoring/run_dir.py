@@ -5,19 +5,19 @@
     metrics.jsonl        one line an update
     groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
-    marks.jsonl          videos that were sampled and of which something should be known: damaged frames,
-                         pixels that are not square, fields, HDR
-    fleet.jsonl          what each rollout worker did lately: one line a worker every ten seconds or so
-    faults.jsonl         actors that failed and what was done about it; nothing of it is ever superseded
-    recoveries.jsonl     what took the place of such an actor, and after how many seconds
+    marks.jsonl          sampled videos with unusual files: damaged frames, non-square pixels, interlacing,
+                         HDR
+    fleet.jsonl          recent activity of each rollout worker, one line a worker about every ten seconds
+    faults.jsonl         actors that failed and what was done about it; its records are never superseded
+    recoveries.jsonl     the replacement of each failed actor, and the seconds until it worked
     evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
     checkpoints/v000025/ what resume needs: learner shards and checkpoint.json
     final/               the trained model for transformers and vLLM
     tensorboard/         the metrics again, as TensorBoard events
     trace.json           when each actor did what, if `metrics.trace` is on, for ui.perfetto.dev
 
-A run that is resumed from version v goes on under a new attempt number, and what earlier attempts recorded
-of updates v and later is superseded: `read_lines` leaves it out.
+A run that is resumed from version v continues under a new attempt number. Records of earlier attempts about
+updates v and later are superseded; `read_lines` skips them.
 """
 
 import json
@@ -62,7 +62,7 @@ class RunDirectory:
         """
         if (self.path / "run.json").exists():
             raise RunDirectoryError(
-                f"{self.path} already holds a run: go on with `--resume`, or name another --run_dir"
+                f"{self.path} already holds a run: resume it with `--resume`, or name another --run_dir"
             )
         try:
             for folder in (self.path, self.checkpoints, self.predictions):
@@ -125,7 +125,7 @@ class RunDirectory:
                     yield record
 
     def evaluated(self, version: int) -> set[str]:
-        """Splits on which `version` has been judged."""
+        """Splits on which `version` has been evaluated."""
         return {e["split"] for e in self.read_lines("evaluations") if e["version"] == version}
 
     def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
@@ -162,13 +162,13 @@ class RunDirectory:
 def superseded_from(starts: Sequence[int], attempt: int) -> float:
     """The update from which on later attempts superseded what `attempt` recorded; infinity if none did.
 
-    `starts`: the version that each attempt went on from.
+    `starts`: the version that each attempt resumed from.
     """
     return min(starts[attempt + 1 :], default=math.inf)
 
 
 def _drop_broken_end(path: Path) -> None:
-    """Cut off a last line that a crash left without its end, so that nothing is glued to it."""
+    """Remove a last line that a crash left incomplete, so that the next record starts on a new line."""
     content = path.read_bytes()
     if not content.endswith(b"\n"):
         with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""How close a score is to the label: a bell, so that near misses still tell better from worse."""
+"""How close a score is to the label: a Gaussian, so that near misses still earn a graded reward."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from rewards.settings import RewardSettings
 
 NAME = "regression"
 WEIGHT = 1.0
-DESCRIPTION = "a bell around the MOS."
+DESCRIPTION = "a Gaussian around the MOS."
 NEEDS_SCALE = True
 
 

@@ -1,4 +1,4 @@
-"""Whether a video in order is judged at least as well as its perturbed copy."""
+"""Whether a video scores at least as high as its copy with perturbed frame order."""
 
 import numpy as np
 

@@ -41,8 +41,8 @@ def reward_functions(
     advantage and is trained on by the KL term alone, if at all.
 
     Args:
-        num_generations: completions of one group, which come one after the other; default: groups are told
-            apart by `video_id`.
+        num_generations: completions of one group, which come one after the other; default: groups follow
+            from `video_id`.
     Raises:
         ValueError: for an unknown component.
     """

@@ -1,5 +1,5 @@
-"""TensorBoard and Weights & Biases, told the same things of a run in a process of their own: no update waits
-for a disk or a network."""
+"""Write to TensorBoard and Weights & Biases from a separate process, so that no update waits for disk or
+network."""
 
 import asyncio
 import io
@@ -24,7 +24,7 @@ CALL_TIMEOUT_S = 300.0
 MOST_WAITING = 1000
 
 LARGEST_PX = 1600
-"""Longer side of a picture of frames; what is larger is shrunk."""
+"""Longest side of a picture of frames; larger pictures are scaled down."""
 
 
 class Dashboards:
@@ -49,7 +49,7 @@ class Dashboards:
         self._frames: FrameReader | None = None
 
     def begin(self, attempt: int, version: int) -> None:
-        """Open everything for an attempt that goes on from `version`: what was told of later ones is void."""
+        """Open the writers for an attempt that resumes from `version`. Later steps are discarded."""
         self._close_writers()
         self._writers = list(self._open_writers(attempt, version))
 
@@ -74,7 +74,7 @@ class Dashboards:
             self._frames = None
 
     def _open_writers(self, attempt: int, version: int) -> Iterator[Writer]:
-        """Whatever a writer needs is imported only where it is switched on."""
+        """Open the configured writers. Each one's packages are imported only if it is enabled."""
         if self._metrics.tensorboard:
             from monitoring.sinks.tensorboard import TensorBoardWriter
 
@@ -116,17 +116,17 @@ def start_actor(
     config: Mapping[str, Any],
     rewards: Sequence[str],
 ) -> Any:
-    """The actor, beside the process that calls: nodes that come and go with the load do not take it along."""
+    """Start the actor on the caller's node, so that autoscaling does not remove it."""
     actor: Any = ray.remote(Dashboards)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return actor.options(num_cpus=0, scheduling_strategy=here).remote(metrics, data, run_dir, config, rewards)
 
 
 class DashboardFeed:
-    """Hands calls to the actor, one after another, and never waits for it but in `close`.
+    """Queues calls to the actor, one at a time. Only `close` waits for it.
 
-    A dashboard is no reason to end a run: with the first call that fails, passes its deadline or finds no
-    room to wait in, the dashboards are given up, and `on_lost` is told why. The run directory has it all.
+    A failing dashboard does not end a run. After the first call that fails, times out or finds the queue full,
+    no further call is made and `on_lost` receives the reason. The run directory holds every record.
     """
 
     def __init__(self, actor: Any, on_lost: Callable[[str], None], timeout_s: float = CALL_TIMEOUT_S) -> None:
@@ -138,7 +138,7 @@ class DashboardFeed:
         self._feeding = asyncio.create_task(self._feed())
 
     def tell(self, call: str, *arguments: Any) -> None:
-        """Have `call` of the actor made when those before it are done."""
+        """Queue the method `call` of the actor behind the earlier calls."""
         if self._lost:
             return
         try:
@@ -147,7 +147,7 @@ class DashboardFeed:
             self._lose(f"{MOST_WAITING} calls wait for the dashboards")
 
     async def close(self, timeout_s: float) -> None:
-        """Let the actor finish what it was told, for `timeout_s` at most, and end it."""
+        """Let the actor finish the queued calls for at most `timeout_s`, then end it."""
         self.tell("close")
         try:
             await within(self._calls.join(), timeout_s, "dashboards.close")

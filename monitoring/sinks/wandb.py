@@ -1,4 +1,4 @@
-"""A run in Weights & Biases, sent as it goes on or kept in the run directory for `wandb sync`."""
+"""Log a run to Weights & Biases: online, or into the run directory for `wandb sync`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +17,9 @@ _VIDEO_COLUMNS = (STEP, "place", "video_id", "mos", "worker", "status")
 class WandbWriter:
     """A Writer to Weights & Biases. A group is an image, and rows of the table `groups/answers`.
 
-    Every attempt is a run of its own, for a run there cannot go back to an earlier step; they share a group,
-    the name of the run directory. The configuration is sent, and neither code, nor output, nor git's state.
+    Each attempt is a separate run, because a W&B run cannot return to an earlier step. The attempts share a
+    group, named after the run directory. The configuration is uploaded; code, console output and git state are
+    not.
     """
 
     def __init__(

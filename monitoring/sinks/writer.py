@@ -1,6 +1,6 @@
-"""What a dashboard is told of a run: numbers, distributions, and a few videos with all their answers.
+"""What a dashboard shows of a run: scalars, distributions, and a few videos with all their answers.
 
-A step is a policy version: update u makes version u + 1, and an evaluation judges a version.
+A step is a policy version: update u produces version u + 1, and an evaluation measures a version.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ def overview(name: str, run: ViewedRun) -> dict[str, Any]:
     """A line in the list of runs."""
     metrics, evaluations = run.records("metrics"), run.records("evaluations")
     schedule = run.config().get("schedule")
-    judged = [e for e in evaluations if e["split"] == evaluations[0]["split"]] if evaluations else []
+    evaluated = [e for e in evaluations if e["split"] == evaluations[0]["split"]] if evaluations else []
     return {
         "name": name,
         "path": str(run.path),
@@ -28,8 +28,8 @@ def overview(name: str, run: ViewedRun) -> dict[str, Any]:
         "updates": metrics[-1]["update"] + 1 if metrics else 0,
         "total_updates": schedule.get("updates") if isinstance(schedule, dict) else None,
         "reward": numbers([metrics[-1].get("reward/total")])[0] if metrics else None,
-        "srcc": judged[-1].get("srcc") if judged else None,
-        "split": judged[-1]["split"] if judged else None,
+        "srcc": evaluated[-1].get("srcc") if evaluated else None,
+        "split": evaluated[-1]["split"] if evaluated else None,
         "broken_lines": run.broken_lines(),
     }
 

@@ -1,4 +1,4 @@
-"""Files that grow: the new records of a JSON-lines file, each time somebody looks."""
+"""Read the records appended to a JSON-lines file since the last read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ class GrowingFile(Generic[T]):
         self.broken = 0
 
     def restarted(self) -> bool:
-        """Whether the file is another one now, or shorter than what was read: reading then begins anew."""
+        """Whether the file was replaced or truncated since the last read. Reading then restarts at byte 0."""
         try:
             stat = self._path.stat()
         except OSError:

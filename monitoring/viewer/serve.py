@@ -32,7 +32,7 @@ def serve(
         runs: run directories, or names under runs/; none for all of them.
         port: default: the first free one from FIRST_PORT on.
         token: what requests must carry; on any host but loopback one is made if none is given.
-        say: told the page's address.
+        say: called with the page's address.
     Raises:
         RunDirectoryError: for a run that is none, or an address that cannot be had.
     """

@@ -149,7 +149,7 @@ function repaint(which = () => true) {
 
 function paint(card) {
   if (!card.visible) return;
-  const traces = current.shown.flatMap((name) => (card.split ? judged(card, name) : lines(card, name)));
+  const traces = current.shown.flatMap((name) => (card.split ? evaluated(card, name) : lines(card, name)));
   draw(card.plot, traces, { xaxis: { rangemode: "tozero" }, yaxis: { nticks: 6 } });
   card.latest.replaceChildren(...current.shown.map((name) => {
     const last = columns(card, [name])[0]?.y.findLast((value) => value !== null);
@@ -181,7 +181,7 @@ function band(x, low, high, colour) {
   ];
 }
 
-function judged(card, name) {
+function evaluated(card, name) {
   const scores = data.get(name)?.evaluations[card.split];
   const y = scores?.[card.statistic];
   if (!y) return [];

@@ -22,7 +22,7 @@ async function reason(response) {
   }
 }
 
-/** What a file told of itself that most do not, in words. */
+/** Describe the unusual properties that a file declares. */
 export function marksText(marks) {
   const words = {
     sar: (v) => `pixels of ${v}`,

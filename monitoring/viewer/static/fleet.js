@@ -107,6 +107,6 @@ function drawEvents({ failures, faults, marked }) {
     h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "stage"), h("th", {}, "reason"))),
     h("tbody", {}, ...[...failures].reverse().map((f) => h("tr", {}, h("td", { class: "number" }, String(f.update)), h("td", { class: "name", title: f.path ?? "" }, f.video_id ?? "–"), h("td", {}, f.stage ?? "–"), h("td", { class: "text" }, f.reason ?? ""))))) : notice("None is recorded."));
   parts.marked.replaceChildren(h("h3", {}, `Videos with marks: ${marked.length}`), marked.length ? h("table", {},
-    h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "what its file told"))),
+    h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "marks of its file"))),
     h("tbody", {}, ...[...marked].reverse().map((f) => h("tr", {}, h("td", { class: "number" }, String(f.update)), h("td", { class: "name", title: f.path ?? "" }, f.video_id ?? "–"), h("td", { class: "text" }, marksText(f.marks)))))) : notice("None is recorded."));
 }
