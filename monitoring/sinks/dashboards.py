@@ -125,8 +125,8 @@ def start_actor(
 class DashboardFeed:
     """Queues calls to the actor, one at a time. Only `close` waits for it.
 
-    A failing dashboard does not end a run. After the first call that fails, times out or finds the queue full,
-    no further call is made and `on_lost` receives the reason. The run directory holds every record.
+    A failing dashboard does not end a run. After the first call that fails, times out or finds the queue
+    full, no further call is made and `on_lost` receives the reason. The run directory holds every record.
     """
 
     def __init__(self, actor: Any, on_lost: Callable[[str], None], timeout_s: float = CALL_TIMEOUT_S) -> None:

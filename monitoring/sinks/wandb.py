@@ -18,8 +18,8 @@ class WandbWriter:
     """A Writer to Weights & Biases. A group is an image, and rows of the table `groups/answers`.
 
     Each attempt is a separate run, because a W&B run cannot return to an earlier step. The attempts share a
-    group, named after the run directory. The configuration is uploaded; code, console output and git state are
-    not.
+    group, named after the run directory. The configuration is uploaded; code, console output and git state
+    are not.
     """
 
     def __init__(

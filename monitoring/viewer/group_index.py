@@ -35,7 +35,12 @@ def _line_type(rewards: Sequence[str]) -> type[msgspec.Struct]:
     values = list[float | None]
     clean = msgspec.defstruct(
         "Clean",
-        [("versions", list[list[int]]), *((name, values) for name in (TOTAL, *rewards))],
+        [
+            ("versions", list[list[int]]),
+            (TOTAL, values),
+            # A run that is older than a reward of the project has no values of it.
+            *((name, values, msgspec.field(default_factory=list)) for name in rewards),
+        ],
         bases=(_Copy,),
         kw_only=True,
     )

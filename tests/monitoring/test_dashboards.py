@@ -27,6 +27,7 @@ from rewards.registry import BUILT_IN
 from runtime.errors import ConfigError
 
 FRAMES, FRAME_PX = 4, 56
+REWARDS = [reward.name for reward in BUILT_IN]
 
 
 def record(video: Path, total: list[float], scores: list[float | None]) -> dict[str, Any]:
@@ -46,10 +47,7 @@ def record(video: Path, total: list[float], scores: list[float | None]) -> dict[
             "versions": [[0]] * n,
             "scores": scores,
             "total": total,
-            "regression": [0.25] * n,
-            "ranking": [0.5] * n,
-            "temporal": [0.0] * n,
-            "format": [1.0] * n,
+            **{name: [0.25] * n for name in REWARDS},
             "advantages": [-1.0 + 2 * i for i in range(n)],
         },
         "perturbed": None,
@@ -91,8 +89,6 @@ def tensorboard_of(config: RunConfig) -> EventAccumulator:
 def text_of(events: EventAccumulator, place: str) -> str:
     return events.Tensors(f"groups/{place}/text_summary")[0].tensor_proto.string_val[0].decode()
 
-
-REWARDS = [reward.name for reward in BUILT_IN]
 
 # What is shown
 

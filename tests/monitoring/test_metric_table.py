@@ -5,6 +5,7 @@ from pathlib import Path
 
 from monitoring.metric_table import METRICS, about, reward_names, sections
 from monitoring.viewer.curves_view import _add_rate
+from rewards.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = re.compile(
@@ -20,7 +21,7 @@ def recorded() -> set[str]:
 def test_code_and_table_name_the_same_metrics() -> None:
     by_code = recorded()
     assert by_code <= set(METRICS), "declare it in monitoring/metric_table.py"
-    rewards = {f"reward/{name}" for name in ("total", "regression", "ranking", "temporal", "format")}
+    rewards = {f"reward/{name}" for name in ("total", *(reward.name for reward in BUILT_IN))}
     assert set(METRICS) - by_code == rewards, "the table names a metric that no code records"
 
 

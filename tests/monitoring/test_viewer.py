@@ -96,6 +96,21 @@ def test_the_groups_of_an_update_and_one_in_full(client: TestClient, videos: lis
     assert "total" not in group["perturbed"]["completions"][0]
 
 
+def test_a_run_that_is_older_than_a_reward_is_shown(client: TestClient, run: RunDirectory) -> None:
+    """Its run.json names no rewards, and its groups have no values of a reward added since."""
+    path = run.path / "groups.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        del record["clean"]["temporal"]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    spread = get(client, "spread")
+    assert spread["low"]["ranking"] == [1.0] * UPDATES
+    assert spread["low"]["temporal"] == [None] * UPDATES
+    groups = get(client, "groups", update=0)
+    assert "temporal" not in get(client, "group", offset=groups["offset"][0])["clean"]["completions"][0]
+    assert client.get("/api/runs").json()[0]["broken_lines"] == 0
+
+
 def test_the_history_of_a_video(client: TestClient, videos: list[Path]) -> None:
     visits = get(client, "history", video=videos[1].stem)["visits"]
     assert [visit["update"] for visit in visits] == [0, 1, 2, 3]
