@@ -1,4 +1,4 @@
-"""Engine and learner compute the same policy, and go on doing so while it is trained."""
+"""Engine and learner compute the same policy, also while it is trained."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

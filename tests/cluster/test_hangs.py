@@ -1,4 +1,4 @@
-"""Actors that hang instead of dying, storage that is full: real runs go on, or end with a clear error."""
+"""Actors that hang instead of dying, storage that is full: real runs continue, or end with a clear error."""
 
 import contextlib
 import itertools
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(2400)]
 
 EPOCHS = 12
 START_S = 240.0
-"""What a busy machine may take to start all ranks anew."""
+"""What a busy machine may take to restart all ranks."""
 DEADLINES_S = {"rollout.group_timeout_s": 60, "rewards.timeout_s": 30, "learner.update_timeout_s": 90}
 
 

@@ -59,5 +59,5 @@ def test_from_one_worker_to_three_and_back(tmp_path: Path) -> None:
     assert set(fates.values()) == {1}
     by_update = [{g["worker"] for g in groups if g["update"] == u} for u in range(2 * EPOCHS)]
     assert by_update[0] == {"rollout-0"}
-    assert max(map(len, by_update)) == 3, "the newcomers took part"
+    assert max(map(len, by_update)) == 3, "the new workers took part"
     assert len(by_update[-1]) == 1

@@ -1,4 +1,4 @@
-"""Scores out of real engines: they depend on the video alone, and a killed command goes on where it was."""
+"""Scores out of real engines: they depend on the video alone, and a killed command resumes."""
 
 import asyncio
 import csv
@@ -143,7 +143,7 @@ def test_a_folder_as_it_comes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    """kill -9 in the midst: the same command goes on, and every clip has one row."""
+    """kill -9 in mid-run: the same command resumes, and every clip has one row."""
     out = tmp_path / "scores.csv"
     command = [
         sys.executable, str(ROOT / "launch.py"), "score", str(ROOT / "demo" / "built" / "test"),

@@ -1,4 +1,4 @@
-"""Figures of the fleet, what Prometheus is told, and the dashboards that ask for it."""
+"""Statistics of the fleet, the metrics that Prometheus gets, and the dashboards that query them."""
 
 import asyncio
 import json
@@ -163,7 +163,7 @@ def test_a_worker_that_is_slow_to_say_what_it_does_stays() -> None:
 
 
 class FakeMetric:
-    """Keeps what Ray would be told: values by name and labels."""
+    """Keeps what Ray would receive: values by name and labels."""
 
     told: ClassVar[dict[tuple[str, tuple[str, ...]], list[float]]] = defaultdict(list)
 
@@ -235,7 +235,7 @@ def test_the_committed_dashboards_are_what_the_program_writes() -> None:
 
 
 def test_dashboards_ask_for_metrics_that_a_run_has(tmp_path: Path, told: Any) -> None:
-    """Names of figures and counters; those of updates come from the learner and the recorder."""
+    """Names of figures and counters; those of updates come from the learner and the training batch."""
     found = metrics(tmp_path)
     found.fleet(0, [WorkerFigures("w", 0, 30.0, 0.5, 0.5, 0)], ["w"])
     found.fault("w", 1.7e9)

@@ -19,7 +19,7 @@ from rollout.router import Router
 def test_whatever_happens_work_is_handed_out_once_and_within_capacity(
     seed: int, capacity: int, costs: list[int]
 ) -> None:
-    """Workers come and go, requests are called off, and nothing is lost or done by two."""
+    """Workers come and go, requests are cancelled, and nothing is lost or done by two."""
     dice = random.Random(seed)
     load: dict[str, list[int]] = {}
     served: list[int] = []
