@@ -22,7 +22,7 @@ from evaluation.settings import ScoringSettings
 from tests.conftest import moving_frames
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTION = "### Frames that you have already"
+SECTION = "### Frames in memory"
 
 
 def test_arrays_tensors_and_batches_are_videos() -> None:
