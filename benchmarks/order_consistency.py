@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.statistics.correlation import interval, resamples
+from evaluation.statistics.intervals import interval, resamples
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from demo.base_model.traces import PHRASES, STRENGTHS
-from evaluation.statistics.correlation import interval, resamples, srcc
+from evaluation.statistics.correlation import srcc
+from evaluation.statistics.intervals import interval, resamples
 
 NOTHING, SEVERAL = "nothing", "several"
 # Of a kind with fewer clips than this, one clip would decide about its share of the macro-F1.

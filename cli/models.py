@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli.terminal import (
+from cli.options import (
     AsVideo,
     Checkpoint,
     DecoderName,
@@ -25,10 +25,9 @@ from cli.terminal import (
     Start,
     Strict,
     TrustRemoteCode,
-    console,
-    progress,
     scoring_options,
 )
+from cli.terminal import console, progress
 from runtime.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ from data.records import Video, VideoRef
 from data.video_file import VideoError
 from evaluation.answers import failed_video, mean_score, score_requests, scored_video
 from evaluation.scorer import sample_video
-from evaluation.statistics.correlation import unfitted_agreement
+from evaluation.statistics.intervals import unfitted_agreement
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
 

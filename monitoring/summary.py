@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.statistics.correlation import paired_bootstrap
+from evaluation.statistics.intervals import paired_bootstrap
 from monitoring.run_dir import RunDirectory
 from runtime.files import write_atomically
 

@@ -10,7 +10,8 @@ import torch
 from demo.base_model.architecture import N_FRAMES
 from demo.base_model.clips import Clips
 from demo.base_model.decoding import embed_prompts, prompt_token_ids, sample_answers
-from evaluation.statistics.correlation import plcc, srcc, unfitted_agreement
+from evaluation.statistics.correlation import plcc, srcc
+from evaluation.statistics.intervals import unfitted_agreement
 from rewards.parser import parse_score
 
 CLIPS_PER_BATCH = 16

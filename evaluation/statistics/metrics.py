@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.statistics.correlation import interval, krcc, plcc, resamples, rmse, srcc, why_undefined
+from evaluation.statistics.correlation import krcc, plcc, rmse, srcc, why_undefined
+from evaluation.statistics.intervals import interval, resamples
 from evaluation.statistics.logistic_fit import (
     FIT_NAME,
     PARAMETERS,

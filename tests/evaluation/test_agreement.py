@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from evaluation.statistics.correlation import (
-    bootstrap_ci,
-    interval,
-    krcc,
-    paired_bootstrap,
-    plcc,
-    resamples,
-    rmse,
-    srcc,
-    why_undefined,
-)
+from evaluation.statistics.correlation import krcc, plcc, rmse, srcc, why_undefined
+from evaluation.statistics.intervals import bootstrap_ci, interval, paired_bootstrap, resamples
 
 rng = np.random.default_rng(0)
 MOS = rng.uniform(1, 5, 60)

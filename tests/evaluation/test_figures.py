@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from evaluation.statistics.correlation import bootstrap_ci, paired_bootstrap
+from evaluation.statistics.intervals import bootstrap_ci, paired_bootstrap
 from evaluation.statistics.logistic_fit import FIT_NAME, FitError, fit_logistic
 from evaluation.statistics.metrics import (
     CORRELATIONS,

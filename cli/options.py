@@ -1,0 +1,54 @@
+"""Options that several commands have."""
+
+from typing import Annotated
+
+import typer
+
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        help="run directory, model folder or hub name; default: newest finished run, else the demo's base",
+        show_default=False,
+    ),
+]
+Frames = Annotated[
+    int | None, typer.Option("--frames", min=1, help="frames to sample from a video; default: the model's")
+]
+MaxPx = Annotated[
+    int | None,
+    typer.Option("--max-px", min=28, help="longer side of a frame, in pixels; default: the model's"),
+]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="longest answer in tokens; default: the model's")
+]
+DecoderName = Annotated[str, typer.Option(help="video decoder: auto, decord or pyav")]
+Start = Annotated[float | None, typer.Option(metavar="SECONDS", help="start of the part to use")]
+End = Annotated[float | None, typer.Option(metavar="SECONDS", help="end of the part to use")]
+AsVideo = Annotated[bool, typer.Option("--as-video", help="treat a folder of numbered pictures as one video")]
+FrameRate = Annotated[
+    float | None, typer.Option(help="pictures per second, with --as-video", show_default="25")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="fail truncated files; default: score the part that is there")
+]
+Replicas = Annotated[
+    int | None, typer.Option(min=1, help="number of engines; default: 1, on a cluster one per free GPU")
+]
+GpusPerReplica = Annotated[
+    int | None, typer.Option(min=0, help="GPUs per engine; default: 1 if there are any, else 0")
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="make answers independent of batching, to the last bit; slower")
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="run Python code that comes with the checkpoint")
+]
+
+
+def scoring_options(context: typer.Context) -> dict[str, object]:
+    """The options of a command that are fields of ScoringSettings, without `checkpoint`, which must be
+    resolved."""
+    from evaluation.settings import ScoringSettings
+
+    names = ScoringSettings.model_fields.keys() - {"checkpoint"}
+    return {name: value for name, value in context.params.items() if name in names}
