@@ -19,7 +19,7 @@ from cluster.config import RunConfig, load_config
 from cluster.planning.architecture import Architecture, read_architecture
 from cluster.planning.memory import FRAME_MARKER_TOKENS, PROMPT_TEXT_TOKENS, trained_parameters
 from data.records import Completion, Group, VideoRef
-from learner.batch_planning import plan_batches, spread
+from learner.batch_planning import plan_update, step_tokens
 
 SPREAD = 0.5
 """Standard deviation of the logarithm of the answers' lengths."""
@@ -116,8 +116,8 @@ def update_flop(forward: Forward, times: Passes, groups: float) -> float:
 
 
 def lockstep(config: RunConfig, sizes: Sizes, groups: int, skipped: float) -> Lockstep:
-    """All ranks make as many passes as the one with most, by repeating their shortest; a pass takes as long
-    as the longest of its ranks. A group is left out with probability `skipped`."""
+    """All ranks make as many passes as the one with most, and a pass takes as long as the longest of its
+    ranks. A group is left out with probability `skipped`."""
     random = np.random.default_rng(0)
     ratios, counts = [], []
     for _ in range(DRAWS):
@@ -125,16 +125,11 @@ def lockstep(config: RunConfig, sizes: Sizes, groups: int, skipped: float) -> Lo
         lengths = np.clip(drawn, 1, config.rollout.max_completion_tokens).astype(int)
         lengths = lengths[random.random(groups) >= skipped]
         batch = [_group(sizes.prompt_tokens, row.tolist()) for row in lengths]
-        ranks = []
-        for own in spread([group.n_tokens + sizes.prompt_tokens for group in batch], config.learner.ranks):
-            mine = [batch[i] for i in own] or [min(batch, key=lambda group: group.n_tokens)]
-            plan = plan_batches(mine, config.learner.micro_batch_tokens, packed=True)
-            ranks.append([sum(piece.tokens for piece in step) for step in plan])
-        most = max(map(len, ranks))
-        steps = zip(*(own + [min(own)] * (most - len(own)) for own in ranks), strict=True)
+        ranks = config.learner.ranks
+        plans = plan_update(batch, ranks, config.learner.micro_batch_tokens, packed=True)
         there = len(batch) * sizes.prompt_tokens + int(lengths.sum())
-        ratios.append(sum(max(step) for step in steps) * config.learner.ranks / there)
-        counts.append(most)
+        ratios.append(step_tokens(plans, packed=True) * ranks / there)
+        counts.append(max(len(plan.passes) for plan in plans))
     return Lockstep(float(np.mean(ratios)), float(np.mean(counts)))
 
 

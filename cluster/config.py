@@ -26,6 +26,9 @@ from runtime.config import ClusterConfig
 from runtime.errors import ConfigError
 from runtime.project import moved
 
+FEWEST_GROUPS_PER_RANK = 4
+"""Below this the ranks' shares of an update differ by a tenth and more (`python -m benchmarks.lockstep`)."""
+
 
 class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -162,6 +165,13 @@ class RunConfig(BaseModel):
             found.append("schedule.videos_per_cohort is 1: the ranking reward has no peers and is always 0")
         if self.schedule.completions_per_video == 1:
             found.append("schedule.completions_per_video is 1: a group of one has no advantage to learn from")
+        groups, ranks = self.schedule.videos_per_cohort * self.schedule.cohorts_per_update, self.learner.ranks
+        if ranks > 1 and groups < FEWEST_GROUPS_PER_RANK * ranks:
+            found.append(
+                f"an update has {groups} videos for {ranks} learner ranks, below {FEWEST_GROUPS_PER_RANK} a "
+                "rank: ranks compute in step and wait for the one with the longest answers; raise "
+                "schedule.cohorts_per_update, or lower learner.ranks (docs/scaling.md)"
+            )
         return found
 
 

@@ -1,12 +1,24 @@
-"""Who computes what: groups over ranks, and groups or parts of groups over forward passes. Pure."""
+"""Who computes what: groups over ranks, and groups or parts of groups over forward passes. Pure.
+
+Ranks compute in step: all make the same number of passes, and a pass takes as long as the longest of its
+ranks. So an update takes the sum over passes of the most tokens that any rank has in it. `plan_update` makes
+that sum small: it takes the fewest passes that the token budget allows, spreads the groups over all (rank,
+pass) cells at once, and then moves and swaps groups as long as the sum falls.
+"""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from data.records import Group
+
+_CLOSE = 1.02
+"""A plan within this factor of the bound is taken as it is."""
+_MAX_CHANGES = 100
+_PARTNERS = 16
+"""Cells, the emptiest, that the longest cell of a pass may exchange groups with. Bounds the planning time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,31 +36,64 @@ class Piece:
         return self.rows * self.row_tokens
 
 
-def spread(costs: Sequence[float], ranks: int) -> list[list[int]]:
-    """Assign items to ranks, heaviest first, each to the rank with the least so far.
+@dataclass(frozen=True, slots=True)
+class RankPlan:
+    """One rank's part of an update: indices of its groups, ascending, and its forward passes, the longest
+    first. Pieces count groups within `groups`. Both may be empty where there are fewer groups than ranks."""
 
-    Returns the item indices of each rank, ascending. Deterministic; a rank may get none when there are fewer
-    items than ranks.
+    groups: list[int]
+    passes: list[list[Piece]]
+
+
+def plan_update(groups: Sequence[Group], ranks: int, budget: int, packed: bool) -> list[RankPlan]:
+    """Every group on one rank and every completion in one pass. Deterministic.
+
+    No pass has more than `budget` tokens, but for one that holds a single completion longer than that. A rank
+    with fewer passes than another fills up with `filler` ones.
     """
-    loads = [(0.0, rank) for rank in range(ranks)]
-    assigned: list[list[int]] = [[] for _ in range(ranks)]
-    for item in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        load, rank = heapq.heappop(loads)
-        assigned[rank].append(item)
-        heapq.heappush(loads, (load + costs[item], rank))
-    return [sorted(items) for items in assigned]
+    cut = [
+        split_group(i, len(g.prompt_token_ids), [len(c.token_ids) for c in g.completions], budget, packed)
+        for i, g in enumerate(groups)
+    ]
+    costs = [sum(piece.tokens for piece in pieces) for pieces in cut]
+    passes = max(1, math.ceil(sum(costs) / (ranks * budget)))
+    while (cells := _start(cut, costs, ranks, passes, budget, packed)) is None:
+        passes += 1
+    _improve(cells, budget, packed, enough=_CLOSE * whole_groups_bound(costs, ranks))
+    return [_rank_plan(row, packed) for row in cells]
 
 
 def plan_batches(groups: Sequence[Group], budget: int, packed: bool) -> list[list[Piece]]:
-    """The forward passes that `groups` take, of at most `budget` tokens each."""
-    pieces = [
-        piece
-        for index, group in enumerate(groups)
-        for piece in split_group(
-            index, len(group.prompt_token_ids), [len(c.token_ids) for c in group.completions], budget, packed
-        )
+    """The forward passes that `groups` take on one rank alone, of at most `budget` tokens each."""
+    return plan_update(groups, 1, budget, packed)[0].passes
+
+
+def filler(groups: Sequence[Group], packed: bool) -> Piece:
+    """What a pass computes that only keeps step: the cheapest single completion. With prompts of one length
+    no group costs less, so that the other ranks never wait for it."""
+    candidates = [
+        _piece(i, len(g.prompt_token_ids), [len(c.token_ids) for c in g.completions], [k], packed)
+        for i, g in enumerate(groups)
+        for k in range(len(g.completions))
     ]
-    return fill_batches(pieces, budget, packed)
+    return min(candidates, key=lambda piece: piece.tokens)
+
+
+def step_tokens(plans: Sequence[RankPlan], packed: bool) -> int:
+    """Tokens that ranks in step compute one after another: the sum over passes of the largest of any rank."""
+    most = max(len(plan.passes) for plan in plans)
+    return sum(
+        max(_batch_tokens(plan.passes[i], packed) for plan in plans if i < len(plan.passes))
+        for i in range(most)
+    )
+
+
+def whole_groups_bound(costs: Sequence[float], ranks: int) -> float:
+    """A lower bound of `step_tokens` for any plan that keeps groups whole: the mean load, the largest group,
+    and, as of k * ranks + 1 groups some rank has k + 1, the k + 1 least of the k * ranks + 1 largest."""
+    ordered = sorted(costs, reverse=True)
+    crowded = (sum(ordered[k * ranks - k : k * ranks + 1]) for k in range(1, math.ceil(len(ordered) / ranks)))
+    return max(sum(ordered) / ranks, ordered[0], *crowded)
 
 
 def split_group(
@@ -68,24 +113,127 @@ def split_group(
     return pieces
 
 
-def fill_batches(pieces: Sequence[Piece], budget: int, packed: bool) -> list[list[Piece]]:
-    """Batches of at most `budget` tokens, padding included: each piece, largest first, goes where it fits."""
-    batches: list[list[Piece]] = []
-    for piece in sorted(pieces, key=lambda p: (-p.row_tokens, p.group, p.completions)):
-        for batch in batches:
-            if _batch_tokens([*batch, piece], packed) <= budget:
-                batch.append(piece)
+_Cells = list[list[list[Piece]]]
+"""Pieces by rank and pass."""
+
+
+def _start(
+    cut: Sequence[Sequence[Piece]],
+    costs: Sequence[int],
+    ranks: int,
+    passes: int,
+    budget: int,
+    packed: bool,
+) -> _Cells | None:
+    """Groups in `passes` passes, heaviest first, each on the rank with the least so far that has room for it,
+    and there in the emptiest passes. None if one finds no room."""
+    cells: _Cells = [[[] for _ in range(passes)] for _ in range(ranks)]
+    loads = [0] * ranks
+    for group in sorted(range(len(cut)), key=lambda i: (-costs[i], i)):
+        for rank in sorted(range(ranks), key=lambda r: (loads[r], r)):
+            if (row := _with_group(cells[rank], cut[group], budget, packed)) is not None:
+                cells[rank] = row
+                loads[rank] += costs[group]
                 break
         else:
-            batches.append([piece])
-    return batches
+            return None
+    for rank, row in enumerate(cells):
+        cells[rank] = sorted(row, key=lambda cell: -_batch_tokens(cell, packed))
+    return cells
+
+
+def _with_group(
+    row: list[list[Piece]], pieces: Sequence[Piece], budget: int, packed: bool
+) -> list[list[Piece]] | None:
+    """A rank's passes with a group put into the emptiest that have room for its pieces; None without room."""
+    row = list(row)
+    for piece in pieces:
+        room = [
+            i for i, cell in enumerate(row) if not cell or _batch_tokens([*cell, piece], packed) <= budget
+        ]
+        if not room:
+            return None
+        least = min(room, key=lambda i: _batch_tokens(row[i], packed))
+        row[least] = [*row[least], piece]
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Of two cells, (rank, pass), and what they would hold. Changes with a smaller `order` are better."""
+
+    order: tuple[int, int]
+    cells: tuple[tuple[int, int], tuple[int, int]]
+    held: tuple[list[Piece], list[Piece]]
+
+
+def _improve(cells: _Cells, budget: int, packed: bool, enough: float) -> None:
+    """Move whole groups, or swap two, between the longest cell of a pass and others while that helps."""
+    pieces_of: dict[int, int] = {}
+    for piece in (piece for row in cells for cell in row for piece in cell):
+        pieces_of[piece.group] = pieces_of.get(piece.group, 0) + 1
+    whole = {group for group, count in pieces_of.items() if count == 1}
+    loads = [[_batch_tokens(cell, packed) for cell in row] for row in cells]
+    for _ in range(_MAX_CHANGES):
+        if sum(map(max, zip(*loads, strict=True))) <= enough:
+            return
+        best = min(
+            _changes(cells, loads, whole, budget, packed), key=lambda c: (c.order, c.cells), default=None
+        )
+        if best is None:
+            return
+        for (rank, step), held in zip(best.cells, best.held, strict=True):
+            cells[rank][step] = held
+            loads[rank][step] = _batch_tokens(held, packed)
+
+
+def _changes(
+    cells: _Cells, loads: list[list[int]], whole: set[int], budget: int, packed: bool
+) -> Iterator[_Change]:
+    """Those that lower the sum of the passes' longest cells, or keep it and even two cells out."""
+    ranked = [sorted(((row[step], rank) for rank, row in enumerate(loads)), reverse=True)[:3]
+              for step in range(len(loads[0]))]  # fmt: skip
+
+    def longest(step: int, new: dict[tuple[int, int], int]) -> int:
+        others = (load for load, rank in ranked[step] if (rank, step) not in new)
+        return max(next(others, 0), *(load for (_, at), load in new.items() if at == step))
+
+    total = sum(column[0][0] for column in ranked)
+    emptiest = sorted((load, r, s) for r, row in enumerate(loads) for s, load in enumerate(row))[:_PARTNERS]
+    for step, column in enumerate(ranked):
+        here = (column[0][1], step)
+        full = cells[here[0]][step]
+        for there in ((r, s) for _, r, s in emptiest if (r, s) != here):
+            other = cells[there[0]][there[1]]
+            for mine in (piece for piece in full if piece.group in whole):
+                for theirs in (None, *(piece for piece in other if piece.group in whole)):
+                    if theirs is not None and theirs.tokens >= mine.tokens:
+                        continue
+                    left = [p for p in full if p is not mine] + ([theirs] if theirs else [])
+                    got = [p for p in other if p is not theirs] + [mine]
+                    new = {here: _batch_tokens(left, packed), there: _batch_tokens(got, packed)}
+                    if new[there] > budget and len(got) > 1:
+                        continue
+                    touched = {step, there[1]}
+                    gain = sum(longest(s, new) - ranked[s][0][0] for s in touched)
+                    uneven = sum(load**2 - loads[r][s] ** 2 for (r, s), load in new.items())
+                    if gain < 0 or (gain == 0 and uneven < 0):
+                        yield _Change((total + gain, uneven), (here, there), (left, got))
+
+
+def _rank_plan(row: list[list[Piece]], packed: bool) -> RankPlan:
+    """Longest passes first on every rank: no other order makes the sum of the longest smaller."""
+    groups = sorted({piece.group for cell in row for piece in cell})
+    position = {group: i for i, group in enumerate(groups)}
+    passes = sorted((cell for cell in row if cell), key=lambda cell: -_batch_tokens(cell, packed))
+    return RankPlan(groups, [[replace(p, group=position[p.group]) for p in cell] for cell in passes])
 
 
 def _batch_tokens(pieces: Sequence[Piece], packed: bool) -> int:
     """Packed pieces make one row; others are rows padded to the longest."""
     if packed:
         return sum(p.tokens for p in pieces)
-    return sum(p.rows for p in pieces) * max(p.row_tokens for p in pieces)
+    return sum(p.rows for p in pieces) * max((p.row_tokens for p in pieces), default=0)
 
 
 def _piece(

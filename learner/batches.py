@@ -16,21 +16,19 @@ LayOut = Callable[[], MicroBatch]
 class Batches:
     """Pairs of a micro-batch and whether it counts; may be gone through more than once.
 
-    A pass that does not count repeats another, to keep step with ranks that have more.
+    A pass that does not count keeps step with ranks that have more.
 
     Args:
-        lay_out: makes each micro-batch; called in order, in one thread.
-        repeats: indices of micro-batches that are gone through once more at the end, without counting.
-        count: whether the others count.
+        lay_out: makes each micro-batch that counts; called in order, in one thread.
+        filler: makes the micro-batch that does not.
+        fillers: how many times that is gone through at the end.
         timeout_s: deadline of waiting for one micro-batch.
     """
 
-    def __init__(
-        self, lay_out: Sequence[LayOut], repeats: Sequence[int], count: bool, timeout_s: float
-    ) -> None:
-        self._lay_out = lay_out
-        self._repeats = repeats
-        self._count = count
+    def __init__(self, lay_out: Sequence[LayOut], filler: LayOut, fillers: int, timeout_s: float) -> None:
+        self._lay_out = [*lay_out, *([filler] if fillers else [])]
+        self._counting = len(lay_out)
+        self._fillers = fillers
         self._timeout_s = timeout_s
         self._thread = ThreadPoolExecutor(1, "learner-inputs")
         self._made: list[Future[MicroBatch]] = []
@@ -46,13 +44,13 @@ class Batches:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def __len__(self) -> int:
-        return len(self._lay_out) + len(self._repeats)
+        return self._counting + self._fillers
 
     def __iter__(self) -> Iterator[tuple[MicroBatch, bool]]:
-        for future in self._made:
-            yield self._wait(future), self._count
-        for index in self._repeats:
-            yield self._wait(self._made[index]), False
+        for future in self._made[: self._counting]:
+            yield self._wait(future), True
+        for _ in range(self._fillers):
+            yield self._wait(self._made[-1]), False
 
     def _wait(self, future: Future[MicroBatch]) -> MicroBatch:
         started_s = time.monotonic()

@@ -19,10 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from data.errors import PermanentError, permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.records import Weights
-from learner.batch_planning import spread
+from learner.batch_planning import RankPlan, plan_update, step_tokens
 from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank
-from learner.records import LearnerInfo, RankShard, TrainSample
+from learner.records import Layout, LearnerInfo, RankShard, TrainSample
 from learner.trainer import LearnerSpec
 from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
@@ -87,6 +87,7 @@ class LearnerGroup:
         self._ranks: list[Any] = []
         self._processes: list[tuple[str, int]] = []
         """Node and process id of every rank that was started and may still hold memory."""
+        self._layout: Layout = "packed"
         self._turn = asyncio.Lock()
         self.version = 0
         """The policy version that the ranks hold: updates done, those before the checkpoint included."""
@@ -113,6 +114,7 @@ class LearnerGroup:
             self._kill()
             raise
         self.version = int(infos[0].extra.get("version", 0))
+        self._layout = infos[0].layout
         return infos[0]
 
     async def update(self, samples: Sequence[TrainSample]) -> dict[str, float]:
@@ -127,25 +129,30 @@ class LearnerGroup:
             async with self._turn:
                 self.version += 1
             return {}
+        plans = self._plan(samples)
         async with self._alone(), self._turn:
             calls = [
                 remote(LearnerRank.update, self.version, shard, *frames)
-                for shard, frames in self._shards(samples)
+                for shard, frames in self._shards(samples, plans)
             ]
             replies = await self._call_each(calls, self._config.update_timeout_s)
             self.version += 1
-        return replies[0]
+        tokens = sum(piece.tokens for plan in plans for batch in plan.passes for piece in batch)
+        in_step = step_tokens(plans, self._layout == "packed") * len(plans)
+        return replies[0] | {"learner/lockstep": in_step / tokens}
 
     async def logprobs(self, samples: Sequence[TrainSample]) -> list[list[list[float]]]:
         """Log-probs of every completion token under the current policy, by sample and completion."""
-        owners = self._assign(samples)
-        calls = [remote(LearnerRank.logprobs, shard, *frames) for shard, frames in self._shards(samples)]
+        plans = self._plan(samples)
+        calls = [
+            remote(LearnerRank.logprobs, shard, *frames) for shard, frames in self._shards(samples, plans)
+        ]
         async with self._turn:
             replies = await self._call_each(calls, self._config.update_timeout_s)
         found = {
             i: reply
-            for mine, part in zip(owners, replies, strict=True)
-            for i, reply in zip(mine, part, strict=False)
+            for plan, part in zip(plans, replies, strict=True)
+            for i, reply in zip(plan.groups, part, strict=False)
         }
         return [found[i] for i in range(len(samples))]
 
@@ -259,25 +266,28 @@ class LearnerGroup:
             for rank in range(config.ranks)
         ]
 
-    def _assign(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        """Sample indices of each rank; empty for a rank that only joins the collectives."""
-        costs = [len(s.group.prompt_token_ids) + s.group.n_tokens for s in samples]
-        return spread(costs, len(self._ranks))
+    def _plan(self, samples: Sequence[TrainSample]) -> list[RankPlan]:
+        """Who computes what, planned for all ranks together."""
+        groups, budget = [sample.group for sample in samples], self._config.micro_batch_tokens
+        return plan_update(groups, len(self._ranks), budget, self._layout == "packed")
 
-    def _shards(self, samples: Sequence[TrainSample]) -> list[tuple[RankShard, list[np.ndarray]]]:
+    def _shards(
+        self, samples: Sequence[TrainSample], plans: Sequence[RankPlan]
+    ) -> list[tuple[RankShard, list[np.ndarray]]]:
         """What each rank trains on, and the frames of its groups as arguments of a remote call."""
         completions = sum(len(s.group.completions) for s in samples)
         tokens = sum(s.group.n_tokens for s in samples)
         shards = []
-        for own in self._assign(samples):
+        for plan in plans:
             # A rank without a group of its own still takes part in every collective, with any group's data.
-            mine = [samples[i] for i in own] or [min(samples, key=lambda s: s.group.n_tokens)]
+            mine = [samples[i] for i in plan.groups] or [min(samples, key=lambda s: s.group.n_tokens)]
             shard = RankShard(
                 groups=[s.group for s in mine],
                 advantages=[list(s.advantages) for s in mine],
-                filler=not own,
+                filler=not plan.groups,
                 completions=completions,
                 tokens=tokens,
+                passes=plan.passes,
             )
             shards.append((shard, [value_of(s.frames) for s in mine]))
         return shards

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from data.records import Group
+from learner.batch_planning import Piece
 
 if TYPE_CHECKING:
     import ray
@@ -42,7 +43,8 @@ class RankShard:
     """One rank's part of an update.
 
     A rank that got no group of its own holds a `filler`: it takes part in every collective with a gradient
-    of zero. `completions` and `tokens` count the whole update over all ranks.
+    of zero. `completions` and `tokens` count the whole update over all ranks. `passes` are this rank's
+    forward passes from a plan for all ranks; None lets the rank plan its own groups alone.
     """
 
     groups: list[Group]
@@ -50,3 +52,4 @@ class RankShard:
     filler: bool
     completions: int
     tokens: int
+    passes: list[list[Piece]] | None = None

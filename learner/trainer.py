@@ -1,8 +1,8 @@
 """One rank's half of an update: forward and backward over its share, in step with the other ranks.
 
 Ranks must make the same collectives in the same order. So they agree on the number of forward passes (the
-largest any needs; the others repeat a batch with a loss of zero), every pass runs every module once, and
-nothing is decided from numbers that only one rank has seen.
+largest any has; the others fill up with a single completion and a loss of zero), every pass runs every module
+once, and nothing is decided from numbers that only one rank has seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
-from learner.batch_planning import Piece, plan_batches
+from learner.batch_planning import Piece, filler, plan_batches
 from learner.batches import Batches
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.config import LearnerConfig
@@ -181,10 +181,14 @@ class Trainer:
 
     def _batches(self, shard: RankShard, frames: Sequence[np.ndarray]) -> Batches:
         """This rank's forward passes, as many as any rank's."""
-        plan = plan_batches(shard.groups, self._config.micro_batch_tokens, self.layout == "packed")
+        packed = self.layout == "packed"
+        plan = shard.passes
+        if plan is None:
+            plan = plan_batches(shard.groups, self._config.micro_batch_tokens, packed)
+        if shard.filler:
+            plan = []
         most = torch.tensor([len(plan)], device=self._device)
         torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
-        shortest = min(range(len(plan)), key=lambda i: sum(p.tokens for p in plan[i]))
         encoded: dict[int, EncodedGroup] = {}
 
         def lay_out(pieces: list[Piece]) -> MicroBatch:
@@ -195,8 +199,8 @@ class Trainer:
 
         return Batches(
             [partial(lay_out, pieces) for pieces in plan],
-            repeats=[shortest] * (int(most) - len(plan)),
-            count=not shard.filler,
+            filler=partial(lay_out, [filler(shard.groups, packed)]),
+            fillers=int(most) - len(plan),
             timeout_s=self._config.update_timeout_s,
         )
 
@@ -233,7 +237,7 @@ class Trainer:
         """Global metrics out of every rank's sums; means are over the update's tokens.
 
         Args:
-            batches: with whether each counts; those that do not repeat others, to keep step.
+            batches: with whether each counts; those that do not only keep step.
         """
         positions = repeated = used = 0
         for batch, real in batches:

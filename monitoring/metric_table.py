@@ -212,6 +212,12 @@ _DECLARED = (
         "share",
     ),
     Metric(
+        "learner/lockstep",
+        "Lockstep",
+        OPTIMIZER,
+        "Tokens that ranks in step compute, over their share of the tokens: 1 where all are equally busy.",
+    ),
+    Metric(
         "data/trained_videos", "Videos trained on", DATA, "Videos whose group had an advantage.", "videos"
     ),
     Metric(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data.records import Group
-from learner.batch_planning import spread
+from learner.batch_planning import plan_update
 from learner.config import LearnerConfig
 from learner.records import RankShard
 from learner.trainer import LearnerSpec
@@ -32,7 +32,7 @@ class Batch:
     advantages: list[list[float]]
 
     def shards(self, ranks: int) -> list[tuple[RankShard, list[np.ndarray]]]:
-        owners = spread([sum(len(c.token_ids) for c in g.completions) for g in self.groups], ranks)
+        owners = [plan.groups for plan in plan_update(self.groups, ranks, 10**6, packed=True)]
         completions = sum(len(g.completions) for g in self.groups)
         tokens = sum(g.n_tokens for g in self.groups)
         shards = []

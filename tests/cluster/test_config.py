@@ -87,3 +87,16 @@ def test_likely_mistakes_are_warned_of() -> None:
     assert RunConfig().warnings() == []
     alone = load_config(None, ["--schedule.videos_per_cohort=1", "--schedule.completions_per_video=1"])
     assert len(alone.warnings()) == 2
+
+
+def test_too_few_groups_for_the_ranks_is_warned_of() -> None:
+    """Below four groups a rank; one rank has nobody to keep step with."""
+
+    def warned(ranks: int, cohorts: int) -> bool:
+        given = [f"--learner.ranks={ranks}", f"--schedule.cohorts_per_update={cohorts}"]
+        return any("below 4 a rank" in warning for warning in load_config(None, given).warnings())
+
+    assert warned(ranks=4, cohorts=1)
+    assert not warned(ranks=2, cohorts=1)
+    assert not warned(ranks=32, cohorts=16)
+    assert not warned(ranks=1, cohorts=1)

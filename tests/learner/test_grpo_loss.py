@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.batch_planning import fill_batches, split_group, spread
 from learner.config import LearnerConfig
 from learner.grpo import TokenBatch, group_advantages, grpo_loss, learning_rate, token_weights
 
@@ -151,29 +150,3 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[4] == pytest.approx(1.0)
     assert all(a >= b for a, b in itertools.pairwise(rates[4:]))
     assert rates[-1] == pytest.approx(0.1)
-
-
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=30), st.integers(1, 8))
-def test_groups_are_spread_over_ranks_once_and_evenly(costs: list[int], ranks: int) -> None:
-    assigned = spread(costs, ranks)
-    assert sorted(i for items in assigned for i in items) == list(range(len(costs)))
-    loads = [sum(costs[i] for i in items) for items in assigned]
-    assert max(loads) - min(loads) <= max(costs)
-
-
-@given(
-    st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=6), min_size=1, max_size=6),
-    st.integers(1, 50),
-    st.integers(64, 400),
-    st.booleans(),
-)
-def test_every_completion_is_computed_once_within_the_budget(
-    groups: list[list[int]], prompt: int, budget: int, packed: bool
-) -> None:
-    pieces = [p for g, lengths in enumerate(groups) for p in split_group(g, prompt, lengths, budget, packed)]
-    owners = sorted((p.group, c) for p in pieces for c in p.completions)
-    assert owners == [(g, c) for g, lengths in enumerate(groups) for c in range(len(lengths))]
-    for batch in fill_batches(pieces, budget, packed):
-        rows = [p.row_tokens for p in batch for _ in range(p.rows)]
-        tokens = sum(rows) if packed else len(rows) * max(rows)
-        assert tokens <= budget or (len(batch) == 1 and len(batch[0].completions) == 1)
