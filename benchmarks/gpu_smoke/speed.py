@@ -2,7 +2,7 @@
 
 Model FLOPs utilisation (MFU) is what the model has to compute in a second over the peak of the data sheet. It
 has to compute a forward pass, a backward pass of two, and the reference's forward pass, of which
-`benchmarks.update_flops` has the formula. What gradient checkpointing computes again is not counted.
+`cluster.planning.flops` has the formula. What gradient checkpointing computes again is not counted.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from benchmarks.gpu_smoke.memory import Fitted, fitting_model, free_gb
 from benchmarks.gpu_smoke.models import random_shard, with_layers
 from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Setting, UpdateSize
-from benchmarks.update_flops import Passes, forward_flop, update_flop
-from benchmarks.update_flops import Sizes as GroupSizes
 from cluster.planning.architecture import read_architecture
+from cluster.planning.flops import Passes, forward_flop, update_flop
+from cluster.planning.flops import Sizes as GroupSizes
 from data.tensor_bytes import bucket_of
 from learner.trainer import Trainer
 from learner.weights import gather_buckets

@@ -8,7 +8,7 @@ from cluster.preflight import Job
 from data.records import Video
 from data.sampler import CohortSampler
 
-UPDATES = 30
+UPDATES = 60
 
 
 def plan_workers(config: RunConfig, times: ServiceTimes, workers: Sequence[int]) -> dict[int, Outcome]:

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.update_flops import (
+from benchmarks.update_flops import pass_gb
+from cluster.config import load_config
+from cluster.planning.architecture import read_architecture
+from cluster.planning.flops import (
     Passes,
     Sizes,
     forward_flop,
     lockstep,
-    pass_gb,
     passes,
     text_flop_per_token,
     update_flop,
     vision_flop_per_frame,
 )
-from cluster.config import load_config
-from cluster.planning.architecture import read_architecture
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = ROOT / "configs" / "internvl3-8b.toml"

@@ -126,7 +126,8 @@ def test_a_rank_without_a_group_keeps_step(internvl: Path) -> None:
     found = run_ranks(Script(config, internvl, data, optimizer="sgd"), ranks=3)
     assert largest_difference(found.weights, expected) <= 1e-6
     prompt = len(groups[0].prompt_token_ids)
-    idle, busy = 2 * (prompt + 2), prompt + 6 + 2 + 4
+    passes = found.metrics[0]["learner/micro_batches"]
+    idle, busy = 2 * passes * (prompt + 2), passes * prompt + 6 + 2 + 4
     assert found.metrics[0]["learner/repeated_share"] == pytest.approx(idle / (idle + busy))
     assert found.metrics[0]["learner/padding_share"] == 0
     phases = ("inputs_wait_s", "reference_s", "forward_s", "backward_s", "optimizer_s")

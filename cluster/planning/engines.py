@@ -1,0 +1,181 @@
+"""Simulated rollout engines: what a request takes, in virtual time.
+
+`TimedEngine` takes given seconds a video. `TokenEngine` decodes token by token: all its sequences advance
+together, a step takes longer the more there are, and prompts and interrupted sequences are prefilled in
+between, so that long answers, caps and pauses have their effect.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rollout.drain_gate import DrainGate
+
+SHORTEST_TOKENS = 20
+
+
+class Lost(Exception):
+    """The engine died under a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How long answers are: log-normal with this mean and sigma, or, for a share of them, as long as the cap
+    allows: answers that do not end by themselves."""
+
+    mean_tokens: float = 300.0
+    spread: float = 0.4
+    at_cap: float = 0.0
+
+    def draw(self, dice: random.Random, cap: int) -> int:
+        if dice.random() < self.at_cap:
+            return cap
+        length = dice.lognormvariate(math.log(self.mean_tokens) - self.spread**2 / 2, self.spread)
+        return min(cap, max(SHORTEST_TOKENS, int(length)))
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpeed:
+    """Seconds of an engine: of a decoding step, and on top for each sequence in it; of prefilling a group's
+    prompt and frames; and of prefilling one interrupted sequence again."""
+
+    step_s: float
+    step_s_per_sequence: float
+    prefill_s: float
+    resume_s: float
+
+
+class Engine(Protocol):
+    gate: DrainGate
+    died: asyncio.Event
+
+    @property
+    def served_s(self) -> float:
+        """Seconds in use, summed over places where the engine has several."""
+
+    async def serve(self, lengths: Sequence[Sequence[int]]) -> None:
+        """Answer requests with answers of these lengths. Raises Lost if the engine dies."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class TimedEngine:
+    """Takes `seconds()` for a video, whatever else it does."""
+
+    def __init__(self, seconds: "random.Random", mean_s: float, spread: float) -> None:
+        self.gate, self.died = DrainGate(), asyncio.Event()
+        self.served_s = 0.0
+        self._dice, self._mean_s, self._spread = seconds, mean_s, spread
+        self._stood_s = 0.0
+        self._paused_at: float | None = None
+
+    async def serve(self, lengths: Sequence[Sequence[int]]) -> None:
+        # The mean of the log-normal is kept at `mean_s`, whatever its spread.
+        seconds = self._mean_s * self._dice.lognormvariate(-(self._spread**2) / 2, self._spread)
+        left_s = seconds
+        while left_s > 0:
+            stood_s = self._stood_s
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.died.wait(), left_s)
+            if self.died.is_set():
+                raise Lost
+            left_s = self._stood_s - stood_s
+        self.served_s += seconds
+
+    def pause(self) -> None:
+        self._paused_at = asyncio.get_running_loop().time()
+
+    def resume(self) -> None:
+        assert self._paused_at is not None
+        self._stood_s += asyncio.get_running_loop().time() - self._paused_at
+
+
+class TokenEngine:
+    """Decodes all its sequences in step. `_done` counts the tokens that each has got since the start, so that
+    a sequence ends when `_done` reaches its own end."""
+
+    def __init__(self, speed: EngineSpeed) -> None:
+        self.gate, self.died = DrainGate(), asyncio.Event()
+        self.served_s = 0.0
+        self._speed = speed
+        self._ends: list[tuple[float, int, asyncio.Event]] = []
+        self._numbers = itertools.count()
+        self._done = 0.0
+        self._since_s = 0.0
+        self._prefill_s = 0.0
+        """Work that the next steps wait for."""
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def serve(self, lengths: Sequence[Sequence[int]]) -> None:
+        self._advance()
+        events = []
+        for group in lengths:
+            self._prefill_s += self._speed.prefill_s
+            for length in group:
+                events.append(asyncio.Event())
+                heapq.heappush(self._ends, (self._done + length, next(self._numbers), events[-1]))
+        self._set_timer()
+        answered = asyncio.gather(*(event.wait() for event in events))
+        died = asyncio.ensure_future(self.died.wait())
+        try:
+            await asyncio.wait([answered, died], return_when=asyncio.FIRST_COMPLETED)
+            if not answered.done():
+                raise Lost
+        finally:
+            answered.cancel()
+            died.cancel()
+            await asyncio.gather(answered, died, return_exceptions=True)
+
+    def pause(self) -> None:
+        """Stand still for new weights."""
+        self._advance()
+        self._paused = True
+        self._set_timer()
+
+    def resume(self) -> None:
+        """Go on; what was being written is prefilled again under the new weights."""
+        self._advance()
+        self._paused = False
+        self._prefill_s += len(self._ends) * self._speed.resume_s
+        self._set_timer()
+
+    @property
+    def _step_s(self) -> float:
+        return self._speed.step_s + len(self._ends) * self._speed.step_s_per_sequence
+
+    def _advance(self) -> None:
+        """Bring the state to this moment; nothing ended since the last time, for a timer watches ends."""
+        now_s = asyncio.get_running_loop().time()
+        elapsed_s, self._since_s = now_s - self._since_s, now_s
+        if self._paused or not self._ends:
+            return
+        self.served_s += elapsed_s
+        prefilling_s = min(elapsed_s, self._prefill_s)
+        self._prefill_s -= prefilling_s
+        self._done += (elapsed_s - prefilling_s) / self._step_s
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ends and not self._paused and not self.died.is_set():
+            left = max(0.0, self._ends[0][0] - self._done)
+            seconds = self._prefill_s + left * self._step_s
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._end_shortest)
+
+    def _end_shortest(self) -> None:
+        self._advance()
+        end = self._ends[0][0]
+        self._done = max(self._done, end)
+        while self._ends and self._ends[0][0] <= self._done:
+            heapq.heappop(self._ends)[2].set()
+        self._set_timer()

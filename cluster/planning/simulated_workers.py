@@ -1,0 +1,247 @@
+"""Takes the place of a run's actors: the same calls, answered after given times."""
+
+import asyncio
+import contextlib
+import math
+import random
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster.planning.engines import Lost, TimedEngine, TokenEngine
+from cluster.planning.service_times import EvaluationLoad, ServiceTimes
+from cluster.preflight import Job
+from data.frames import FrameInfo
+from data.records import Completion, Group, SamplingRequest, VideoRef
+from rewards.cohort import CohortTexts, RewardTable, score_cohort
+from rollout.environment import in_flight
+from rollout.errors import RolloutFailed
+from rollout.router import Router
+from rollout.worker import WorkerStats
+
+Engine = TimedEngine | TokenEngine
+
+
+class SimulatedWorkers:
+    """The same calls as `Workers`, answered after the given times."""
+
+    def __init__(self, job: Job, times: ServiceTimes, workers: int, seed: int) -> None:
+        self._config = job.config
+        self._times = times
+        self._dice = random.Random(seed)
+        self._version = 0
+        self._engines = [self._new_engine() for _ in range(workers)]
+        by_tokens = times.engine is not None
+        self._router: Router[Engine] = Router(
+            job.config.rollout.max_concurrent_sequences if by_tokens else times.videos_at_once
+        )
+        for engine in self._engines:
+            self._router.join(engine)
+        self._decoding = asyncio.Semaphore(times.decode_slots or 10**9)
+        self._learner = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
+        self._evaluation: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._early_s = 0.0
+        """Seconds of the reference's log-probs that were computed early and not yet used."""
+        self._served_s = 0.0
+        self.deaths = 0
+        self.staleness: list[int] = []
+        self.pushed_at: list[float] = []
+        self.spent_s = dict.fromkeys(("early reference", "update", "push", "evaluation", "checkpoint"), 0.0)
+        """The learner's seconds, by what they went to; the rest it waited for answers."""
+        self.checkpoints: list[tuple[float, float]] = []
+        self.evaluated: list[set[int]] = []
+
+    @property
+    def decoder(self) -> "SimulatedWorkers":
+        return self
+
+    fleet = rewards = learner = sync = decoder
+
+    @property
+    def served_s(self) -> float:
+        """Seconds of places in batches that were put to use, all workers together."""
+        return self._served_s + sum(engine.served_s for engine in self._engines)
+
+    @property
+    def outstanding_tokens(self) -> dict[str, int]:
+        return {}
+
+    @property
+    def healthy(self) -> list[str]:
+        return []
+
+    @property
+    def waiting(self) -> int:
+        return self._router.waiting
+
+    async def stats(self, timeout_s: float) -> list[WorkerStats]:
+        return []  # the outcome of the simulation has what there is to know
+
+    async def start(self, checkpoint: Path | None) -> dict[str, Any]:
+        if math.isfinite(self._times.worker_lifetime_s):
+            for engine in self._engines:
+                self._in_background(self._live(engine))
+        return {}
+
+    async def close(self) -> None:
+        for waited in (self._evaluation, self._writing):
+            if waited is not None:
+                await waited
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, VideoRef]:
+        async with self._decoding:
+            await asyncio.sleep(self._times.decode_s)
+        return FrameInfo((0,), 1, (1, 1), (1, 1), "none"), ref
+
+    async def sample(self, requests: Sequence[SamplingRequest], frames: Any, cost_tokens: int) -> list[Group]:
+        version = await self._answer(requests[0].ref.path, [len(request.seeds) for request in requests])
+        return [self._group(request, version) for request in requests]
+
+    async def score(self, cohort: CohortTexts) -> RewardTable:
+        await asyncio.sleep(self._times.reward_s)
+        if self._times.early_reference:
+            self._in_background(self._compute_reference())
+        return score_cohort(cohort, self._config.rewards)
+
+    async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
+        self.staleness += [version - sample.group.oldest_version for sample in samples]
+        load = self._times.evaluation
+        if self._evaluation is not None and load is not None and not load.beside:
+            async with self._spending("evaluation"):
+                await self._evaluation
+        async with self._learner, self._spending("update"):
+            early_s = min(self._early_s, self._times.reference_s)
+            self._early_s -= early_s
+            await asyncio.sleep(self._times.update_s - early_s)
+        return {}
+
+    async def push(self, version: int) -> dict[str, float]:
+        """Every engine takes the weights at once (`keep`), or once it has drained (`finish`).
+
+        An evaluation in progress ends first: its answers belong to one version.
+        """
+        if self._evaluation is not None:
+            async with self._spending("evaluation"):
+                await self._evaluation
+            self._evaluation = None
+        async with self._learner, self._spending("push"):
+            await asyncio.sleep(self._times.gather_s)
+            await self._load_everywhere(version)
+        self.pushed_at.append(asyncio.get_running_loop().time())
+        load = self._times.evaluation
+        if load is not None and version % load.every_updates == 0:
+            self._evaluation = asyncio.create_task(self._evaluate(load))
+        return {}
+
+    async def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        load, now_s = self._times.checkpoint, asyncio.get_running_loop().time
+        if load is None:
+            return
+        asked_s = now_s()
+        async with self._learner, self._spending("checkpoint"):
+            if self._writing is not None:
+                await self._writing
+            await asyncio.sleep(load.snapshot_s if load.background else load.write_s)
+
+        async def write() -> None:
+            await asyncio.sleep(load.write_s if load.background else 0)
+            self.checkpoints.append((asked_s, now_s()))
+
+        self._writing = asyncio.create_task(write())
+
+    async def export_hf(self, folder: Path) -> None:
+        folder.mkdir()
+
+    def _new_engine(self) -> Engine:
+        times = self._times
+        if times.engine is None:
+            return TimedEngine(self._dice, times.rollout_s, times.rollout_spread)
+        return TokenEngine(times.engine)
+
+    async def _answer(self, path: str, answers: Sequence[int]) -> int:
+        """Let an engine answer requests for so many answers each; returns the version that began them."""
+        cap = self._config.rollout.max_completion_tokens
+        lengths = [[self._times.answers.draw(self._dice, cap) for _ in range(n)] for n in answers]
+        cost = sum(answers) if self._times.engine else 1
+        for _ in range(self._config.rollout.max_retries + 1):
+            engine = await self._router.acquire(cost)
+            try:
+                async with engine.gate.entered():
+                    version = self._version
+                    await engine.serve(lengths)
+                return version
+            except Lost:
+                continue
+            finally:
+                self._router.release(engine, cost)
+        raise RolloutFailed(f"{path}: its workers died again and again")
+
+    async def _load_everywhere(self, version: int) -> None:
+        keep = in_flight(self._config.rollout) == "keep"
+        engines = list(self._engines)
+        async with contextlib.AsyncExitStack() as held:
+            doors = (e.gate.closed() if keep else e.gate.drained() for e in engines)
+            await asyncio.gather(*(held.enter_async_context(door) for door in doors))
+            for engine in engines:
+                engine.pause()
+            await asyncio.sleep(self._times.sync_s)
+            for engine in engines:
+                engine.resume()
+            self._version = version
+
+    async def _evaluate(self, load: EvaluationLoad) -> None:
+        places, versions = asyncio.Semaphore(load.in_flight), set()
+
+        async def one(index: int) -> None:
+            async with places:
+                if not load.frames_kept:
+                    async with self._decoding:
+                        await asyncio.sleep(self._times.decode_s)
+                versions.add(await self._answer(f"test {index}", [1]))
+
+        await asyncio.gather(*(one(index) for index in range(load.videos)))
+        self.evaluated.append(versions)
+
+    async def _compute_reference(self) -> None:
+        """Of one scored cohort, when the learner is free; a push or an update waits for its end."""
+        seconds = self._times.reference_s / self._config.schedule.cohorts_per_update
+        async with self._learner, self._spending("early reference"):
+            await asyncio.sleep(seconds)
+            self._early_s += seconds
+
+    @asynccontextmanager
+    async def _spending(self, phase: str) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        yield
+        self.spent_s[phase] += loop.time() - started_s
+
+    def _group(self, request: SamplingRequest, version: int) -> Group:
+        answers = [f"<think></think><answer>{self._dice.uniform(1, 5):.2f}</answer>" for _ in request.seeds]
+        completions = [Completion([0], [0.0], text, "stop", [version]) for text in answers]
+        return Group(request.ref, [0], completions, "simulated")
+
+    async def _live(self, engine: Engine) -> None:
+        """Let `engine` die at a random time, and put another in its place."""
+        await asyncio.sleep(self._dice.expovariate(1 / self._times.worker_lifetime_s))
+        self.deaths += 1
+        self._engines.remove(engine)
+        self._served_s += engine.served_s
+        self._router.leave(engine)
+        engine.died.set()
+        await asyncio.sleep(self._times.worker_start_s)
+        successor = self._new_engine()
+        self._engines.append(successor)
+        self._router.join(successor)
+        self._in_background(self._live(successor))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
