@@ -30,7 +30,9 @@ _SHOWN = ("reward/total", "policy/kl_to_base", "staleness/max", "timing/step_s",
 
 if TYPE_CHECKING:
     from cluster.controller import RunStatus
+    from cluster.planning.costs import LoopCosts
     from cluster.planning.simulation import Outcome
+    from cluster.planning.workers import LoopPlan
 
 
 def print_plan(console: Console, config: RunConfig, sizes: DerivedSizes) -> None:
@@ -207,3 +209,48 @@ def print_workers(console: Console, outcomes: Mapping[int, "Outcome"], updates: 
             f"{outcome.staleness_mean:.1f}, {outcome.staleness_max}",
         )
     console.print(table)
+
+
+def print_loop(
+    console: Console,
+    plan: "LoopPlan",
+    model: Architecture,
+    costs: "LoopCosts",
+    measured: Iterable[str],
+    updates: int,
+) -> None:
+    """Seconds of an update and where they go, as configured and with one condition changed at a time."""
+    from cluster.planning.costs import update_costs
+    from cluster.planning.workers import LSVQ_TRAIN, variants
+
+    config, answers = plan.config, plan.answers
+    found = update_costs(config, model, costs, answers)
+    console.print(
+        f"{config.learner.ranks} learner ranks and {config.rollout.replicas} engines; answers of "
+        f"{answers.mean_tokens:g} tokens, {answers.at_cap:.1%} run to the cap; an update takes the learner "
+        f"{found.update_s:.1f} s (lockstep {found.lockstep:.2f}), a checkpoint {found.checkpoint_s:.0f} s. "
+        f"Measured: {', '.join(measured) or 'nothing'}; the rest is arithmetic.",
+        highlight=False,
+    )
+    columns = ("update", "push", "evaluation", "checkpoint", "waits", "videos/s", "hours", "staleness")
+    title = f"{updates} updates, simulated"
+    table = Table("condition", "s an update", *columns, title=title, title_justify="left")
+    videos = config.schedule.cohorts_per_update * config.schedule.videos_per_cohort
+    for name, variant in variants(plan).items():
+        outcome = variant.simulate(model, costs, updates)
+        shown = outcome.phases | {"update": outcome.phases["update"] + outcome.phases["early reference"]}
+        spent = [shown[phase] for phase in ("update", "push", "evaluation", "checkpoint")]
+        table.add_row(
+            name,
+            f"{outcome.period_s:.1f}",
+            *(f"{seconds:.1f}" for seconds in [*spent, max(0.0, outcome.period_s - sum(spent))]),
+            f"{videos / outcome.period_s:.1f}",
+            f"{variant.run_hours(outcome):.1f}",
+            f"{outcome.staleness_mean:.1f}, {outcome.staleness_max}",
+        )
+    console.print(table)
+    console.print(
+        f"Seconds are the learner's; hours are of {config.schedule.epochs} epochs of LSVQ's {LSVQ_TRAIN:,} "
+        "videos, without the start and the evaluations before and after.",
+        highlight=False,
+    )

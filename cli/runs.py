@@ -179,6 +179,18 @@ def plan(
     update_s: Annotated[float | None, typer.Option(help="seconds for one update of the learner")] = None,
     sync_s: Annotated[float, typer.Option(help="seconds for sending new weights to the workers")] = 2.0,
     videos_at_once: Annotated[int, typer.Option(help="videos that a worker samples concurrently")] = 8,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="simulate updates token by token, and with settings changed in turn"),
+    ] = False,
+    answer_tokens: Annotated[float, typer.Option(help="--loop: mean length of an answer")] = 300.0,
+    at_cap: Annotated[float, typer.Option(help="--loop: share of answers that run to the cap")] = 0.002,
+    evaluated: Annotated[int | None, typer.Option(help="--loop: videos of an evaluation")] = None,
+    updates: Annotated[int, typer.Option(help="--loop: updates to simulate")] = 100,
+    costs: Annotated[
+        Path | None,
+        typer.Option(help="--loop: JSON of measured constants, or of benchmarks.gpu_smoke"),
+    ] = None,
 ) -> None:
     """Show the resources that a configuration needs, without a cluster, a model or a network."""
     from cli.run_tables import print_memory
@@ -199,6 +211,16 @@ def plan(
             raise ConfigError("--workers simulates with measured times: give --rollout-s and --update-s")
         times = ServiceTimes(rollout_s, update_s, videos_at_once=videos_at_once, sync_s=sync_s)
         print_workers(console, plan_workers(config, times, _whole_numbers(workers)), UPDATES)
+    if loop:
+        from cli.run_tables import print_loop
+        from cluster.planning.costs import LoopCosts, read_costs
+        from cluster.planning.engines import Answers
+        from cluster.planning.workers import LSVQ_TEST, LoopPlan
+
+        found, measured = read_costs(costs) if costs else (LoopCosts(), [])
+        videos = LSVQ_TEST if evaluated is None else evaluated
+        loop_plan = LoopPlan(config, Answers(answer_tokens, at_cap=at_cap), videos)
+        print_loop(console, loop_plan, read_architecture(config.model.path), found, measured, updates)
 
 
 def _whole_numbers(text: str) -> list[int]:

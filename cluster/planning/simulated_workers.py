@@ -28,9 +28,12 @@ class SimulatedWorkers:
 
     def __init__(self, job: Job, times: ServiceTimes, workers: int, seed: int) -> None:
         self._config = job.config
+        self._total = job.sizes.updates
         self._times = times
         self._dice = random.Random(seed)
-        self._version = 0
+        self.version = 0
+        """That the learner holds; `_served_version` is that of the engines."""
+        self._served_version = 0
         self._engines = [self._new_engine() for _ in range(workers)]
         by_tokens = times.engine is not None
         self._router: Router[Engine] = Router(
@@ -48,9 +51,10 @@ class SimulatedWorkers:
         self._served_s = 0.0
         self.deaths = 0
         self.staleness: list[int] = []
-        self.pushed_at: list[float] = []
         self.spent_s = dict.fromkeys(("early reference", "update", "push", "evaluation", "checkpoint"), 0.0)
         """The learner's seconds, by what they went to; the rest it waited for answers."""
+        self.pushes: list[tuple[float, dict[str, float]]] = []
+        """When each push ended, and `spent_s` by then."""
         self.checkpoints: list[tuple[float, float]] = []
         self.evaluated: list[set[int]] = []
 
@@ -109,38 +113,34 @@ class SimulatedWorkers:
             self._in_background(self._compute_reference())
         return score_cohort(cohort, self._config.rewards)
 
-    async def update(self, samples: Sequence[Any], version: int) -> dict[str, float]:
-        self.staleness += [version - sample.group.oldest_version for sample in samples]
-        load = self._times.evaluation
-        if self._evaluation is not None and load is not None and not load.beside:
-            async with self._spending("evaluation"):
-                await self._evaluation
+    async def update(self, samples: Sequence[Any]) -> dict[str, float]:
+        self.staleness += [self.version - sample.group.oldest_version for sample in samples]
+        await self._end_evaluation(blocking_only=True)
         async with self._learner, self._spending("update"):
             early_s = min(self._early_s, self._times.reference_s)
             self._early_s -= early_s
-            await asyncio.sleep(self._times.update_s - early_s)
+            await asyncio.sleep(self._times.update_s - early_s if samples else 0.0)
+            self.version += 1
         return {}
 
-    async def push(self, version: int) -> dict[str, float]:
+    async def push(self) -> dict[str, float]:
         """Every engine takes the weights at once (`keep`), or once it has drained (`finish`).
 
         An evaluation in progress ends first: its answers belong to one version.
         """
-        if self._evaluation is not None:
-            async with self._spending("evaluation"):
-                await self._evaluation
-            self._evaluation = None
+        await self._end_evaluation()
         async with self._learner, self._spending("push"):
             await asyncio.sleep(self._times.gather_s)
-            await self._load_everywhere(version)
-        self.pushed_at.append(asyncio.get_running_loop().time())
+            await self._load_everywhere()
+        self.pushes.append((asyncio.get_running_loop().time(), dict(self.spent_s)))
         load = self._times.evaluation
-        if load is not None and version % load.every_updates == 0:
+        if load is not None and self.version % load.every_updates == 0 and self.version < self._total:
             self._evaluation = asyncio.create_task(self._evaluate(load))
         return {}
 
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:
         load, now_s = self._times.checkpoint, asyncio.get_running_loop().time
+        await self._end_evaluation(blocking_only=True)
         if load is None:
             return
         asked_s = now_s()
@@ -173,7 +173,7 @@ class SimulatedWorkers:
             engine = await self._router.acquire(cost)
             try:
                 async with engine.gate.entered():
-                    version = self._version
+                    version = self._served_version
                     await engine.serve(lengths)
                 return version
             except Lost:
@@ -182,7 +182,7 @@ class SimulatedWorkers:
                 self._router.release(engine, cost)
         raise RolloutFailed(f"{path}: its workers died again and again")
 
-    async def _load_everywhere(self, version: int) -> None:
+    async def _load_everywhere(self) -> None:
         keep = in_flight(self._config.rollout) == "keep"
         engines = list(self._engines)
         async with contextlib.AsyncExitStack() as held:
@@ -193,7 +193,15 @@ class SimulatedWorkers:
             await asyncio.sleep(self._times.sync_s)
             for engine in engines:
                 engine.resume()
-            self._version = version
+            self._served_version = self.version
+
+    async def _end_evaluation(self, blocking_only: bool = False) -> None:
+        load = self._times.evaluation
+        if self._evaluation is None or load is None or (blocking_only and load.beside):
+            return
+        async with self._spending("evaluation"):
+            await self._evaluation
+        self._evaluation = None
 
     async def _evaluate(self, load: EvaluationLoad) -> None:
         places, versions = asyncio.Semaphore(load.in_flight), set()

@@ -79,7 +79,9 @@ def simulate(job: Job, times: ServiceTimes, workers: int, seed: int = 0) -> Outc
         groups, failures = list(run.read_lines("groups")), list(run.read_lines("failures"))
     updates = job.sizes.updates
     places = 1 if times.engine else times.videos_at_once
-    pushed = fakes.pushed_at[WARM_UP if len(fakes.pushed_at) > 2 * WARM_UP else 0 :]
+    pushes = fakes.pushes[WARM_UP - 1 if len(fakes.pushes) > 2 * WARM_UP else 0 :]
+    (first_s, before), (last_s, after) = pushes[0], pushes[-1]
+    counted = max(1, len(pushes) - 1)
     return Outcome(
         updates=updates,
         seconds=seconds,
@@ -93,8 +95,8 @@ def simulate(job: Job, times: ServiceTimes, workers: int, seed: int = 0) -> Outc
         videos_per_s=len(groups) / seconds,
         trained=sum(g["status"] == "trained" for g in groups),
         failed=len(failures),
-        period_s=(pushed[-1] - pushed[0]) / (len(pushed) - 1) if len(pushed) > 1 else seconds / updates,
-        phases={name: spent / updates for name, spent in fakes.spent_s.items()},
+        period_s=(last_s - first_s) / counted,
+        phases={name: (spent - before[name]) / counted for name, spent in after.items()},
         checkpoints=fakes.checkpoints,
         evaluated=fakes.evaluated,
         fates=Counter((r["epoch"], r["video_id"]) for r in [*groups, *failures]),
