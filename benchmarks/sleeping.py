@@ -12,8 +12,9 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import ray
 
-from benchmarks.sleeping_actors import CALL_TIMEOUT_S, SleepingEngine, SleepingRank
+from benchmarks.sleeping_actors import CALL_TIMEOUT_S, SleepingEngine, SleepingRank, TokenSleepingEngine
 from cluster.config import RunConfig, derive_sizes, load_config
+from cluster.planning.service_times import ServiceTimes
 from cluster.preflight import Job
 from cluster.run_actors import RunActors
 from cluster.weight_sync import ObjectStoreSync
@@ -29,27 +30,33 @@ T = TypeVar("T")
 
 
 class SleepingLearner:
-    """A learner group of one rank that sleeps `update_s` for each update."""
+    """A learner group whose ranks sleep for each update, for gathering weights and for checkpoints."""
 
-    def __init__(self, update_s: float) -> None:
-        self._update_s = update_s
-        self._rank: Any = None
+    def __init__(self, times: ServiceTimes, ranks: int) -> None:
+        self._times = times
+        self._count = ranks
+        self._ranks: list[Any] = []
         self.version = 0
 
     async def start(self) -> None:
-        self._rank = ray.remote(SleepingRank).options(num_cpus=0).remote()
-        await self.weight_buckets()
+        self._ranks = [ray.remote(SleepingRank).options(num_cpus=0).remote() for _ in range(self._count)]
+        await self._ask_all(remote(SleepingRank.sleep, 0.0))
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]:
-        metrics = await self._ask(remote(SleepingRank.update, self._update_s)) if samples else {}
+        metrics = (await self._ask_all(remote(SleepingRank.update, self._times.update_s)))[0]
         self.version += 1
         return metrics | {"controller/processor_s": time.process_time()}
 
     async def weight_buckets(self) -> Weights:
-        return Weights(self.version, await self._ask(remote(SleepingRank.weight_buckets)))
+        await self._ask_all(remote(SleepingRank.sleep, self._times.gather_s))
+        buckets = await remote(SleepingRank.weight_buckets).on(
+            self._ranks[0], "sleeping rank", CALL_TIMEOUT_S
+        )
+        return Weights(self.version, buckets)
 
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:
-        pass
+        if self._times.checkpoint is not None:
+            await self._ask_all(remote(SleepingRank.sleep, self._times.checkpoint.write_s))
 
     async def snapshot(self) -> int:
         return self.version
@@ -61,19 +68,25 @@ class SleepingLearner:
         folder.mkdir()
 
     async def close(self) -> None:
-        ray.kill(self._rank)
+        for rank in self._ranks:
+            ray.kill(rank)
 
-    async def _ask(self, call: RemoteCall[SleepingRank, T]) -> T:
-        return await call.on(self._rank, "sleeping learner", CALL_TIMEOUT_S)
+    async def _ask_all(self, call: RemoteCall[SleepingRank, T]) -> list[T]:
+        calls = (call.on(rank, "sleeping rank", CALL_TIMEOUT_S) for rank in self._ranks)
+        return list(await asyncio.gather(*calls))
 
 
-class _NoDecoder:
-    """Every video has the same few frames."""
+class _SleepingDecoder:
+    """Every video has the same few frames, after `decode_s` in one of the slots."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode_s: float, slots: int) -> None:
         self._frames = ray.put(np.zeros((1, 8, 8, 3), np.uint8))
+        self._decode_s = decode_s
+        self._slots = asyncio.Semaphore(slots)
 
     async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
+        async with self._slots:
+            await asyncio.sleep(self._decode_s)
         return FrameInfo((0,), 1, (8, 8), (8, 8), "none"), self._frames
 
 
@@ -85,12 +98,12 @@ class SleepingWorkers:
         job: Job,
         on_fault: Callable[[str, str], None],
         on_recovery: Callable[[str, str, float], None],
-        rollout_s: float,
-        update_s: float,
+        times: ServiceTimes,
+        ranks: int,
     ) -> None:
         config = self._config = job.config
-        self.decoder = _NoDecoder()
-        self.learner = SleepingLearner(update_s)
+        self.decoder = _SleepingDecoder(times.decode_s, config.decode_tasks)
+        self.learner = SleepingLearner(times, ranks)
         self.rewards = RewardPool(config.rewards, on_fault, on_recovery)
         self.fleet = RolloutFleet(
             config.rollout,
@@ -100,7 +113,7 @@ class SleepingWorkers:
             on_join=self._join,
             on_fault=on_fault,
             on_recovery=on_recovery,
-            worker_class=type("SleepingEngine", (SleepingEngine,), {"rollout_s": rollout_s}),
+            worker_class=_engine_class(times),
         )
         self.sync = ObjectStoreSync(cast(LearnerGroup, self.learner), self.fleet, config)
 
@@ -124,9 +137,21 @@ def sleeping_workers(rollout_s: float, update_s: float) -> Callable[..., RunActo
         rollout_s: seconds of one video on a worker, however many it has.
         update_s: seconds of an update.
     """
+    return timed_workers(ServiceTimes(rollout_s, update_s, decode_s=0.0), ranks=1)
+
+
+def timed_workers(times: ServiceTimes, ranks: int) -> Callable[..., Workers]:
+    """As `sleeping_workers`, with engines, ranks and decoders that take the times of a simulated run."""
     return lambda job, on_fault, on_recovery: cast(
-        RunActors, SleepingWorkers(job, on_fault, on_recovery, rollout_s, update_s)
+        Workers, SleepingWorkers(job, on_fault, on_recovery, times, ranks)
     )
+
+
+def _engine_class(times: ServiceTimes) -> type[SleepingEngine]:
+    if times.engine is None:
+        return type("SleepingEngine", (SleepingEngine,), {"rollout_s": times.rollout_s})
+    settings = {"speed": times.engine, "answers": times.answers, "load_s": times.sync_s}
+    return type("TokenSleepingEngine", (TokenSleepingEngine,), settings)
 
 
 def sleeping_job(n_videos: int, *overrides: str) -> Job:

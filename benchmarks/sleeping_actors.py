@@ -5,6 +5,7 @@ What they import is light, torch not among it: dozens of them share one machine.
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from cluster.planning.engines import Answers, EngineSpeed, TokenEngine
 from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
 from rollout.drain_gate import DrainGate
@@ -73,7 +75,44 @@ class SleepingEngine:
         return Group(request.ref, [1], completions, self._worker_id, self.rollout_s)
 
 
+class TokenSleepingEngine(SleepingEngine):
+    """A rollout worker that sleeps as long as an engine decodes answers of drawn lengths, all in step."""
+
+    speed = EngineSpeed(0.0, 0.0, 0.0, 0.0)
+    answers = Answers()
+    load_s = 0.0
+
+    def __init__(self, worker_id: str, config: RolloutConfig, *others: Any) -> None:
+        super().__init__(worker_id, config, *others)
+        self._engine = TokenEngine(self.speed)
+
+    async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:
+        lengths = [
+            [self.answers.draw(random.Random(seed), request.max_tokens) for seed in request.seeds]
+            for request in requests
+        ]
+        async with self._gate.entered():
+            version = self._version
+            await self._engine.serve(lengths)
+        self._requests += len(requests)
+        self._tokens += sum(map(sum, lengths))
+        return [self._group(request, version) for request in requests]
+
+    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
+        async with self._gate.closed() if self._keep else self._gate.drained():
+            self._engine.pause()
+            for bucket in buckets:
+                await within(bucket, CALL_TIMEOUT_S, f"{self._worker_id}: weights")
+            await asyncio.sleep(self.load_s)
+            self._version = version
+            self._engine.resume()
+        return version
+
+
 class SleepingRank:
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     def update(self, seconds: float) -> dict[str, float]:
         time.sleep(seconds)
         return {"learner/update_s": seconds}

@@ -42,6 +42,7 @@ def train(
         check_model,
         check_resources,
         check_run_dir,
+        fit_decoding,
         read_job,
         resolve_paths,
     )
@@ -67,6 +68,8 @@ def train(
 
     print_plan(console, config, job.sizes)
     with ray_session(config.cluster, job.sizes.cpus):
+        job = fit_decoding(job)
+        config = job.config
         print_placement(console, check_resources(job.sizes, config))
         require_free_name(config.name)
         check_nodes(config)

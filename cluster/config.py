@@ -29,6 +29,11 @@ from runtime.project import moved
 FEWEST_GROUPS_PER_RANK = 4
 """Below this the ranks' shares of an update differ by a tenth and more (`python -m benchmarks.lockstep`)."""
 
+DECODE_TASKS_PER_REPLICA = 4
+"""What `data.decode_tasks = "auto"` stands for. 4 engines have 16 slots, which decode 32 videos a second at
+0.5 s each: ten times what training takes, for evaluations take as many as they get (docs/scaling.md)."""
+FEWEST_PREFETCHED = 32
+
 
 class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -158,6 +163,42 @@ class RunConfig(BaseModel):
         """Whether a GPU holds more than one of learner ranks and rollout replicas."""
         return 0 < self.learner.gpus_per_rank < 1 or 0 < self.rollout.gpus_per_replica < 1
 
+    @property
+    def decode_tasks(self) -> int:
+        """Videos decoded at once."""
+        asked = self.data.decode_tasks
+        return DECODE_TASKS_PER_REPLICA * self.rollout.replicas if asked == "auto" else asked
+
+    @property
+    def prefetch_videos(self) -> int:
+        """Videos decoded ahead of sampling: those of an update at least, unless the user says otherwise."""
+        asked = self.cluster.prefetch_videos
+        update = self.schedule.videos_per_cohort * self.schedule.cohorts_per_update
+        return max(FEWEST_PREFETCHED, update) if asked == "auto" else asked
+
+    @property
+    def reserved_cpus(self) -> float:
+        """CPUs of all actors, decoding left out."""
+        learner, rollout, rewards = self.learner, self.rollout, self.rewards
+        return (
+            learner.ranks * learner.cpus_per_rank
+            + rollout.replicas * rollout.cpus_per_replica
+            + rewards.actors * rewards.cpus_per_actor
+        )
+
+    def with_decoding_on(self, cpus: float) -> "RunConfig":
+        """With numbers for `auto`: decode tasks that `cpus` of the cluster have room for, one at least."""
+        tasks = self.decode_tasks
+        if self.data.decode_tasks == "auto":
+            room = (cpus - self.reserved_cpus) / self.data.decode_cpus
+            tasks = tasks if room >= tasks else max(1, int(room))
+        return self.model_copy(
+            update={
+                "data": self.data.model_copy(update={"decode_tasks": tasks}),
+                "cluster": self.cluster.model_copy(update={"prefetch_videos": self.prefetch_videos}),
+            }
+        )
+
     def warnings(self) -> list[str]:
         """Settings that work but are likely a mistake."""
         found = []
@@ -222,10 +263,7 @@ def derive_sizes(config: RunConfig, train_videos: int, cohorts_per_epoch: int) -
         sampled_completions_per_update=completions * (2 if config.temporal else 1),
         learner_gpus=learner.ranks * learner.gpus_per_rank,
         rollout_gpus=rollout.replicas * rollout.gpus_per_replica,
-        cpus=learner.ranks * learner.cpus_per_rank
-        + rollout.replicas * rollout.cpus_per_replica
-        + config.rewards.actors * config.rewards.cpus_per_actor
-        + config.data.decode_tasks * config.data.decode_cpus,
+        cpus=config.reserved_cpus + config.decode_tasks * config.data.decode_cpus,
     )
 
 

@@ -185,7 +185,7 @@ class Controller:
 
     async def _feed_loop(self) -> None:
         first = self._plan.cohorts_of(self._buffer.version).start
-        ahead = max(1, self._config.cluster.prefetch_videos // self._config.schedule.videos_per_cohort)
+        ahead = max(1, self._config.prefetch_videos // self._config.schedule.videos_per_cohort)
         upcoming: deque[tuple[Cohort, list[asyncio.Task[Any]]]] = deque()
         drawn = first
         async with asyncio.TaskGroup() as collecting:

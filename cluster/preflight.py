@@ -1,9 +1,10 @@
 """All checks that need no actor."""
 
 import importlib.util
+import math
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -156,6 +157,15 @@ def check_base_model(run: RunDirectory, model_path: str) -> None:
             f"model.path: {model_path} does not hold the weights that {run.path} was started from (run.json "
             f"has their hash): resume with those, or start a new run"
         )
+
+
+def fit_decoding(job: Job) -> Job:
+    """The job with numbers of decode tasks and prefetched videos that suit the cluster; sizes follow them."""
+    config = job.config
+    growing = config.cluster.autoscaling
+    config = config.with_decoding_on(math.inf if growing else ray.cluster_resources().get("CPU", 0.0))
+    sizes = derive_sizes(config, len(job.train), job.sampler.cohorts_per_epoch)
+    return replace(job, config=config, sizes=sizes)
 
 
 def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:

@@ -41,7 +41,7 @@ class RunActors:
         self.decoder = Decoder(
             Reading(config.data.max_frame_px, config.data.decoder, square=config.data.square_pixels),
             timeout_s=config.data.decode_timeout_s,
-            tasks=config.data.decode_tasks,
+            tasks=config.decode_tasks,
             cpus=config.data.decode_cpus,
         )
         self.rewards = RewardPool(config.rewards, on_fault, on_recovery)

@@ -1,7 +1,7 @@
 """Settings of the videos of a run. Importable without torch, ray or decord."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -27,8 +27,8 @@ class DataConfig(FrameTokenSettings):
     would read wrong."""
     decode_timeout_s: float = Field(60.0, gt=0)
     """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
-    decode_tasks: int = Field(8, ge=1)
-    """Videos decoded at once."""
+    decode_tasks: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Videos decoded at once; `auto`: 4 for each rollout replica, or as many as the cluster's CPUs leave."""
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""
 

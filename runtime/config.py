@@ -1,5 +1,7 @@
 """How a command reaches Ray. Importable without ray."""
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -15,8 +17,8 @@ class ClusterConfig(BaseModel):
     """Deadline of getting the resources for an actor; on an autoscaling cluster also of starting the
     nodes."""
     autoscaling: bool = False
-    """The cluster starts nodes on demand, so missing resources at the start are no error."""
-    prefetch_videos: int = Field(32, ge=1)
-    """Videos decoded ahead of sampling."""
+    """The cluster starts nodes when they are asked for, so that what it lacks at the start is no error."""
+    prefetch_videos: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Videos decoded ahead of sampling; `auto`: those of one update, and 32 at least."""
     shutdown_timeout_s: float = Field(60.0, gt=0)
     """Deadline of ending the actors of a run."""

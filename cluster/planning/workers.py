@@ -65,7 +65,7 @@ class LoopPlan:
             gather_s=costs.gather_s if self.gather_first else 0.0,
             sync_s=costs.broadcast_s if self.gather_first else costs.gather_s + costs.broadcast_s,
             decode_s=costs.decode_s,
-            decode_slots=config.data.decode_tasks,
+            decode_slots=config.decode_tasks,
             engine=costs.engine_speed(),
             answers=self.answers,
             evaluation=evaluation if every and self.evaluated else None,

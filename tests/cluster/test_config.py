@@ -100,3 +100,19 @@ def test_too_few_groups_for_the_ranks_is_warned_of() -> None:
     assert not warned(ranks=2, cohorts=1)
     assert not warned(ranks=32, cohorts=16)
     assert not warned(ranks=1, cohorts=1)
+
+
+def test_decoding_follows_the_cluster_unless_it_is_said_how_much() -> None:
+    config = load_config(None, ["--rollout.replicas=32", "--schedule.cohorts_per_update=16"])
+    assert (config.decode_tasks, config.prefetch_videos) == (128, 128)
+    assert RunConfig().decode_tasks == 8
+    assert RunConfig().prefetch_videos == 32
+    room = config.with_decoding_on(config.reserved_cpus + 10)
+    assert (room.data.decode_tasks, room.cluster.prefetch_videos) == (40, 128)
+    assert config.with_decoding_on(config.reserved_cpus).decode_tasks == 1
+    assert config.with_decoding_on(10_000).decode_tasks == 128
+    said = load_config(None, ["--data.decode_tasks=3", "--cluster.prefetch_videos=7"]).with_decoding_on(1)
+    assert (said.decode_tasks, said.prefetch_videos) == (3, 7)
+    for wrong in ("0", "many"):
+        with pytest.raises(ConfigError, match="decode_tasks"):
+            load_config(None, [f"--data.decode_tasks={wrong}"])
