@@ -218,6 +218,7 @@ def print_loop(
     costs: "LoopCosts",
     measured: Iterable[str],
     updates: int,
+    vary: bool,
 ) -> None:
     """Seconds of an update and where they go, as configured and with one condition changed at a time."""
     from cluster.planning.costs import update_costs
@@ -236,7 +237,7 @@ def print_loop(
     title = f"{updates} updates, simulated"
     table = Table("condition", "s an update", *columns, title=title, title_justify="left")
     videos = config.schedule.cohorts_per_update * config.schedule.videos_per_cohort
-    for name, variant in variants(plan).items():
+    for name, variant in (variants(plan) if vary else {"as configured": plan}).items():
         outcome = variant.simulate(model, costs, updates)
         shown = outcome.phases | {"update": outcome.phases["update"] + outcome.phases["early reference"]}
         spent = [shown[phase] for phase in ("update", "push", "evaluation", "checkpoint")]

@@ -190,6 +190,7 @@ def plan(
     at_cap: Annotated[float, typer.Option(help="--loop: share of answers that run to the cap")] = 0.002,
     evaluated: Annotated[int | None, typer.Option(help="--loop: videos of an evaluation")] = None,
     updates: Annotated[int, typer.Option(help="--loop: updates to simulate")] = 100,
+    vary: Annotated[bool, typer.Option("--vary/--no-vary", help="--loop: also with settings changed")] = True,
     costs: Annotated[
         Path | None,
         typer.Option(help="--loop: JSON of measured constants, or of benchmarks.gpu_smoke"),
@@ -223,7 +224,7 @@ def plan(
         found, measured = read_costs(costs) if costs else (LoopCosts(), [])
         videos = LSVQ_TEST if evaluated is None else evaluated
         loop_plan = LoopPlan(config, Answers(answer_tokens, at_cap=at_cap), videos)
-        print_loop(console, loop_plan, read_architecture(config.model.path), found, measured, updates)
+        print_loop(console, loop_plan, read_architecture(config.model.path), found, measured, updates, vary)
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -7,7 +7,9 @@ import importlib.util
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +19,7 @@ from benchmarks.gpu_smoke.models import random_frames, random_model
 from benchmarks.gpu_smoke.packing import float32_logprobs
 from benchmarks.gpu_smoke.report import Line, check, skip
 from benchmarks.gpu_smoke.sizes import Device, Kind, Setting
+from cluster.planning.architecture import read_architecture
 from data.prompt import sampleable_token_ids
 from data.records import Group, SamplingRequest, VideoRef
 from data.tensor_bytes import Bucket, bucket_of
@@ -31,6 +34,7 @@ T = TypeVar("T")
 
 FRAMES = 2
 SEEDS = (1, 2, 3, 4)
+DECODING_TURNS = 5
 DEADLINE_S = 150.0
 MOST_OFF = {"cuda": 0.05, "cpu": 1e-3}
 """Mean difference of a log-prob from transformers' in float32: the engine computes in bfloat16 on a GPU, and
@@ -99,6 +103,7 @@ def _checks(setting: Setting, kind: Kind, made: Engine, wait: Any, model: Path) 
     yield _masked(kind, processor, sampled, greedy)
     yield _prompts(kind, processor, wait, made, px)
     yield _agrees(f"log-probs, {kind}", model, sampled, frames, setting.device)
+    yield _decoding(kind, model, made, wait, frames)
     other = random_model(kind, setting.sizes.small[kind], setting.folder / f"other-{kind}", setting.device, 1)
     started_s = time.perf_counter()
     wait(made.load_weights(1, _buckets(other)))
@@ -148,6 +153,26 @@ def _prompts(kind: Kind, processor: Any, wait: Any, made: Engine, px: int) -> Li
             return check(False, f"prompt ids, {kind}", f"{width}x{height}: {error}")
         counts.append(len(group.prompt_token_ids))
     return check(True, f"prompt ids, {kind}", f"equal to the learner's: {counts} tokens on 16:9, 9:16, 1:1")
+
+
+def _decoding(kind: Kind, model: Path, made: Engine, wait: Any, frames: np.ndarray) -> Line:
+    """Seconds of a decoding step with a handful of sequences: a long answer's over a short one's, prompt and
+    frames cached for both. `launch.py plan --loop --costs` reads it."""
+    name = f"decoding, {kind}"
+    request = _request(made, temperature=0.0)
+    seconds: dict[int, list[float]] = {}
+    for tokens in (request.max_tokens // 4, request.max_tokens) * DECODING_TURNS:
+        started_s = time.perf_counter()
+        group: Group = wait(made.generate(replace(request, max_tokens=tokens), frames))
+        steps = max(len(completion.token_ids) for completion in group.completions)
+        seconds.setdefault(steps, []).append(time.perf_counter() - started_s)
+    few, many = min(seconds), max(seconds)
+    if few == many or (taken_s := median(seconds[many]) - median(seconds[few])) <= 0:
+        return skip(name, "answers end too early, or steps are too fast to be told apart")
+    step_s = taken_s / (many - few)
+    parameters = read_architecture(str(model)).parameters
+    figure = f"{1e3 * step_s:.2f} ms a step with {len(SEEDS)} sequences of {parameters / 1e9:.2f}B parameters"
+    return check(True, name, figure, step_s=step_s, parameters=parameters, sequences=len(SEEDS))
 
 
 def _agrees(name: str, model: Path, group: Group, frames: np.ndarray, device: Device) -> Line:
