@@ -27,7 +27,7 @@ from cluster.controller import Controller
 from cluster.planning.architecture import read_architecture
 from cluster.planning.costs import LoopCosts
 from cluster.planning.engines import Answers, EngineSpeed
-from cluster.planning.service_times import ServiceTimes
+from cluster.planning.service_times import CheckpointLoad, ServiceTimes
 from cluster.planning.workers import LSVQ_TEST, LoopPlan
 from cluster.preflight import Job
 from data.records import Video
@@ -35,8 +35,8 @@ from data.sampler import CohortSampler
 from monitoring.run_dir import RunDirectory
 
 PRESET = Path("configs/internvl3-8b.toml")
-SIZES = {"4+4": (4, 4), "32+32": (32, 4), "32+32-512": (32, 64)}
-"""Ranks and as many engines, and cohorts an update: 32 videos, and in the last 512."""
+SIZES = {"4+4": (4, 4), "32+32": (32, 4), "32+32-128": (32, 16)}
+"""Ranks and as many engines, and cohorts an update: 32 videos, and in the last 128."""
 WARM_UP = 4
 EVERY = 8
 """Updates between evaluations and checkpoints here; both are made smaller in proportion to the preset's."""
@@ -124,7 +124,7 @@ def scaled(times: ServiceTimes, scale: float) -> ServiceTimes:
             engine.prefill_s * scale,
             engine.resume_s * scale,
         ),
-        checkpoint=replace(checkpoint, write_s=checkpoint.write_s * scale),
+        checkpoint=CheckpointLoad(checkpoint.write_s * scale, checkpoint.snapshot_s * scale),
     )
 
 
@@ -136,7 +136,8 @@ def measure(size: str, scale: float, at_cap: float, overrides: list[str]) -> dic
     times = plan.times(model, costs)
     assert times.checkpoint is not None
     share = EVERY / load_config(PRESET).checkpoint.every_updates
-    times = replace(times, checkpoint=replace(times.checkpoint, write_s=times.checkpoint.write_s * share))
+    shorter = CheckpointLoad(times.checkpoint.write_s * share, times.checkpoint.snapshot_s * share)
+    times = replace(times, checkpoint=shorter)
     ray.init(num_cpus=128, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
     try:
         found = {name: value / scale for name, value in real_run(plan, scaled(times, scale)).items()}

@@ -43,7 +43,8 @@ class SleepingLearner:
         await self._ask_all(remote(SleepingRank.sleep, 0.0))
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]:
-        metrics = (await self._ask_all(remote(SleepingRank.update, self._times.update_s)))[0]
+        seconds = self._times.update_s if samples else 0.0
+        metrics = (await self._ask_all(remote(SleepingRank.update, seconds)))[0]
         self.version += 1
         return metrics | {"controller/processor_s": time.process_time()}
 
@@ -59,10 +60,13 @@ class SleepingLearner:
             await self._ask_all(remote(SleepingRank.sleep, self._times.checkpoint.write_s))
 
     async def snapshot(self) -> int:
+        if self._times.checkpoint is not None:
+            await self._ask_all(remote(SleepingRank.sleep, self._times.checkpoint.snapshot_s))
         return self.version
 
     async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None:
-        pass
+        if self._times.checkpoint is not None:
+            await asyncio.sleep(self._times.checkpoint.write_s)
 
     async def export_hf(self, folder: Path) -> None:
         folder.mkdir()
@@ -140,10 +144,10 @@ def sleeping_workers(rollout_s: float, update_s: float) -> Callable[..., RunActo
     return timed_workers(ServiceTimes(rollout_s, update_s, decode_s=0.0), ranks=1)
 
 
-def timed_workers(times: ServiceTimes, ranks: int) -> Callable[..., Workers]:
+def timed_workers(times: ServiceTimes, ranks: int) -> Callable[..., RunActors]:
     """As `sleeping_workers`, with engines, ranks and decoders that take the times of a simulated run."""
     return lambda job, on_fault, on_recovery: cast(
-        Workers, SleepingWorkers(job, on_fault, on_recovery, times, ranks)
+        RunActors, SleepingWorkers(job, on_fault, on_recovery, times, ranks)
     )
 
 

@@ -17,7 +17,7 @@ class ClusterConfig(BaseModel):
     """Deadline of getting the resources for an actor; on an autoscaling cluster also of starting the
     nodes."""
     autoscaling: bool = False
-    """The cluster starts nodes when they are asked for, so that what it lacks at the start is no error."""
+    """The cluster starts nodes on demand, so missing resources at the start are no error."""
     prefetch_videos: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Videos decoded ahead of sampling; `auto`: those of one update, and 32 at least."""
     shutdown_timeout_s: float = Field(60.0, gt=0)

@@ -20,12 +20,11 @@ class EvaluationLoad:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointLoad:
-    """What the learner does for a checkpoint: it writes for `write_s`; in the background it copies for
-    `snapshot_s`, and a thread writes, which the next checkpoint and the end wait for."""
+    """What the learner does for a checkpoint: it writes for `write_s`; with `checkpoint.background` it copies
+    for `snapshot_s`, and a thread writes, which the next checkpoint and the end wait for."""
 
     write_s: float
     snapshot_s: float = 0.0
-    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ Engine = TimedEngine | TokenEngine
 
 
 class SimulatedWorkers:
-    """The same calls as `Workers`, answered after the given times."""
+    """The same calls as `RunActors`, answered after the given times."""
 
     def __init__(self, job: Job, times: ServiceTimes, workers: int, seed: int) -> None:
         self._config = job.config
@@ -45,7 +45,6 @@ class SimulatedWorkers:
         self._learner = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self._evaluation: asyncio.Task[None] | None = None
-        self._writing: asyncio.Task[None] | None = None
         self._early_s = 0.0
         """Seconds of the reference's log-probs that were computed early and not yet used."""
         self._served_s = 0.0
@@ -91,9 +90,8 @@ class SimulatedWorkers:
         return {}
 
     async def close(self) -> None:
-        for waited in (self._evaluation, self._writing):
-            if waited is not None:
-                await waited
+        if self._evaluation is not None:
+            await self._evaluation
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -139,21 +137,19 @@ class SimulatedWorkers:
         return {}
 
     async def save(self, folder: Path, extra: dict[str, Any]) -> None:
-        load, now_s = self._times.checkpoint, asyncio.get_running_loop().time
-        await self._end_evaluation(blocking_only=True)
-        if load is None:
-            return
-        asked_s = now_s()
-        async with self._learner, self._spending("checkpoint"):
-            if self._writing is not None:
-                await self._writing
-            await asyncio.sleep(load.snapshot_s if load.background else load.write_s)
+        load, began_s = self._times.checkpoint, asyncio.get_running_loop().time()
+        await self._checkpoint(load.write_s if load else 0.0)
+        self.checkpoints.append((began_s, asyncio.get_running_loop().time()))
 
-        async def write() -> None:
-            await asyncio.sleep(load.write_s if load.background else 0)
-            self.checkpoints.append((asked_s, now_s()))
+    async def snapshot(self) -> int:
+        load = self._times.checkpoint
+        await self._checkpoint(load.snapshot_s if load else 0.0)
+        return self.version
 
-        self._writing = asyncio.create_task(write())
+    async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None:
+        load, began_s = self._times.checkpoint, asyncio.get_running_loop().time()
+        await asyncio.sleep(load.write_s if load else 0.0)
+        self.checkpoints.append((began_s, asyncio.get_running_loop().time()))
 
     async def export_hf(self, folder: Path) -> None:
         folder.mkdir()
@@ -202,6 +198,12 @@ class SimulatedWorkers:
         async with self._spending("evaluation"):
             await self._evaluation
         self._evaluation = None
+
+    async def _checkpoint(self, seconds: float) -> None:
+        """Keep the learner for a checkpoint, once a blocking evaluation of the same version has ended."""
+        await self._end_evaluation(blocking_only=True)
+        async with self._learner, self._spending("checkpoint"):
+            await asyncio.sleep(seconds)
 
     async def _evaluate(self, load: EvaluationLoad) -> None:
         places, versions = asyncio.Semaphore(load.in_flight), set()

@@ -20,7 +20,7 @@ from cluster.controller import Controller
 from cluster.planning.service_times import ServiceTimes
 from cluster.planning.simulated_workers import SimulatedWorkers
 from cluster.preflight import Job
-from cluster.run_actors import Workers
+from cluster.run_actors import RunActors
 from monitoring.run_dir import RunDirectory
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Outcome:
     period_s: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     checkpoints: list[tuple[float, float]] = field(repr=False, default_factory=list)
-    """When each was asked for and on disk."""
+    """When each began to be written, and was on disk."""
     evaluated: list[set[int]] = field(repr=False, default_factory=list)
     """Versions that answered in each evaluation; the invariant is one."""
     fates: dict[tuple[int, str], int] = field(repr=False, default_factory=dict)

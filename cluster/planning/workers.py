@@ -47,7 +47,6 @@ class LoopPlan:
     in_flight: int = 64
     frames_kept: bool = False
     evaluation_beside: bool = False
-    background_checkpoints: bool = False
     early_reference: bool = False
     gather_first: bool = False
 
@@ -69,7 +68,7 @@ class LoopPlan:
             engine=costs.engine_speed(),
             answers=self.answers,
             evaluation=evaluation if every and self.evaluated else None,
-            checkpoint=CheckpointLoad(update.checkpoint_s, update.snapshot_s, self.background_checkpoints),
+            checkpoint=CheckpointLoad(update.checkpoint_s, update.snapshot_s),
         )
 
     def simulate(self, model: Architecture, costs: LoopCosts, updates: int) -> Outcome:
@@ -94,6 +93,7 @@ def variants(plan: LoopPlan) -> dict[str, LoopPlan]:
         rollout = config.rollout.model_copy(update={"max_completion_tokens": max_completion_tokens})
         return replace(plan, config=config.model_copy(update={"schedule": schedule, "rollout": rollout}))
 
+    blocking = config.checkpoint.model_copy(update={"background": False})
     small = replace(
         plan,
         evaluated=min(plan.evaluated, SUBSET),
@@ -110,14 +110,8 @@ def variants(plan: LoopPlan) -> dict[str, LoopPlan]:
         "no evaluation while training": replace(plan, evaluated=0),
         f"evaluation of {small.evaluated}, frames kept": small,
         "the same beside training": replace(small, evaluation_beside=True),
-        "background checkpoints": replace(plan, background_checkpoints=True),
+        "checkpoints that block": replace(plan, config=config.model_copy(update={"checkpoint": blocking})),
         "gathering before engines pause": replace(plan, gather_first=True),
         "early reference": replace(plan, early_reference=True),
-        "these five": replace(
-            small,
-            evaluation_beside=True,
-            background_checkpoints=True,
-            gather_first=True,
-            early_reference=True,
-        ),
+        "the last four": replace(small, evaluation_beside=True, gather_first=True, early_reference=True),
     }

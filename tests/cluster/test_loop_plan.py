@@ -61,6 +61,7 @@ def test_every_row_ends_once_no_token_is_too_old_and_results_belong_to_a_version
         "--rollout.max_concurrent_sequences=8",
         "--rollout.max_retries=50",
         "--checkpoint.every_updates=2",
+        f"--checkpoint.background={background}",
         f"--schedule.cohorts_per_update={cohorts_per_update}",
         f"--schedule.max_staleness={staleness}",
         f"--rollout.in_flight={in_flight}",
@@ -74,7 +75,7 @@ def test_every_row_ends_once_no_token_is_too_old_and_results_belong_to_a_version
         answers=Answers(100, at_cap=at_cap),
         decode_slots=4,
         evaluation=EvaluationLoad(videos=9, every_updates=2, in_flight=4, beside=beside),
-        checkpoint=CheckpointLoad(write_s=30.0, snapshot_s=1.0, background=background),
+        checkpoint=CheckpointLoad(write_s=30.0, snapshot_s=1.0),
         worker_start_s=20,
         worker_lifetime_s=lifetime_s,
     )
@@ -136,9 +137,10 @@ def test_agrees_with_stepping_through_every_token(
     assert outcome.period_s == pytest.approx(expected_s, rel=0.08)
 
 
-def small_plan() -> LoopPlan:
-    overrides = ["--evaluation.every_updates=5", "--checkpoint.every_updates=5", "--data.decode_tasks=8"]
-    return LoopPlan(load_config(PAPER, overrides), Answers(), evaluated=300)
+def small_plan(*overrides: str) -> LoopPlan:
+    often = ["--evaluation.every_updates=5", "--checkpoint.every_updates=5", "--data.decode_tasks=8"]
+    config = load_config(PAPER, [*often, "--checkpoint.background=false", *overrides])
+    return LoopPlan(config, Answers(), evaluated=300)
 
 
 def outcome_of(plan: LoopPlan) -> Outcome:
@@ -153,10 +155,10 @@ def test_what_the_loop_can_do_makes_it_faster() -> None:
     for better in (
         replace(plan, evaluated=0),
         replace(plan, frames_kept=True),
-        replace(plan, background_checkpoints=True),
+        small_plan("--checkpoint.background=true"),
     ):
         assert outcome_of(better).period_s < today.period_s
-    free = replace(plan, evaluated=0, background_checkpoints=True)
+    free = replace(small_plan("--checkpoint.background=true"), evaluated=0)
     assert outcome_of(replace(free, early_reference=True)).period_s < outcome_of(free).period_s
 
 
