@@ -208,7 +208,7 @@ def plan(
         print_memory(console, config, read_architecture(config.model.path))
     if workers is not None:
         from cli.run_tables import print_workers
-        from cluster.planning.simulation import ServiceTimes
+        from cluster.planning.service_times import ServiceTimes
         from cluster.planning.workers import UPDATES, plan_workers
 
         if rollout_s is None or update_s is None:

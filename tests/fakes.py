@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.controller import Controller
-from cluster.planning.simulation import SimulatedWorkers
+from cluster.planning.simulated_workers import SimulatedWorkers
 from cluster.preflight import Job
 from cluster.run_actors import RunActors
 from data.facts import VideoFacts

@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from rollout.drain_gate import DrainGate
 
@@ -51,29 +51,13 @@ class EngineSpeed:
     resume_s: float
 
 
-class Engine(Protocol):
-    gate: DrainGate
-    died: asyncio.Event
-
-    @property
-    def served_s(self) -> float:
-        """Seconds in use, summed over places where the engine has several."""
-
-    async def serve(self, lengths: Sequence[Sequence[int]]) -> None:
-        """Answer requests with answers of these lengths. Raises Lost if the engine dies."""
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-
 class TimedEngine:
-    """Takes `seconds()` for a video, whatever else it does."""
+    """Takes `mean_s` for a video on average, whatever else it does, with a log-normal spread."""
 
-    def __init__(self, seconds: "random.Random", mean_s: float, spread: float) -> None:
+    def __init__(self, dice: random.Random, mean_s: float, spread: float) -> None:
         self.gate, self.died = DrainGate(), asyncio.Event()
         self.served_s = 0.0
-        self._dice, self._mean_s, self._spread = seconds, mean_s, spread
+        self._dice, self._mean_s, self._spread = dice, mean_s, spread
         self._stood_s = 0.0
         self._paused_at: float | None = None
 
@@ -127,7 +111,8 @@ class TokenEngine:
         answered = asyncio.gather(*(event.wait() for event in events))
         died = asyncio.ensure_future(self.died.wait())
         try:
-            await asyncio.wait([answered, died], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [answered, died]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not answered.done():
                 raise Lost
         finally:

@@ -23,7 +23,7 @@ PAPER = ROOT / "configs" / "internvl3-8b.toml"
 SPEED = EngineSpeed(step_s=0.01, step_s_per_sequence=0.001, prefill_s=0.5, resume_s=0.1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     staleness=st.integers(0, 3),
     cohorts_per_update=st.integers(1, 3),

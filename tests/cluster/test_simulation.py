@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import derive_sizes, load_config
-from cluster.planning.simulation import ServiceTimes, run_in_virtual_time, simulate
+from cluster.planning.service_times import ServiceTimes
+from cluster.planning.simulation import run_in_virtual_time, simulate
 from cluster.preflight import Job
 from data.records import Video
 from data.sampler import CohortSampler
