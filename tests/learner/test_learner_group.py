@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data.errors import PermanentError
+from data.records import Completion, Group, VideoRef
 from learner.config import LearnerConfig
 from learner.group import LearnerFailed, LearnerGroup
 from learner.rank import LearnerRank
+from learner.records import TrainSample
 from runtime.actors import remote
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -94,7 +97,7 @@ def test_the_group_counts_versions(local_ray: None, tmp_path: Path) -> None:
         def weight_buckets(self) -> list[Any]:
             return []
 
-        def update(self, version: int, shard: Any) -> dict[str, float]:
+        def update(self, version: int, shard: Any, frames: Any) -> dict[str, float]:
             if version == 6:
                 raise RuntimeError("Connection closed by peer")
             return {"version": version}
@@ -102,17 +105,14 @@ def test_the_group_counts_versions(local_ray: None, tmp_path: Path) -> None:
         def save(self, folder: Path, extra: dict[str, Any]) -> None:
             folder.write_text(json.dumps(extra))
 
-    class Group(LearnerGroup):
-        def _shards(self, samples: Any) -> Any:
-            return [(None, [])]
-
     actor: Any = ray.remote(num_cpus=0)(Rank)
 
     async def run() -> None:
-        learner = Group(LearnerConfig(), "model", 9)
+        learner = LearnerGroup(LearnerConfig(), "model", 9)
         learner._ranks, learner.version = [actor.remote()], 4
-        samples: Any = [None]
-        assert await learner.update(samples) == {"version": 4}
+        group = Group(VideoRef("v", "/v.mp4", 1), [0, 1], [Completion([2], [0.0], "", "stop", [4])])
+        samples = [TrainSample(group, ray.put(np.zeros(1)), [0.0])]
+        assert await learner.update(samples) == {"version": 4, "learner/lockstep": 1.0}
         assert await learner.update([]) == {}
         assert (await learner.weight_buckets()).version == 6
         await learner.save(tmp_path / "extra.json", {"seconds": 1})
