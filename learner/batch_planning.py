@@ -70,7 +70,7 @@ def plan_batches(groups: Sequence[Group], budget: int, packed: bool) -> list[lis
 
 def filler(groups: Sequence[Group], packed: bool) -> Piece:
     """What a pass computes that only keeps step: the cheapest single completion. With prompts of one length
-    no group costs less, so that the other ranks never wait for it."""
+    hardly a pass costs less, so that the other ranks hardly ever wait for it."""
     candidates = [
         _piece(i, len(g.prompt_token_ids), [len(c.token_ids) for c in g.completions], [k], packed)
         for i, g in enumerate(groups)
@@ -212,7 +212,8 @@ def _changes(
                     left = [p for p in full if p is not mine] + ([theirs] if theirs else [])
                     got = [p for p in other if p is not theirs] + [mine]
                     new = {here: _batch_tokens(left, packed), there: _batch_tokens(got, packed)}
-                    if new[there] > budget and len(got) > 1:
+                    # Unpacked, a cell can grow by a longer row even where it gives more tokens than it takes.
+                    if (new[there] > budget and len(got) > 1) or (new[here] > budget and len(left) > 1):
                         continue
                     touched = {step, there[1]}
                     gain = sum(longest(s, new) - ranked[s][0][0] for s in touched)

