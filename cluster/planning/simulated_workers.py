@@ -113,7 +113,7 @@ class SimulatedWorkers:
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]:
         self.staleness += [self.version - sample.group.oldest_version for sample in samples]
-        await self._end_evaluation(blocking_only=True)
+        await self._end_eval(blocking_only=True)
         async with self._learner, self._spending("update"):
             early_s = min(self._early_s, self._times.reference_s)
             self._early_s -= early_s
@@ -126,7 +126,7 @@ class SimulatedWorkers:
 
         An evaluation in progress ends first: its answers belong to one version.
         """
-        await self._end_evaluation()
+        await self._end_eval()
         async with self._learner, self._spending("push"):
             await asyncio.sleep(self._times.gather_s)
             await self._load_everywhere()
@@ -191,7 +191,7 @@ class SimulatedWorkers:
                 engine.resume()
             self._served_version = self.version
 
-    async def _end_evaluation(self, blocking_only: bool = False) -> None:
+    async def _end_eval(self, blocking_only: bool = False) -> None:
         load = self._times.evaluation
         if self._evaluation is None or load is None or (blocking_only and load.beside):
             return
@@ -201,7 +201,7 @@ class SimulatedWorkers:
 
     async def _checkpoint(self, seconds: float) -> None:
         """Keep the learner for a checkpoint, once a blocking evaluation of the same version has ended."""
-        await self._end_evaluation(blocking_only=True)
+        await self._end_eval(blocking_only=True)
         async with self._learner, self._spending("checkpoint"):
             await asyncio.sleep(seconds)
 
