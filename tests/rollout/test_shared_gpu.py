@@ -32,7 +32,7 @@ class Learner(LearnerGroup):
 
     step: Step
 
-    def _shards(self, samples: Any) -> Any:
+    def _shards(self, samples: Any, plans: Any) -> Any:
         return []
 
     async def _call_each(self, calls: Any, timeout_s: float) -> list[Any]:
