@@ -38,7 +38,7 @@ class BareEngine:
         from vllm import LLM, SamplingParams
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings
+        from rollout.engine_arguments import EngineSettings
         from rollout.engines import make_engine
 
         engine = EngineSettings(

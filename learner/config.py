@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ALL_LINEAR = "all-linear"
+LANGUAGE_MODEL = "language-model"
 
 
 class LoraConfig(BaseModel):
@@ -17,16 +18,22 @@ class LoraConfig(BaseModel):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the adapters' inputs dropped while training. The engines sample without, so that above 0
     the trained log-probs differ from theirs, which the importance weights then correct."""
-    target_modules: list[str] = Field([ALL_LINEAR], min_length=1)
-    """Last names of the linear layers that get an adapter, such as ["q_proj", "v_proj"], wherever they are
-    in the model; ["all-linear"] takes all but the output projection. A vision tower that
-    `learner.train_vision` freezes gets none."""
+    target_modules: list[str] = Field([LANGUAGE_MODEL], min_length=1)
+    """Linear layers that get an adapter. ["language-model"]: those of the language model, the only ones whose
+    adapters an engine can serve. ["all-linear"]: also those of vision tower and projector. Or last names such
+    as ["q_proj", "v_proj"], wherever they are in the model. The output projection gets none, nor does a
+    vision tower that `learner.train_vision` freezes."""
+    send: Literal["adapter", "merged"] = "adapter"
+    """What engines get after an update. `adapter`: the adapter, which they serve beside the base model; with
+    a layer outside the language model among the targets, or a family whose adapters vLLM does not serve, the
+    run sends merged weights and says so at its start. `merged`: the whole model with the adapter added."""
 
     @field_validator("target_modules")
     @classmethod
     def _all_or_some(cls, names: list[str]) -> list[str]:
-        if ALL_LINEAR in names and len(names) > 1:
-            raise ValueError(f"'{ALL_LINEAR}' takes every linear layer: name it alone, or leave it out")
+        for whole in (ALL_LINEAR, LANGUAGE_MODEL):
+            if whole in names and len(names) > 1:
+                raise ValueError(f"'{whole}' stands for many linear layers: name it alone, or leave it out")
         return names
 
 
@@ -92,8 +99,8 @@ class LearnerConfig(BaseModel):
     """Train the vision tower too, as the paper does."""
     lora: LoraConfig | None = None
     """Train low-rank adapters (`learner.lora.rank` and so on) and leave the model itself as it is; None
-    trains the model. Engines and exports get the two merged; the KL term's reference is the model with its
-    adapters off."""
+    trains the model. Engines get the adapters (`learner.lora.send`), exports the merged model and the
+    adapters; the KL term's reference is the model with its adapters off."""
     offload: Literal["none", "optimizer", "optimizer_and_parameters"] = "none"
     """What lies in host memory instead of the GPU's: `optimizer` gradients, master weights and AdamW's
     moments, where AdamW then steps on `cpus_per_rank` threads; `optimizer_and_parameters` also the shards of

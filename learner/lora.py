@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data.errors import PermanentError
-from learner.config import ALL_LINEAR, LearnerConfig, LoraConfig
+from learner.config import ALL_LINEAR, LANGUAGE_MODEL, LearnerConfig, LoraConfig
 
 ADAPTER = "default"
 SEED = 0
@@ -68,13 +68,17 @@ def target_layers(model: Any, config: LearnerConfig, lora: LoraConfig) -> list[s
     ]
     if lora.target_modules == [ALL_LINEAR]:
         return linear
+    if lora.target_modules == [LANGUAGE_MODEL]:
+        text = {id(module) for module in model.get_decoder().modules()}
+        return [name for name in linear if id(model.get_submodule(name)) in text]
     known = {name.rsplit(".", 1)[-1] for name in linear}
     for target in lora.target_modules:
         if target not in known:
             raise LoraTargetError(
                 f"learner.lora.target_modules: {type(model).__name__} has no linear layer '{target}'"
                 f"{'' if config.train_vision else ' outside its frozen vision tower'}; it has "
-                f"{', '.join(sorted(known))}; ['{ALL_LINEAR}'] takes them all"
+                f"{', '.join(sorted(known))}; ['{ALL_LINEAR}'] takes them all, "
+                f"['{LANGUAGE_MODEL}'] those of the language model"
             )
     return [name for name in linear if name.rsplit(".", 1)[-1] in lora.target_modules]
 
@@ -98,6 +102,15 @@ def is_adapter(parameter_name: str) -> bool:
     return re.search(rf"\.lora_[AB]\.{ADAPTER}\.weight$", parameter_name) is not None
 
 
+def adapter_name(parameter_name: str) -> str:
+    """The name of an adapter's parameter in peft's files, which vLLM reads too.
+
+    Args:
+        parameter_name: its name in the Hugging Face model that `add_adapters` was given.
+    """
+    return f"base_model.model.{parameter_name.replace(f'.{ADAPTER}.', '.')}"
+
+
 def adapter_scale(policy: nn.Module) -> float | None:
     """What the adapters of `policy` are scaled by; None if it has none."""
     scales = {float(layer.scaling[ADAPTER]) for layer in _adapted(policy)}
@@ -118,17 +131,14 @@ def save_adapter(model: Any, tensors: dict[str, Tensor], folder: Path) -> None:
 
     Args:
         model: the Hugging Face model that `add_adapters` was given.
-        tensors: its adapters' parameters by name.
+        tensors: its adapters' parameters by `adapter_name`.
     """
     folder.mkdir(parents=True)
     made = model.peft_config[ADAPTER]
     made.base_model_name_or_path = model.name_or_path
     made.save_pretrained(folder)
-    shortened = {
-        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": tensor.cpu().contiguous()
-        for name, tensor in tensors.items()
-    }
-    save_file(shortened, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(whole, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def _adapted(policy: nn.Module) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from learner.lora import ADAPTER, is_adapter, merged
+from learner.lora import ADAPTER, adapter_name, is_adapter, merged
 
 Sent = TypeVar("Sent")
 
@@ -119,12 +119,15 @@ def send_behind(
 
 
 def gather_adapter(policy: nn.Module) -> dict[str, Tensor]:
-    """The adapters' parameters by name, whole, on rank 0; an empty dict elsewhere. All ranks call it."""
+    """The adapters' parameters by `adapter_name`, whole, on rank 0; an empty dict elsewhere. All ranks call
+    it."""
     import deepspeed
 
-    named = [(hf_name(name), p) for name, p in policy.named_parameters() if is_adapter(name)]
+    named = [(adapter_name(hf_name(name)), p) for name, p in policy.named_parameters() if is_adapter(name)]
     with deepspeed.zero.GatheredParameters([p for _, p in named]):
-        return {name: p.detach().clone() for name, p in named} if torch.distributed.get_rank() == 0 else {}
+        tensors = {n: p.detach().clone() for n, p in named} if torch.distributed.get_rank() == 0 else {}
+    _finish_copies(tensors)
+    return tensors
 
 
 def count_parameters(policy: nn.Module) -> tuple[int, int]:

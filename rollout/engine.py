@@ -2,6 +2,7 @@
 
     group = await engine.generate(request, frames)   any number at once: they share the running batch
     await engine.load_weights(version, buckets)      waits for those running, holds newcomers back
+    await engine.load_adapter(version, bucket)       in its place: those running end under their own adapter
 
 `InProcessEngine` steps vLLM in a thread of this process, for small machines. `AsyncEngine` is vLLM's
 AsyncLLM, whose engine process leaves this one free. A dead engine raises `EngineDead` from every call, and
@@ -9,48 +10,38 @@ so does one whose weights were loaded only in part: it must never sample again.
 """
 
 import asyncio
+import itertools
+import json
 import logging
+import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import save_file
 from vllm import EngineArgs, SamplingParams
-from vllm.config import VllmConfig, WeightTransferConfig
+from vllm.config import VllmConfig
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
 from data.errors import PermanentError
-from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.model_check import load_checked
 from data.prompt import prompt_text
 from data.records import Completion, Group, SamplingRequest
-from data.tensor_bytes import Bucket
-from rollout.config import RolloutConfig
+from data.tensor_bytes import Bucket, tensors_of
+from rollout.adapters import Adapter, AdapterServing, AdapterSlots
 from rollout.drain_gate import DrainGate
-from rollout.environment import executor, uses_async_engine
+from rollout.engine_arguments import EngineSettings, engine_arguments
 from rollout.errors import EngineDead, EngineRefused, WeightsRefused
-from rollout.token_mask import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
-
-CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention takes multiples of 32
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """What an engine is started with. `seed` draws the samples of requests that bring none."""
-
-    model_path: str
-    frames_per_video: int
-    rollout: RolloutConfig
-    seed: int
-    trust_remote_code: bool = False
-    frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +72,22 @@ class Engine(ABC):
         kinds = getattr(checked.config.get_text_config(), "layer_types", None) or []
         self._linear_attention = "linear_attention" in kinds
         self._gate = DrainGate()
+        self._adapters = AdapterSlots(settings.adapters.slots if settings.adapters else 0)
+        self._adapter_ids = itertools.count(1)
+        self._loading_adapter = asyncio.Lock()
         self._version = 0
         self._death: BaseException | None = None
         self._requests = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
 
     @property
     def version(self) -> int:
-        """The policy version whose weights the engine holds."""
+        """The policy version that a request which begins now samples from."""
         return self._version
+
+    @property
+    def adapter_versions(self) -> list[int]:
+        """Versions of the adapters held, oldest first."""
+        return self._adapters.held
 
     @property
     def stats(self) -> EngineStats:
@@ -119,8 +118,9 @@ class Engine(ABC):
         """Load the model; the engine then holds version 0."""
 
     async def generate(self, request: SamplingRequest, frames: np.ndarray) -> Group:
-        """Sample one completion for each seed of `request`, all begun at the same policy version. What
-        becomes of them when new weights come meanwhile is for `rollout.in_flight` to say.
+        """Sample one completion for each seed of `request`, all begun at the same policy version. When a new
+        adapter comes meanwhile they end under their own; when new weights come, `rollout.in_flight` says
+        what becomes of them.
 
         Args:
             request: whom to ask and how; temperature 0 decodes greedily.
@@ -140,7 +140,9 @@ class Engine(ABC):
                 # vLLM hashes the pixels, so a perturbed copy's frames come out of the vision tower once.
                 "multi_modal_data": {"image": [Image.fromarray(frame) for frame in frames]},
             }
-            outputs = await self._complete(prompt, [_sampling(request, seed) for seed in request.seeds])
+            params = [_sampling(request, seed) for seed in request.seeds]
+            with self._adapters.used() as adapter:
+                outputs = await self._complete(prompt, params, adapter.lora)
         cached = sum(output.num_cached_tokens or 0 for output in outputs)
         self._requests += len(outputs)
         self._prompt_tokens += sum(len(output.prompt_token_ids) for output in outputs)
@@ -168,6 +170,48 @@ class Engine(ABC):
             missing = (await self._rpc("finish_weight_load"))[0]
             if missing:
                 raise WeightsRefused(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
+
+    async def load_adapter(self, version: int, bucket: Bucket) -> None:
+        """Have requests that begin from here on run under the adapter in `bucket` (peft's names). Those
+        running end under the adapter at which they began; they are waited for only if every slot is taken.
+
+        Raises:
+            WeightsRefused: if a name is of no layer that the engine serves adapters of.
+            EngineDead: if anything else fails; which adapters the engine holds is then unknown.
+        """
+        async with self._loading_adapter, AsyncExitStack() as stack:
+            self._require_alive()
+            await self._remove(self._adapters.unused())
+            if self._adapters.full:
+                await stack.enter_async_context(self._gate.closed())
+                await self._remove([await self._adapters.one_idle()])
+            with self._fatal(f"loading the adapter of version {version}"):
+                # A number is never used again: a version that is trained again is another policy, and prompts
+                # are cached by an adapter's name.
+                adapter = await self._added(version, next(self._adapter_ids), bucket)
+            self._adapters.adopt(adapter)
+            self._version = version
+
+    async def _added(self, version: int, number: int, bucket: Bucket) -> Adapter:
+        assert self._settings.adapters is not None, "the engine was started without adapters"
+        strange = (await self._rpc("unknown_adapter_names", list(bucket)))[0]
+        if strange or not bucket:
+            raise WeightsRefused(
+                f"the engine serves no adapter of {', '.join(strange[:3]) or 'no layer'} ({len(strange)} of "
+                f"{len(bucket)} tensors); set learner.lora.send to 'merged'"
+            )
+        with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # vLLM reads it once
+            await asyncio.to_thread(_write_adapter, Path(folder), bucket, self._settings.adapters)
+            lora = LoRARequest(f"version-{version}-{number}", number, folder)
+            await self._add_lora(lora)
+        return Adapter(version, lora)
+
+    async def _remove(self, adapters: Sequence[Adapter]) -> None:
+        with self._fatal("removing an adapter"):
+            for adapter in adapters:
+                assert adapter.lora is not None
+                await self._remove_lora(adapter.lora.lora_int_id)
+                self._adapters.drop(adapter)
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Join the sender's NCCL group. `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo,
@@ -202,8 +246,18 @@ class Engine(ABC):
         """Free everything, processes included. May be called more than once."""
 
     @abstractmethod
-    async def _complete(self, prompt: Any, params: Sequence[SamplingParams]) -> list[RequestOutput]:
-        """One finished output for each of `params`, in order."""
+    async def _complete(
+        self, prompt: Any, params: Sequence[SamplingParams], lora: LoRARequest | None
+    ) -> list[RequestOutput]:
+        """One finished output for each of `params`, in order, under one adapter."""
+
+    @abstractmethod
+    async def _add_lora(self, lora: LoRARequest) -> None:
+        """Have vLLM read an adapter and keep it."""
+
+    @abstractmethod
+    async def _remove_lora(self, number: int) -> None:
+        """Have vLLM free an adapter that no request uses."""
 
     @abstractmethod
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
@@ -236,7 +290,7 @@ class Engine(ABC):
             logprobs=[row[id_].logprob for row, id_ in zip(sampled.logprobs, ids, strict=True)],
             text=self._processor.tokenizer.decode(ids, skip_special_tokens=True),
             finish_reason=sampled.finish_reason,
-            versions=self._versions(output, version),
+            versions=[version] * len(ids) if self._settings.adapters else self._versions(output, version),
             seed=seed,
         )
 
@@ -266,62 +320,11 @@ class Engine(ABC):
         return EngineDead(f"the engine died while {doing}: {type(error).__name__}: {error}")
 
 
-def engine_arguments(
-    settings: EngineSettings,
-    masked_token_ids: list[int],
-    image_options: Mapping[str, Any],
-    linear_attention: bool = False,
-) -> dict[str, Any]:
-    """Arguments of vLLM's engine, the same for both engines.
-
-    Args:
-        image_options: what `FrameTokens.image_options` makes of the model's processor.
-        linear_attention: whether some layers of the text model have linear attention (Qwen3.5).
-    """
-    config = settings.rollout
-    common: dict[str, Any] = {
-        "model": settings.model_path,
-        "trust_remote_code": settings.trust_remote_code,
-        "max_model_len": config.max_model_tokens,
-        "max_num_seqs": config.max_concurrent_sequences,
-        "max_num_batched_tokens": max(config.max_batched_tokens, config.max_model_tokens),
-        "limit_mm_per_prompt": {"image": _image_limits(settings), "video": 0},
-        "mm_processor_kwargs": dict(image_options),
-        "seed": settings.seed,
-        "generation_config": "vllm",  # a checkpoint's own top_p and the like would change the policy
-        "logprobs_mode": "processed_logprobs",
-        "logits_processors": ["rollout.token_mask:TokenMask"],
-        "additional_config": {CONFIG_KEY: masked_token_ids},
-        # A prompt whose beginning is cached is computed in another shape, which moves its last bits.
-        "enable_prefix_caching": False if config.exact else None,
-        "worker_extension_cls": "rollout.weight_loading.WeightLoading",
-        # The two halves of this cache, one in each process, rely on the order of messages; in one process
-        # it spares the perturbed copy's frames their preprocessing.
-        "mm_processor_cache_gb": 0 if uses_async_engine(config) else 0.1,
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-    }
-    if config.gpus_per_replica > 0:
-        return common | {
-            "dtype": "bfloat16",
-            "tensor_parallel_size": config.tensor_parallel_size,
-            "distributed_executor_backend": executor(config),
-            "gpu_memory_utilization": config.gpu_memory_utilization,
-            "weight_transfer_config": WeightTransferConfig(backend="nccl"),
-        }
-    if linear_attention:
-        # vLLM's kernels of linear attention take bfloat16 alone on the CPU, and caching the states of prompts
-        # needs the chunked prefill that is off below.
-        common |= {"enable_prefix_caching": False}
-    return common | {
-        "dtype": "bfloat16" if linear_attention else "float32",
-        "enforce_eager": True,  # spares a C++ compiler at run time
-        "block_size": CPU_KV_BLOCK_TOKENS,
-        "kv_cache_memory_bytes": config.kv_cache_mb * 2**20,
-        # A request that is prefilled in parts cannot have a seed of its own on the CPU.
-        "enable_chunked_prefill": False,
-        "max_num_seqs": 1 if config.exact else config.max_concurrent_sequences,
-    }
+def _write_adapter(folder: Path, bucket: Bucket, serving: AdapterServing) -> None:
+    """Write the files that vLLM loads an adapter from: peft's."""
+    settings = {"peft_type": "LORA", "r": serving.rank, "lora_alpha": serving.alpha, "target_modules": []}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    save_file(dict(tensors_of(bucket)), folder / "adapter_model.safetensors")
 
 
 def _sampling(request: SamplingRequest, seed: int | None) -> SamplingParams:
@@ -334,11 +337,3 @@ def _sampling(request: SamplingRequest, seed: int | None) -> SamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-def _image_limits(settings: EngineSettings) -> dict[str, int]:
-    """How many images a prompt has at most, and how large: vLLM reserves memory for images of that size, and
-    without it for the largest that the processor lets pass (16,384 tokens with Qwen2.5-VL)."""
-    largest_px = settings.frame_tokens.largest_px
-    size = {} if largest_px is None else {"width": largest_px, "height": largest_px}
-    return {"count": settings.frames_per_video, **size}

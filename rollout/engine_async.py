@@ -8,13 +8,15 @@ from typing import Any
 
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import VLLMClientError
+from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput, WeightVersionSpan
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from data.seeds import stable_hash
 from data.tensor_bytes import Bucket, pack
-from rollout.engine import Engine, EngineSettings
+from rollout.engine import Engine
+from rollout.engine_arguments import EngineSettings
 from rollout.environment import in_flight
 
 
@@ -42,11 +44,13 @@ class AsyncEngine(Engine):
             await asyncio.to_thread(self._llm.shutdown)
             self._llm = None
 
-    async def _complete(self, prompt: Any, params: Sequence[SamplingParams]) -> list[RequestOutput]:
+    async def _complete(
+        self, prompt: Any, params: Sequence[SamplingParams], lora: LoRARequest | None
+    ) -> list[RequestOutput]:
         (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
         complete = self._kept if self._mode == "keep" else self._one
         while True:
-            outputs = await self._together(complete(rendered, p) for p in params)
+            outputs = await self._together(complete(rendered, p, lora) for p in params)
             if not any(_broken_off(output) for output in outputs):
                 return outputs
             await self._gate.opened()  # the group begins anew under the new weights
@@ -64,13 +68,13 @@ class AsyncEngine(Engine):
                 task.cancel()  # aborts it in the engine, where it is still running
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _kept(self, rendered: Any, params: SamplingParams) -> RequestOutput:
+    async def _kept(self, rendered: Any, params: SamplingParams, lora: LoRARequest | None) -> RequestOutput:
         """One completion, taken up again after its last token as often as new weights break it off.
 
         vLLM's own way, to freeze requests, fails on images: a request whose frames were in the prefix cache
         has lost their pixels when all caches are dropped under it.
         """
-        whole = await self._one(rendered, params)
+        whole = await self._one(rendered, params, lora)
         while _broken_off(whole):
             await self._gate.opened()
             done = whole.outputs[0]
@@ -81,13 +85,21 @@ class AsyncEngine(Engine):
             rest.max_tokens = params.max_tokens - len(done.token_ids)
             rest.seed = None if params.seed is None else stable_hash(params.seed, len(done.token_ids))
             ids = [*rendered["prompt_token_ids"], *done.token_ids]
-            _append(done, (await self._one({**rendered, "prompt_token_ids": ids}, rest)).outputs[0])
+            more = await self._one({**rendered, "prompt_token_ids": ids}, rest, lora)
+            _append(done, more.outputs[0])
         return whole
 
-    async def _one(self, rendered: Any, params: SamplingParams) -> RequestOutput:
+    async def _one(self, rendered: Any, params: SamplingParams, lora: LoRARequest | None) -> RequestOutput:
+        name = str(next(self._ids))
         # FINAL_ONLY: the stream has one item.
-        outputs = [o async for o in self._engine.generate(rendered, params, str(next(self._ids)))]
+        outputs = [o async for o in self._engine.generate(rendered, params, name, lora_request=lora)]
         return outputs[-1]
+
+    async def _add_lora(self, lora: LoRARequest) -> None:
+        await self._engine.add_lora(lora)
+
+    async def _remove_lora(self, number: int) -> None:
+        await self._engine.remove_lora(number)
 
     @asynccontextmanager
     async def _standstill(self) -> AsyncIterator[None]:

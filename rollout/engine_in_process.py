@@ -10,20 +10,23 @@ from typing import Any
 
 from vllm import EngineArgs, SamplingParams
 from vllm.config import VllmConfig
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from data.tensor_bytes import Bucket
-from rollout.engine import Engine, EngineSettings
+from rollout.engine import Engine
+from rollout.engine_arguments import EngineSettings
 from rollout.errors import EngineDead
 
 
 @dataclass(eq=False)
 class _Batch:
-    """The requests of one call: the same prompt, once for each of `params`."""
+    """The requests of one call: the same prompt, once for each of `params`, under one adapter."""
 
     prompt: Any
     params: Sequence[SamplingParams]
+    lora: LoRARequest | None
     future: asyncio.Future[list[RequestOutput]]
     request_ids: list[str] = field(default_factory=list)
     outputs: dict[str, RequestOutput] = field(default_factory=dict)
@@ -68,14 +71,22 @@ class InProcessEngine(Engine):
         self._thread = None
         self._end_waiting(EngineDead("the engine was closed"))
 
-    async def _complete(self, prompt: Any, params: Sequence[SamplingParams]) -> list[RequestOutput]:
-        batch = _Batch(prompt, params, self._future())
+    async def _complete(
+        self, prompt: Any, params: Sequence[SamplingParams], lora: LoRARequest | None
+    ) -> list[RequestOutput]:
+        batch = _Batch(prompt, params, lora, self._future())
         self._commands.put(batch)
         try:
             return await batch.future
         except asyncio.CancelledError:
             self._commands.put(_Abort(batch))
             raise
+
+    async def _add_lora(self, lora: LoRARequest) -> None:
+        await self._ask(lambda engine: engine.add_lora(lora))
+
+    async def _remove_lora(self, number: int) -> None:
+        await self._ask(lambda engine: engine.remove_lora(number))
 
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
         return await self._ask(lambda engine: engine.collective_rpc(method, args=args))
@@ -157,7 +168,7 @@ class InProcessEngine(Engine):
             (rendered,) = engine.renderer.render_cmpl([batch.prompt])
             for params in batch.params:
                 name = f"{id(batch)}-{len(batch.request_ids)}"
-                engine.add_request(name, rendered, params)
+                engine.add_request(name, rendered, params, lora_request=batch.lora)
                 batch.request_ids.append(name)
         except (ValueError, TypeError) as error:  # vLLM's answer to a request that it cannot serve
             engine.abort_request(batch.request_ids)

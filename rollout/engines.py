@@ -4,7 +4,8 @@ import socket
 
 import vllm
 
-from rollout.engine import Engine, EngineSettings
+from rollout.engine import Engine
+from rollout.engine_arguments import EngineSettings
 from rollout.engine_async import AsyncEngine
 from rollout.engine_in_process import InProcessEngine
 from rollout.environment import uses_async_engine

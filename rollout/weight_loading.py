@@ -52,6 +52,20 @@ class WeightLoading:
             _repack_output_projection(model)
         return sorted({name for name, _ in model.named_parameters()} - self._loaded)
 
+    def unknown_adapter_names(self, names: list[str]) -> list[str]:
+        """Those names of an adapter's tensors that are of no layer with room for an adapter.
+
+        vLLM looks at the last part of a name only, and leaves out what matches no layer without a word.
+        """
+        from vllm.lora.utils import parse_fine_tuned_lora_name
+
+        manager = self.model_runner.lora_manager._adapter_manager
+        mapper = getattr(manager.model, "hf_to_vllm_mapper", None)
+        renames = mapper.get_rename_mapper() if mapper is not None else None
+        packed = manager.packed_modules
+        served = {part for module in manager.modules for part in packed.get(module, [module])}
+        return [name for name in names if parse_fine_tuned_lora_name(name, renames)[0] not in served]
+
     def _load(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         from vllm.config import set_current_vllm_config
 

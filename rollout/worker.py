@@ -84,7 +84,7 @@ class RolloutWorker:
         """Load the model. Importing vLLM takes longer than a tiny model does, so both happen here."""
         if self._config.gpus_per_replica > 0:
             check_compiler()
-        from rollout.engine import EngineSettings
+        from rollout.engine_arguments import EngineSettings
         from rollout.engines import make_engine
 
         engine = make_engine(

@@ -58,7 +58,7 @@ def _engine(setting: Setting, kind: Kind) -> Iterator[Line]:
     config = rollout_config(setting)
     # Read when vLLM is imported.
     os.environ.update(engine_environment(config, model_is_local=True))
-    from rollout.engine import EngineSettings
+    from rollout.engine_arguments import EngineSettings
     from rollout.engines import make_engine
 
     with asyncio.Runner() as runner:

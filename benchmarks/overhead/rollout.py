@@ -71,7 +71,7 @@ class BareEngine:
         from vllm import LLM
 
         from data.prompt import prompt_text
-        from rollout.engine import EngineSettings
+        from rollout.engine_arguments import EngineSettings
         from rollout.engines import make_engine
 
         settings = EngineSettings(str(size.model), size.n_frames, size.config(), seed=0)

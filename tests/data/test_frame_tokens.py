@@ -102,7 +102,7 @@ def test_vllm_makes_the_learners_prompt_of_any_frame(
     from vllm.renderers import renderer_from_config
 
     from learner.inputs import GroupEncoder
-    from rollout.engine import EngineSettings
+    from rollout.engine_arguments import EngineSettings
     from rollout.engines import make_engine
 
     model = make_checkpoint(kind, tmp_path)

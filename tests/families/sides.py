@@ -60,7 +60,7 @@ def free_port() -> int:
 
 def engine_start(path: Path, n_frames: int, largest_px: int) -> None:
     from data.frame_tokens import FrameTokens
-    from rollout.engine import EngineSettings
+    from rollout.engine_arguments import EngineSettings
     from rollout.engine_in_process import InProcessEngine
 
     settings = EngineSettings(

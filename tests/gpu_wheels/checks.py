@@ -85,7 +85,7 @@ def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
     from vllm import AsyncEngineArgs
 
     from cluster.config import load_config
-    from rollout.engine import EngineSettings, engine_arguments
+    from rollout.engine_arguments import EngineSettings, engine_arguments
     from rollout.environment import engine_environment, executor
     from tests.families.checkpoints import make_family
 

@@ -22,7 +22,8 @@ def make_fake(model: Path) -> Any:
     from vllm import SamplingParams
     from vllm.outputs import RequestOutput
 
-    from rollout.engine import Engine, EngineSettings
+    from rollout.engine import Engine
+    from rollout.engine_arguments import EngineSettings
 
     class FakeEngine(Engine):
         release: asyncio.Event
@@ -58,7 +59,7 @@ def make_fake(model: Path) -> Any:
 
 
 def test_a_cpu_environment_on_a_gpu_node_is_named_with_its_fix(internvl: Path) -> None:
-    from rollout.engine import EngineSettings
+    from rollout.engine_arguments import EngineSettings
     from rollout.engines import make_engine
 
     settings = EngineSettings(str(internvl), 1, RolloutConfig(gpus_per_replica=1), seed=0)

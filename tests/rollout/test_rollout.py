@@ -86,7 +86,7 @@ def test_one_engine(local_ray: None, internvl: Path) -> None:
 
     from data.prompt import unsampleable_token_ids
     from learner.inputs import GroupEncoder
-    from rollout.engine import CPU_KV_BLOCK_TOKENS
+    from rollout.engine_arguments import CPU_KV_BLOCK_TOKENS
 
     processor = AutoProcessor.from_pretrained(internvl)
     barred = set(unsampleable_token_ids(processor))

@@ -1,0 +1,102 @@
+"""Adapters of a tiny model, and an engine that serves them, in a process of its own.
+
+Functions named `engine_*` run in that process; it keeps the engine in this module's globals.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.records import Group, SamplingRequest, VideoRef
+from data.tensor_bytes import Bucket, bucket_of
+from learner.config import LearnerConfig
+from rollout.adapters import AdapterServing
+from rollout.config import RolloutConfig
+
+RANK, ALPHA = 4, 6.0
+LORA: dict[str, Any] = {"rank": RANK, "alpha": ALPHA}
+
+_here: dict[str, Any] = {}
+
+
+def adapted(path: Path, seed: int, **lora: Any) -> Any:
+    """A model with adapters as after much training: random, and no matrix is zero."""
+    import torch
+
+    from learner.policy import prepare_model
+    from tests.plain_torch import load
+
+    model = load(path)[0]
+    prepare_model(model, LearnerConfig.model_validate({"lora": LORA | lora}))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def bucket_of_adapter(model: Any) -> Bucket:
+    """As the learner sends it."""
+    from learner.lora import adapter_name, is_adapter
+
+    return bucket_of({adapter_name(n): p for n, p in model.named_parameters() if is_adapter(n)})
+
+
+def engine_start(path: Path, config: RolloutConfig, n_frames: int, slots: int) -> None:
+    from rollout.engine_arguments import EngineSettings
+    from rollout.engines import make_engine
+
+    serving = AdapterServing(RANK, ALPHA, slots)
+    _here["loop"] = asyncio.new_event_loop()
+    _here["engine"] = make_engine(EngineSettings(str(path), n_frames, config, seed=0, adapters=serving))
+    _run(_here["engine"].start())
+
+
+def engine_stop() -> None:
+    _run(_here.pop("engine").close())
+    _here.pop("loop").close()
+
+
+def engine_load(version: int, bucket: Bucket) -> list[int]:
+    """The versions of the adapters that the engine holds afterwards."""
+    _run(_here["engine"].load_adapter(version, bucket))
+    return list(_here["engine"].adapter_versions)
+
+
+def engine_sample(frames: np.ndarray, seeds: Sequence[int], tokens: int) -> Group:
+    return _run(_here["engine"].generate(_request(len(frames), seeds, tokens), frames))
+
+
+def engine_sample_across(
+    frames: np.ndarray, tokens: int, buckets: Sequence[tuple[int, Bucket]]
+) -> tuple[list[Group], list[list[int]]]:
+    """Groups of which one begins before each of `buckets` is loaded and one after the last, and the versions
+    held after each load. All groups but the last are sampled while adapters come."""
+
+    async def sample() -> tuple[list[Group], list[list[int]]]:
+        engine, held, groups = _here["engine"], [], []
+        for number, (version, bucket) in enumerate(buckets):
+            seeds = [10 * number, 10 * number + 1]
+            groups.append(asyncio.create_task(engine.generate(_request(len(frames), seeds, tokens), frames)))
+            while not engine._adapters._current.running:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
+            assert not groups[-1].done(), "the group ended before the adapter came"
+            await engine.load_adapter(version, bucket)
+            held.append(list(engine.adapter_versions))
+        groups.append(asyncio.create_task(engine.generate(_request(len(frames), [98, 99], tokens), frames)))
+        return list(await asyncio.gather(*groups)), held
+
+    return _run(sample())
+
+
+def _request(n_frames: int, seeds: Sequence[int], tokens: int) -> SamplingRequest:
+    return SamplingRequest(VideoRef("v", "/v.mp4", n_frames), tuple(seeds), 1.0, tokens)
+
+
+def _run(work: Any) -> Any:
+    return _here["loop"].run_until_complete(work)
