@@ -1,7 +1,6 @@
 """Tables about a run in the terminal: plan, placement, memory, status, summary."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ from rich.table import Table
 from cli.run_display import figure
 from cluster.config import DerivedSizes, RunConfig, dump_config
 from cluster.placement_plan import PlacementPlan
-from cluster.planning.architecture import Architecture, UnknownArchitectureError, read_architecture
+from cluster.planning.adapters import what_engines_get
+from cluster.planning.architecture import Architecture, known_architecture
 from cluster.planning.memory import (
     CONTEXT_GB,
     GPU_SIZES_GB,
@@ -43,8 +43,11 @@ def print_plan(console: Console, config: RunConfig, sizes: DerivedSizes) -> None
     for name, value in sizes.model_dump().items():
         table.add_row(name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
     console.print(table)
-    with suppress(UnknownArchitectureError):
-        console.print(trains(config, read_architecture(config.model.path)), highlight=False)
+    model = known_architecture(config.model.path)
+    if model is not None:
+        console.print(trains(config, model), highlight=False)
+    if line := what_engines_get(config, model):
+        console.print(line, highlight=False, markup=False)
     for warning in config.warnings():
         console.print(f"[yellow]warning[/] {warning}")
 
@@ -119,6 +122,8 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
         highlight=False,
     )
     console.print(trains(config, model), highlight=False)
+    if line := what_engines_get(config, model):
+        console.print(line, highlight=False, markup=False)
     if config.device == "cpu":
         console.print("This configuration runs on the CPU; the figures below are for GPUs.")
     held = sum(line.gb for line in learner.held) + counted.gb

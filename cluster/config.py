@@ -20,6 +20,7 @@ from learner.config import LearnerConfig
 from monitoring.config import MetricsConfig
 from rewards.config import RewardConfig
 from rewards.registry import samples_perturbed
+from rollout.adapters import RANKS
 from rollout.config import RolloutConfig
 from rollout.environment import uses_async_engine
 from runtime.config import ClusterConfig
@@ -141,6 +142,12 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"rollout.in_flight is '{self.rollout.in_flight}', but the in-process engine can only "
                 f"'finish': set rollout.engine to 'async', or leave rollout.in_flight at 'auto'"
+            )
+        lora = self.learner.lora
+        if lora is not None and lora.send == "adapter" and lora.rank > RANKS[-1]:
+            raise ValueError(
+                f"learner.lora.rank is {lora.rank}, and engines serve adapters up to rank {RANKS[-1]}: lower "
+                f"it, or set learner.lora.send to 'merged'"
             )
         if self.rollout.max_completion_tokens >= self.rollout.max_model_tokens:
             raise ValueError(

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import ray
 
 from cluster.config import DerivedSizes, RunConfig, derive_sizes
 from cluster.placement_plan import PlacementPlan, demands, describe_nodes, plan_placement
-from cluster.planning.architecture import UnknownArchitectureError, read_architecture
+from cluster.planning.adapters import adapter_serving
+from cluster.planning.architecture import known_architecture
 from cluster.planning.memory import trained_parameters
 from data.manifest import read_manifest
 from data.records import Video
@@ -21,6 +21,7 @@ from monitoring.config import check_wandb
 from monitoring.run_dir import RunDirectory
 from rewards.registry import check_custom
 from rewards.reward import RewardError
+from rollout.adapters import AdapterServing
 from runtime.errors import ConfigError
 from runtime.killable import run_isolated
 from runtime.session import in_submitted_job
@@ -37,6 +38,8 @@ class Job:
     evaluation: dict[str, list[Video]]
     sampler: CohortSampler
     sizes: DerivedSizes
+    adapters: AdapterServing | None = None
+    """How engines serve adapters; None if they get the weights of the whole model."""
 
 
 def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
@@ -78,9 +81,12 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
 def read_job(config: RunConfig) -> Job:
     """Read and check what the run needs from disk. Raises ConfigError or ManifestError."""
     _check_model(config)
+    adapters = None
     if config.learner.lora is not None:
-        with suppress(UnknownArchitectureError):  # else the learner checks it, when it has the model
-            trained_parameters(config.learner, read_architecture(config.model.path))
+        model = known_architecture(config.model.path)
+        if model is not None:  # else the learner checks it, when it has the model
+            trained_parameters(config.learner, model)
+        adapters = adapter_serving(config, model)
     try:
         check_custom(config.rewards)
     except RewardError as error:
@@ -113,6 +119,7 @@ def read_job(config: RunConfig) -> Job:
         evaluation={split: by_split[split] for split in config.evaluation.splits},
         sampler=sampler,
         sizes=derive_sizes(config, len(train), sampler.cohorts_per_epoch),
+        adapters=adapters,
     )
 
 

@@ -47,6 +47,7 @@ class RunActors:
         self.rewards = RewardPool(config.rewards, on_fault, on_recovery)
         self._on_recovery = on_recovery
         self._total_updates = job.sizes.updates
+        self._adapters = job.adapters
         self.learner = self._make_learner()
         self.fleet = RolloutFleet(
             config.rollout,
@@ -56,12 +57,13 @@ class RunActors:
             trust_remote_code=config.model.trust_remote_code,
             frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
+            adapters=job.adapters,
             on_join=self._join,
             starting=self._gpu_memory.entered if config.shares_gpu else nullcontext,
             on_fault=on_fault,
             on_recovery=on_recovery,
         )
-        self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config)
+        self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config, job.adapters is not None)
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
         """Start everything in parallel; returns the state kept in `checkpoint`, empty without one.
@@ -84,7 +86,7 @@ class RunActors:
         started_s = time.monotonic()
         await self.learner.close()
         self.learner = self._make_learner()
-        self.sync = make_weight_sync(self.learner, self.fleet, self._config)
+        self.sync = make_weight_sync(self.learner, self.fleet, self._config, self._adapters is not None)
         info = await self.learner.start(checkpoint)
         seconds = time.monotonic() - started_s
         loading = (
@@ -104,6 +106,7 @@ class RunActors:
             frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
             shutdown_timeout_s=config.cluster.shutdown_timeout_s,
+            send_adapters=self._adapters is not None,
             alone=self._gpu_memory.drained if config.shares_gpu else nullcontext,
         )
 

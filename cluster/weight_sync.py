@@ -37,6 +37,7 @@ class ObjectStoreSync:
     """Through Ray's object store: rank 0 puts each bucket once, every engine reads it without a copy.
 
     The buckets of the current version stay in the store, so that a new worker needs nothing of the learner.
+    In a run that sends adapters they hold the adapter.
     """
 
     def __init__(self, learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> None:
@@ -171,10 +172,13 @@ class NcclSync:
         return {worker: task.result() for worker, task in receiving.items() if worker not in lost}
 
 
-def make_weight_sync(learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> WeightSync:
+def make_weight_sync(
+    learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig, adapters: bool = False
+) -> WeightSync:
     """The transport for the hardware: NCCL on GPUs; the object store on CPUs, and on a GPU that learner and
-    engine share, because NCCL takes no two ranks on one GPU."""
-    nccl = config.device == "cuda" and not config.shares_gpu
+    engine share, because NCCL takes no two ranks on one GPU. Adapters are small and always go through the
+    object store: engines that sample need not join a broadcast."""
+    nccl = config.device == "cuda" and not config.shares_gpu and not adapters
     return (NcclSync if nccl else ObjectStoreSync)(learner, fleet, config)
 
 

@@ -67,9 +67,13 @@ class LearnerGroup:
         frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
         placement_timeout_s: float = 300.0,
         shutdown_timeout_s: float = 60.0,
+        send_adapters: bool = False,
         alone: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
     ) -> None:
-        """Args: alone: entered while ranks start or update, which takes and frees GPU memory."""
+        """Args:
+        send_adapters: whether `weight_buckets` hands out adapters, in place of the whole model's weights.
+        alone: entered while ranks start or update, which takes and frees GPU memory.
+        """
         self._alone = alone
         self._config = config
         self._spec = LearnerSpec(
@@ -80,6 +84,7 @@ class LearnerGroup:
             device="cuda" if config.gpus_per_rank else "cpu",
             trust_remote_code=trust_remote_code,
             frame_tokens=frame_tokens,
+            send_adapters=send_adapters,
         )
         self._placement_timeout_s = placement_timeout_s
         self._shutdown_timeout_s = shutdown_timeout_s

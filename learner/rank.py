@@ -22,7 +22,7 @@ from learner.group_attention import select_attention_kernels
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
 from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
-from learner.weights import gather_buckets, send_behind
+from learner.weights import gather_adapter, gather_buckets, send_behind
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
 CONCURRENCY = {"work": 1, "control": 2, "files": 1}
@@ -86,8 +86,12 @@ class LearnerRank:
     @in_group("work")
     def weight_buckets(self) -> list[ray.ObjectRef]:
         """Put the policy into the object store; rank 0 returns a reference to each `Bucket`, in the types of
-        the parameters."""
-        buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
+        the parameters. Where engines serve adapters, one bucket holds the adapter."""
+        policy = self._trainer.engine.module
+        if self._spec.send_adapters:
+            buckets = iter([gather_adapter(policy)])
+        else:
+            buckets = gather_buckets(policy, self._bucket_bytes)
         return send_behind(filter(None, buckets), lambda bucket: ray.put(bucket_of(bucket)))
 
     @in_group("work")

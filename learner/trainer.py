@@ -35,7 +35,8 @@ from learner.zero import Device, OptimizerFactory, adamw, load_sharded, referenc
 
 @dataclass(frozen=True, slots=True)
 class LearnerSpec:
-    """What every rank needs to know. `temperature` is the one that the engines sample at."""
+    """What every rank needs to know. `temperature` is the one that the engines sample at; `send_adapters`
+    says that they get adapters in place of the whole model's weights."""
 
     config: LearnerConfig
     model_path: str
@@ -44,6 +45,7 @@ class LearnerSpec:
     device: Device
     trust_remote_code: bool = False
     frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS
+    send_adapters: bool = False
 
 
 class Trainer:

@@ -159,10 +159,15 @@ class Engine(ABC):
 
     async def load_weights(self, version: int, buckets: AsyncIterable[Bucket]) -> None:
         """Replace all weights by those of `buckets` (Hugging Face names) and forget what the old ones made.
+        An engine that serves adapters keeps its weights and takes the adapter that `buckets` hold.
 
         Raises EngineDead if anything fails on the way: the engine then holds neither the old weights nor the
         new.
         """
+        if self._settings.adapters is not None:
+            adapter = {name: held async for bucket in buckets for name, held in bucket.items()}
+            await self.load_adapter(version, adapter)
+            return
         async with self._replacing_weights(version):
             await self._rpc("begin_weight_load")
             async for bucket in buckets:

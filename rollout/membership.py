@@ -21,6 +21,7 @@ import ray
 
 from data.errors import permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
+from rollout.adapters import AdapterServing
 from rollout.config import RolloutConfig
 from rollout.draining import watch_drains
 from rollout.errors import EngineDead, FleetExhausted
@@ -89,6 +90,7 @@ class Roster:
     """An elastic set of rollout workers.
 
     Args:
+        adapters: how engines serve adapters, if that is what they get after an update.
         on_join: called with the id of a worker that has started; gives it the current weights. The worker is
             healthy when it returns.
         on_fault: called with the id of a worker that has to be replaced, and the reason.
@@ -106,6 +108,7 @@ class Roster:
         trust_remote_code: bool = False,
         frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
         placement_timeout_s: float = 300.0,
+        adapters: AdapterServing | None = None,
         on_join: Callable[[str], Awaitable[None]] | None = None,
         on_fault: Callable[[str, str], None] = lambda worker_id, reason: None,
         on_recovery: Callable[[str, str, float], None] = lambda worker_id, successor, seconds: None,
@@ -117,6 +120,7 @@ class Roster:
         self._seed = seed
         self._trust_remote_code = trust_remote_code
         self._frame_tokens = frame_tokens
+        self._adapters = adapters
         self._placement_timeout_s = placement_timeout_s
         self._on_join = on_join
         self._on_fault = on_fault
@@ -277,7 +281,12 @@ class Roster:
         seed = (self._seed + number) % 2**31
         actor: Any = ray.remote(self._worker_class)
         return actor.options(**placement.actor_options(self._worker_arguments[1])).remote(
-            worker_id, *self._worker_arguments, seed, self._trust_remote_code, self._frame_tokens
+            worker_id,
+            *self._worker_arguments,
+            seed,
+            self._trust_remote_code,
+            self._frame_tokens,
+            self._adapters,
         )
 
     def _give_up(self, member: Member, reason: Lost) -> None:

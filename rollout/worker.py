@@ -15,6 +15,7 @@ import ray
 from data.frame_tokens import FrameTokens
 from data.perturb import perturb
 from data.records import Group, SamplingRequest
+from rollout.adapters import AdapterServing
 from rollout.config import RolloutConfig
 from rollout.errors import EngineDead
 from rollout.toolchain import check_compiler
@@ -70,6 +71,7 @@ class RolloutWorker:
         seed: int,
         trust_remote_code: bool,
         frame_tokens: FrameTokens,
+        adapters: AdapterServing | None = None,
     ) -> None:
         self._worker_id = worker_id
         self._config = config
@@ -78,6 +80,7 @@ class RolloutWorker:
         self._seed = seed
         self._trust_remote_code = trust_remote_code
         self._frame_tokens = frame_tokens
+        self._adapters = adapters
         self._engine: Engine | None = None
 
     async def start(self) -> WorkerInfo:
@@ -95,6 +98,7 @@ class RolloutWorker:
                 self._seed,
                 self._trust_remote_code,
                 self._frame_tokens,
+                self._adapters,
             )
         )
         self._engine = engine  # so that `close` ends it even if `start` fails
@@ -143,7 +147,7 @@ class RolloutWorker:
     async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
         """Take the weights of `version` out of the object store; returns the version now held.
 
-        Each reference is to a `Bucket`.
+        Each reference is to a `Bucket`, of the whole model's weights or of an adapter.
         """
         await self._exit_if_dead(self._running.load_weights(version, self._fetch(buckets)))
         return self._running.version

@@ -73,6 +73,9 @@ class VisionTower:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
+    """`family` is the `model_type` of its configuration."""
+
+    family: str
     text: TextModel
     vision: VisionTower
 
@@ -95,6 +98,14 @@ def read_architecture(model_path: str) -> Architecture:
             )
         folder = PUBLISHED_FOLDER / folder_name(model_path)
     return _architecture(_build(folder))
+
+
+def known_architecture(model_path: str) -> Architecture | None:
+    """`read_architecture`, or None for what is not known here."""
+    try:
+        return read_architecture(model_path)
+    except UnknownArchitectureError:
+        return None
 
 
 def _build(folder: Path) -> Any:
@@ -161,6 +172,7 @@ def _architecture(model: Any) -> Architecture:
     attention = next(linear for linear in of_tower if linear.name in ("qkv", "q_proj"))
     patches, tokens = _frame_sizes(model.config)
     return Architecture(
+        model.config.model_type,
         TextModel(
             parameters=text,
             layers=config.num_hidden_layers,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.config import RunConfig
-from cluster.planning.architecture import Architecture
-from learner.config import ALL_LINEAR, LearnerConfig, LoraConfig
+from cluster.planning.adapters import adapter_serving
+from cluster.planning.architecture import Architecture, Linear
+from learner.config import ALL_LINEAR, LANGUAGE_MODEL, LearnerConfig, LoraConfig
 from runtime.errors import ConfigError
 
 GPU_SIZES_GB = (80, 48, 24)
@@ -128,11 +129,15 @@ def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
         ),
     ]
     step = 8 * min(OPTIMIZER_SUB_GROUP, shard) / 1e9
-    bucket = max(learner.bucket_mb * 2**20, _largest_weight_bytes(model))
-    sending = 2 * bucket + _transfer_buffers_bytes(config, model)
+    if adapter_serving(config, model) is not None:
+        sending = Line("sending the adapter", 2 * 2 * trained / 1e9, "rank 0: the adapter and its copy")
+    else:
+        bucket = max(learner.bucket_mb * 2**20, _largest_weight_bytes(model))
+        buffers = 2 * bucket + _transfer_buffers_bytes(config, model)
+        sending = Line("sending weights", buffers / 1e9, "rank 0: bucket, its copy, 2 buffers")
     phases = [
         Line("activations", activations_gb(config, model), "of one micro-batch, the largest possible"),
-        Line("sending weights", sending / 1e9, "rank 0: bucket, its copy, 2 buffers"),
+        sending,
     ]
     if learner.offload == "none":
         phases.insert(1, Line("optimizer step", step, "gradient and temporary, 4 bytes each, of 1e9 at most"))
@@ -219,7 +224,16 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
     text_step = 2 * step_tokens * (6 * text.hidden + 3 * text.mlp / gpus)
     vision_step = 2 * patches * (8 * vision.hidden + 2 * vision.mlp / gpus)
     sampling = LOGIT_BYTES * rollout.max_concurrent_sequences * text.vocabulary
-    buffers = _transfer_buffers_bytes(config, model) / 1e9
+    serving = adapter_serving(config, model)
+    if serving is not None:
+        size = sum(_adapter_size(serving.reserved_rank, layer) for layer in text.linears)
+        slots = f"{serving.slots} (schedule.max_staleness + 1) of rank {serving.reserved_rank}"
+        adapters = [Line("adapters", 2 * serving.slots * size / 1e9, f"2 bytes a parameter, {slots}")]
+        arriving: list[Line] = []
+    else:
+        buffers = _transfer_buffers_bytes(config, model) / 1e9
+        how = "2 buffers of learner.bucket_mb, one with the largest weight"
+        adapters, arriving = [], [Line("weight transfer", buffers, how)]
     return RolloutBudget(
         held=[
             Line("parameters", 2 * model.parameters / gpus / 1e9, "2 bytes a parameter, over the GPUs"),
@@ -228,12 +242,10 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
                 max(text_step, vision_step, sampling) / 1e9,
                 f"the largest of {step_tokens} tokens, their {images} images, and sampling",
             ),
+            *adapters,
             Line("context", CONTEXT_GB, "CUDA context, NCCL, library workspaces"),
         ],
-        outside=[
-            Line("CUDA graphs", CUDA_GRAPHS_GB, "of the decoding batch sizes"),
-            Line("weight transfer", buffers, "2 buffers of learner.bucket_mb, one with the largest weight"),
-        ],
+        outside=[Line("CUDA graphs", CUDA_GRAPHS_GB, "of the decoding batch sizes"), *arriving],
         utilization=rollout.gpu_memory_utilization,
         kv_bytes_per_token=text.kv_bytes_per_token / min(gpus, text.kv_heads),
         longest_tokens=rollout.max_model_tokens,
@@ -303,15 +315,20 @@ def _adapter_parameters(learner: LearnerConfig, lora: LoraConfig, model: Archite
     layers = [*model.text.linears, *model.vision.projector_linears]
     layers += model.vision.linears if learner.train_vision else []
     known = {layer.name for layer in layers}
+    if lora.target_modules == [LANGUAGE_MODEL]:
+        return sum(_adapter_size(lora.rank, layer) for layer in model.text.linears)
     named = known if lora.target_modules == [ALL_LINEAR] else set(lora.target_modules)
     if odd := sorted(named - known):
         raise ConfigError(
             f"learner.lora.target_modules: the model has no linear layer '{odd[0]}' to train; it has "
-            f"{', '.join(sorted(known))}; ['{ALL_LINEAR}'] takes them all"
+            f"{', '.join(sorted(known))}; ['{ALL_LINEAR}'] takes them all, ['{LANGUAGE_MODEL}'] those of the "
+            f"language model"
         )
-    return sum(
-        lora.rank * (layer.inputs + layer.outputs) * layer.count for layer in layers if layer.name in named
-    )
+    return sum(_adapter_size(lora.rank, layer) for layer in layers if layer.name in named)
+
+
+def _adapter_size(rank: int, layer: Linear) -> int:
+    return rank * (layer.inputs + layer.outputs) * layer.count
 
 
 def _prompt_tokens(config: RunConfig, model: Architecture) -> int:
