@@ -181,11 +181,12 @@ class Engine(ABC):
         running end under the adapter at which they began; they are waited for only if every slot is taken.
 
         Raises:
-            WeightsRefused: if a name is of no layer that the engine serves adapters of.
+            WeightsRefused: if a name is of no layer that the engine serves adapters of; nothing has changed.
             EngineDead: if anything else fails; which adapters the engine holds is then unknown.
         """
         async with self._loading_adapter, AsyncExitStack() as stack:
             self._require_alive()
+            await self._check_names(bucket)
             await self._remove(self._adapters.unused())
             if self._adapters.full:
                 await stack.enter_async_context(self._gate.closed())
@@ -197,14 +198,17 @@ class Engine(ABC):
             self._adapters.adopt(adapter)
             self._version = version
 
-    async def _added(self, version: int, number: int, bucket: Bucket) -> Adapter:
-        assert self._settings.adapters is not None, "the engine was started without adapters"
-        strange = (await self._rpc("unknown_adapter_names", list(bucket)))[0]
-        if strange or not bucket:
+    async def _check_names(self, bucket: Bucket) -> None:
+        """vLLM leaves out without a word what matches none of its layers."""
+        unknown = (await self._rpc("unknown_adapter_names", list(bucket)))[0]
+        if unknown or not bucket:
             raise WeightsRefused(
-                f"the engine serves no adapter of {', '.join(strange[:3]) or 'no layer'} ({len(strange)} of "
+                f"the engine serves no adapter of {', '.join(unknown[:3]) or 'no layer'} ({len(unknown)} of "
                 f"{len(bucket)} tensors); set learner.lora.send to 'merged'"
             )
+
+    async def _added(self, version: int, number: int, bucket: Bucket) -> Adapter:
+        assert self._settings.adapters is not None, "the engine was started without adapters"
         with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # vLLM reads it once
             await asyncio.to_thread(_write_adapter, Path(folder), bucket, self._settings.adapters)
             lora = LoRARequest(f"version-{version}-{number}", number, folder)

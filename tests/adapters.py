@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from data.records import Group, SamplingRequest, VideoRef
-from data.tensor_bytes import Bucket, bucket_of
+from data.tensor_bytes import Bucket, bucket_of, tensors_of
 from learner.config import LearnerConfig
-from rollout.adapters import AdapterServing
+from rollout.adapters import Adapter, AdapterServing
 from rollout.config import RolloutConfig
 
 RANK, ALPHA = 4, 6.0
@@ -46,6 +46,13 @@ def bucket_of_adapter(model: Any) -> Bucket:
     return bucket_of({adapter_name(n): p for n, p in model.named_parameters() if is_adapter(n)})
 
 
+def export(model: Any, folder: Path) -> None:
+    """As a run does at its end."""
+    from learner.lora import save_adapter
+
+    save_adapter(model, dict(tensors_of(bucket_of_adapter(model))), folder)
+
+
 def engine_start(path: Path, config: RolloutConfig, n_frames: int, slots: int) -> None:
     from rollout.engine_arguments import EngineSettings
     from rollout.engines import make_engine
@@ -69,6 +76,19 @@ def engine_load(version: int, bucket: Bucket) -> list[int]:
 
 def engine_sample(frames: np.ndarray, seeds: Sequence[int], tokens: int) -> Group:
     return _run(_here["engine"].generate(_request(len(frames), seeds, tokens), frames))
+
+
+def engine_sample_exported(folder: Path, frames: np.ndarray, seeds: Sequence[int], tokens: int) -> Group:
+    """Under the adapter that a run has left in `folder`, read by vLLM itself."""
+    from vllm.lora.request import LoRARequest
+
+    async def sample() -> Group:
+        engine, lora = _here["engine"], LoRARequest("exported", 1000, str(folder))
+        await engine._add_lora(lora)
+        engine._adapters.adopt(Adapter(1000, lora))
+        return await engine.generate(_request(len(frames), seeds, tokens), frames)
+
+    return _run(sample())
 
 
 def engine_sample_across(

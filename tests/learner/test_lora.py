@@ -14,7 +14,7 @@ from cluster.placement_plan import Node, demands, plan_placement
 from cluster.weight_sync import NcclSync, ObjectStoreSync, make_weight_sync
 from learner.batch_planning import split_group
 from learner.checkpoint import read_index
-from learner.config import LearnerConfig
+from learner.config import LearnerConfig, LoraConfig
 from learner.inputs import GroupEncoder, build_micro_batch
 from learner.lora import SEED, LoraTargetError, base_model, target_layers
 from learner.policy import Policy, prepare_model
@@ -28,7 +28,7 @@ from tests.ranks import Report, Script, run_ranks
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 RANK, ALPHA = 4, 6.0
-LORA: dict[str, Any] = {"rank": RANK, "alpha": ALPHA}
+LORA: dict[str, Any] = {"rank": RANK, "alpha": ALPHA, "target_modules": ["all-linear"]}
 LENGTHS = [[5, 2, 9], [1, 7], [4]]
 
 
@@ -197,8 +197,15 @@ def test_a_frozen_tower_and_the_output_projection_get_no_adapter(internvl: Path)
     assert any("vision_tower" in name for name in everywhere)
     assert not any("vision_tower" in name for name in text_only)
     assert not any("lm_head" in name for name in everywhere)
+    assert target_layers(model, config(), LoraConfig()) == text_names(model)
     some = lora.model_copy(update={"target_modules": ["q_proj", "v_proj"]})
     assert len(target_layers(model, config(train_vision=False), some)) == 2 * 2  # of two text layers
+
+
+def text_names(model: Any) -> list[str]:
+    """Of the linear layers of the language model, by their names alone."""
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return [name for name in names if name.startswith("model.language_model.")]
 
 
 def test_an_unknown_target_is_answered_with_those_there_are(internvl: Path) -> None:
@@ -214,6 +221,8 @@ def test_an_unknown_target_is_answered_with_those_there_are(internvl: Path) -> N
         (["--learner.lora.rank=0"], "learner.lora.rank"),
         (["--learner.lora.rnk=8"], "did you mean '--learner.lora.rank'"),
         (["--learner.lora.target_modules=[all-linear,q_proj]"], "name it alone"),
+        (["--learner.lora.target_modules=[language-model,q_proj]"], "name it alone"),
+        (["--learner.lora.rank=600"], "up to rank 512: lower it, or set learner.lora.send to 'merged'"),
         (["--learner.lora.target_modules=[]"], "learner.lora.target_modules"),
         (["--learner.gpus_per_rank=0.5", "--rollout.gpus_per_replica=0.5"], "set ranks to 1"),
         (["--learner.gpus_per_rank=1", "--rollout.gpus_per_replica=1.5"], "1.5 is neither a fraction"),
@@ -248,6 +257,7 @@ def test_learner_and_engine_share_one_gpu() -> None:
         }
     )
     assert isinstance(make_weight_sync(nobody, nobody, apart), NcclSync)
+    assert isinstance(make_weight_sync(nobody, nobody, apart, adapters=True), ObjectStoreSync)
     assert plan_placement([Node("a", {}, cpus=8, gpus=1)], *demands(apart)).missing != []
 
 

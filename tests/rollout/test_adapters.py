@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import peft
 import pytest
 
 from data.records import Group
@@ -109,15 +110,17 @@ def largest_difference(group: Group, model: Any, processor: Any) -> float:
 @pytest.mark.engine
 @pytest.mark.timeout(400)
 def test_every_request_ends_under_the_adapter_at_which_it_began(
-    internvl: Path, kind: Literal["in_process", "async"]
+    internvl: Path, kind: Literal["in_process", "async"], tmp_path: Path
 ) -> None:
     """Every token's log-prob is what Hugging Face computes with that version's adapter, also of requests that
-    were running while two others came; with two slots a third adapter waits for the oldest. The answers that
-    share a prompt with those of older versions are those of an engine that never saw these."""
+    were running while others came; with two slots the third adapter waits for a request. Answers that share a
+    prompt with those of older versions are those of an engine that never saw these. What is exported serves
+    in peft and in vLLM, and what names no layer is refused."""
     frames = moving_frames(N_FRAMES)
     processor = load(internvl)[1]
     models = [load(internvl)[0], *(adapted(internvl, seed) for seed in (1, 2, 3))]
     buckets = [(version, bucket_of_adapter(models[version])) for version in (1, 2, 3)]
+    adapters.export(models[1], tmp_path)
     with engine_process(kind) as pool:
         ask(pool, adapters.engine_start, internvl, config(kind), N_FRAMES, 2)
         groups, held = ask(pool, adapters.engine_sample_across, frames, TOKENS, buckets)
@@ -126,35 +129,35 @@ def test_every_request_ends_under_the_adapter_at_which_it_began(
         ask(pool, adapters.engine_start, internvl, config(kind), N_FRAMES, 2)
         assert ask(pool, adapters.engine_load, 3, buckets[2][1]) == [3]
         fresh = ask(pool, adapters.engine_sample, frames, (5, 6), 40)
+        exported = ask(pool, adapters.engine_sample_exported, tmp_path, frames, (5, 6), 40)
+        for bucket, message in refused(internvl):
+            with pytest.raises(WeightsRefused, match=message):
+                ask(pool, adapters.engine_load, 4, bucket)
         ask(pool, adapters.engine_stop)
     assert held[:2] == [[1], [1, 2]]
-    assert held[2][-1] == 3
     assert len(held[2]) == 2
+    assert held[2][-1] == 3
     for version, group in enumerate(groups):
         assert {v for c in group.completions for v in c.versions} == {version}
         assert largest_difference(group, models[version], processor) < TOLERANCE
         others = [m for v, m in enumerate(models) if v != version]
         assert min(largest_difference(group, m, processor) for m in others) > 100 * TOLERANCE
-    assert again.cached_prompt_tokens > 0, "the prefix cache served a prompt of this version"
-    assert fresh.cached_prompt_tokens == 0 or fresh.cached_prompt_tokens < again.cached_prompt_tokens
+    assert again.cached_prompt_tokens > fresh.cached_prompt_tokens, "its prompt was cached, of this version"
     assert [c.token_ids for c in again.completions] == [c.token_ids for c in fresh.completions]
     assert max(np.abs(a - b).max() for a, b in zip(logprobs(again), logprobs(fresh), strict=True)) < TOLERANCE
+    loaded = peft.PeftModel.from_pretrained(load(internvl)[0], str(tmp_path)).eval()
+    assert largest_difference(exported, loaded, processor) < TOLERANCE
+    assert largest_difference(exported, models[1], processor) < TOLERANCE
 
 
-@pytest.mark.engine
-@pytest.mark.timeout(400)
-def test_an_adapter_of_no_layer_is_refused(internvl: Path) -> None:
-    """One whose names match nothing, one of the vision tower, and an empty one; vLLM itself would serve the
-    base model instead of the first."""
-    text = bucket_of_adapter(adapted(internvl, 1))
-    strange: Bucket = {name.replace("language_model.", "decoder."): held for name, held in text.items()}
-    tower = bucket_of_adapter(adapted(internvl, 1, target_modules=["all-linear"]))
-    for bucket, message in (
-        (strange, r"no adapter of base_model.model.model.decoder.layers.*\(28 of 28 tensors\)"),
-        (tower, r"no adapter of base_model.model.model.(vision_tower|multi_modal_projector).* of "),
+def refused(path: Path) -> list[tuple[Bucket, str]]:
+    """An adapter whose names match nothing, which vLLM would serve as the base model; one of tower and
+    projector too; and an empty one."""
+    text = bucket_of_adapter(adapted(path, 1))
+    unknown: Bucket = {name.replace("language_model.", "decoder."): held for name, held in text.items()}
+    whole = bucket_of_adapter(adapted(path, 1, target_modules=["all-linear"]))
+    return [
+        (unknown, r"no adapter of base_model.model.model.decoder.layers.*\(28 of 28 tensors\)"),
+        (whole, r"no adapter of base_model.model.model.(vision_tower|multi_modal_projector).* of "),
         ({}, r"no adapter of no layer \(0 of 0"),
-    ):
-        with engine_process() as pool:
-            ask(pool, adapters.engine_start, internvl, config("in_process"), N_FRAMES, 1)
-            with pytest.raises(WeightsRefused, match=message):
-                ask(pool, adapters.engine_load, 1, bucket)
+    ]

@@ -36,10 +36,16 @@ def make_fake(model: Path) -> Any:
 
         async def close(self) -> None: ...
 
-        async def _complete(self, prompt: Any, params: Sequence[SamplingParams]) -> list[RequestOutput]:
+        async def _complete(
+            self, prompt: Any, params: Sequence[SamplingParams], lora: Any
+        ) -> list[RequestOutput]:
             self.running += 1
             await self.release.wait()
             raise ValueError("done")
+
+        async def _add_lora(self, lora: Any) -> None: ...
+
+        async def _remove_lora(self, number: int) -> None: ...
 
         async def _rpc(self, method: str, *args: Any) -> list[Any]:
             self.calls.append(method)
