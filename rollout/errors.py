@@ -12,7 +12,7 @@ class EngineRefused(PermanentError):
 
 
 class WeightsRefused(PermanentError):
-    """The learner's weights are not all of the engine's, or its adapters are not of the engine's layers; names
+    """The learner's weights are not all of the engine's, or its adapter is not of the engine's layers; names
     those that are missing or unknown."""
 
 

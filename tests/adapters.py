@@ -120,3 +120,33 @@ def _request(n_frames: int, seeds: Sequence[int], tokens: int) -> SamplingReques
 
 def _run(work: Any) -> Any:
     return _here["loop"].run_until_complete(work)
+
+
+def greedy_answer(model: Path, adapter: Path | None) -> list[int]:
+    """Tokens that vLLM's own entry point answers with, under an adapter in peft's format if one is given."""
+    from PIL import Image
+    from transformers import AutoProcessor
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+    from data.prompt import prompt_text
+    from tests.conftest import moving_frames
+
+    llm = LLM(
+        str(model),
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=1024,
+        block_size=32,
+        kv_cache_memory_bytes=2**26,
+        limit_mm_per_prompt={"image": 2},
+        enable_lora=adapter is not None,
+    )
+    images = [Image.fromarray(frame) for frame in moving_frames(2, 96)]
+    prompt = {
+        "prompt": prompt_text(AutoProcessor.from_pretrained(model), 2),
+        "multi_modal_data": {"image": images},
+    }
+    request = None if adapter is None else LoRARequest("exported", 1, str(adapter))
+    (output,) = llm.generate([prompt], SamplingParams(temperature=0, max_tokens=40), lora_request=request)
+    return list(output.outputs[0].token_ids)
