@@ -4,8 +4,8 @@ Two learners and two engines on the tiny base take turns at updates of the same 
 the other merged weights. Reported are the bytes and seconds of a push, and the mismatch KL (k3) of the
 learner's policy to its engine's over answers that the engine samples after the push.
 
-Everything computes in float32. With `--bfloat16` the base is rounded to bfloat16 at the start and what is sent
-at every push, as on GPUs, so that the mismatch is that of the weights' precision alone. Takes minutes.
+Everything computes in float32. With `--bfloat16` the base is rounded to bfloat16 at the start, and what is
+sent at every push, as on GPUs: the mismatch is then that of the weights' precision alone. Takes minutes.
 """
 
 import argparse

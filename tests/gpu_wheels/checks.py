@@ -85,6 +85,8 @@ def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
     from vllm import AsyncEngineArgs
 
     from cluster.config import load_config
+    from cluster.planning.adapters import adapter_serving
+    from cluster.planning.architecture import known_architecture
     from rollout.engine_arguments import EngineSettings, engine_arguments
     from rollout.environment import engine_environment, executor
     from tests.families.checkpoints import make_family
@@ -102,6 +104,7 @@ def _resolved(name: str, preset: Path, overrides: list[str]) -> Iterator[Line]:
                 config.rollout,
                 config.seed,
                 frame_tokens=config.data.frame_tokens,
+                adapters=adapter_serving(config, known_architecture(config.model.path)),
             )
             options = settings.frame_tokens.image_options(AutoProcessor.from_pretrained(model))
             arguments = engine_arguments(settings, masked, options)
