@@ -22,11 +22,11 @@ class RolloutConfig(BaseModel):
     """`in_process` steps the engine inside the actor (small machines), `async` runs vLLM's AsyncLLM with
     its engine process; `auto` takes `async` on GPUs."""
     in_flight: Literal["auto", "keep", "finish", "abort"] = "auto"
-    """What happens to generations in flight when new weights arrive. (When a new adapter arrives they end under
-    theirs, whatever this says.) `keep`: they are prefilled again and
-    continue under the new weights; each token's version is recorded. `finish`: the engine waits until
-    they are done, and all engines wait for the slowest. `abort`: their groups start again.
-    `auto`: `keep` with AsyncLLM, and `finish` with the in-process engine, which supports nothing else."""
+    """What happens to generations in flight when new weights arrive. (When a new adapter arrives they end
+    under theirs, whatever this says.) `keep`: they are prefilled again and continue under the new weights;
+    each token's version is recorded. `finish`: the engine waits until they are done, and all engines wait for
+    the slowest. `abort`: their groups start again. `auto`: `keep` with AsyncLLM, and `finish` with the
+    in-process engine, which supports nothing else."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature of training completions; the learner's logits are divided by it too."""
     max_completion_tokens: int = Field(2048, ge=1)

@@ -120,7 +120,8 @@ def test_every_request_ends_under_the_adapter_at_which_it_began(
     processor = load(internvl)[1]
     models = [load(internvl)[0], *(adapted(internvl, seed) for seed in (1, 2, 3))]
     buckets = [(version, bucket_of_adapter(models[version])) for version in (1, 2, 3)]
-    adapters.export(models[1], tmp_path)
+    exported_to = tmp_path / "adapter"
+    adapters.export(models[1], exported_to)
     with engine_process(kind) as pool:
         ask(pool, adapters.engine_start, internvl, config(kind), N_FRAMES, 2)
         groups, held = ask(pool, adapters.engine_sample_across, frames, TOKENS, buckets)
@@ -129,7 +130,7 @@ def test_every_request_ends_under_the_adapter_at_which_it_began(
         ask(pool, adapters.engine_start, internvl, config(kind), N_FRAMES, 2)
         assert ask(pool, adapters.engine_load, 3, buckets[2][1]) == [3]
         fresh = ask(pool, adapters.engine_sample, frames, (5, 6), 40)
-        exported = ask(pool, adapters.engine_sample_exported, tmp_path, frames, (5, 6), 40)
+        exported = ask(pool, adapters.engine_sample_exported, exported_to, frames, (5, 6), 40)
         for bucket, message in refused(internvl):
             with pytest.raises(WeightsRefused, match=message):
                 ask(pool, adapters.engine_load, 4, bucket)
@@ -145,7 +146,7 @@ def test_every_request_ends_under_the_adapter_at_which_it_began(
     assert again.cached_prompt_tokens > fresh.cached_prompt_tokens, "its prompt was cached, of this version"
     assert [c.token_ids for c in again.completions] == [c.token_ids for c in fresh.completions]
     assert max(np.abs(a - b).max() for a, b in zip(logprobs(again), logprobs(fresh), strict=True)) < TOLERANCE
-    loaded = peft.PeftModel.from_pretrained(load(internvl)[0], str(tmp_path)).eval()
+    loaded = peft.PeftModel.from_pretrained(load(internvl)[0], str(exported_to)).eval()
     assert largest_difference(exported, loaded, processor) < TOLERANCE
     assert largest_difference(exported, models[1], processor) < TOLERANCE
 
