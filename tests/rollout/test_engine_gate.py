@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from data.records import SamplingRequest, VideoRef
-from data.tensor_bytes import Bucket
+from data.tensor_bytes import Bucket, bucket_of
+from rollout.adapters import AdapterServing
 from rollout.config import RolloutConfig
 from rollout.errors import EngineDead, EngineRefused, WeightsRefused
 from tests.conftest import moving_frames
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 
+ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors"}
 
-def make_fake(model: Path) -> Any:
+
+def make_fake(model: Path, adapters: AdapterServing | None = None) -> Any:
     """An engine whose requests run until `release` is set, and which notes the calls of vLLM's workers."""
     from vllm import SamplingParams
     from vllm.outputs import RequestOutput
@@ -40,12 +44,16 @@ def make_fake(model: Path) -> Any:
             self, prompt: Any, params: Sequence[SamplingParams], lora: Any
         ) -> list[RequestOutput]:
             self.running += 1
+            self.calls.append(f"sample under {lora and lora.lora_name}")
             await self.release.wait()
             raise ValueError("done")
 
-        async def _add_lora(self, lora: Any) -> None: ...
+        async def _add_lora(self, lora: Any) -> None:
+            assert {file.name for file in Path(lora.lora_path).iterdir()} == ADAPTER_FILES
+            self.calls.append(f"add {lora.lora_name}")
 
-        async def _remove_lora(self, number: int) -> None: ...
+        async def _remove_lora(self, number: int) -> None:
+            self.calls.append(f"remove {number}")
 
         async def _rpc(self, method: str, *args: Any) -> list[Any]:
             self.calls.append(method)
@@ -61,7 +69,43 @@ def make_fake(model: Path) -> Any:
         def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
             return []
 
-    return FakeEngine(EngineSettings(str(model), 1, RolloutConfig(max_model_tokens=512), seed=0))
+    config = RolloutConfig(max_model_tokens=512)
+    return FakeEngine(EngineSettings(str(model), 1, config, seed=0, adapters=adapters))
+
+
+def test_with_one_slot_a_new_adapter_waits_for_the_old_ones_requests(internvl: Path) -> None:
+    """New requests wait meanwhile, else there would be no end to it; they then run under the new adapter. A
+    version that is loaded again has a name of its own."""
+    bucket = bucket_of({"base_model.model.layer.lora_A.weight": torch.zeros(4, 8)})
+
+    async def run() -> list[str]:
+        engine = make_fake(internvl, AdapterServing(rank=4, alpha=8.0, slots=1))
+        await engine.start()
+        engine.answers["unknown_adapter_names"] = [[]]
+        request = SamplingRequest(VideoRef("v", "/v.mp4", 1), (1,), 1.0, 4)
+        await engine.load_adapter(1, bucket)
+        first = asyncio.create_task(engine.generate(request, moving_frames(1)))
+        while not engine.running:
+            await asyncio.sleep(0)
+        loading = asyncio.create_task(engine.load_adapter(1, bucket))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(engine.generate(request, moving_frames(1)))
+        await asyncio.sleep(0.05)
+        assert not loading.done()
+        assert engine.running == 1
+        engine.release.set()
+        await asyncio.gather(first, second, loading, return_exceptions=True)
+        assert loading.exception() is None
+        assert engine.adapter_versions == [1]
+        return [call for call in engine.calls if call != "unknown_adapter_names"]
+
+    assert asyncio.run(run()) == [
+        "add version-1-1",
+        "sample under version-1-1",
+        "remove 1",
+        "add version-1-2",
+        "sample under version-1-2",
+    ]
 
 
 def test_a_cpu_environment_on_a_gpu_node_is_named_with_its_fix(internvl: Path) -> None:
@@ -102,17 +146,17 @@ def test_joining_the_transfer_group_does_not_wait_for_running_answers(internvl: 
         while not engine.running:
             await asyncio.sleep(0)
         await asyncio.wait_for(engine.init_transfer({}), 5)
-        assert engine.calls == ["shutdown_weight_transfer_engine", "init_weight_transfer_engine"]
+        assert engine.calls[1:] == ["shutdown_weight_transfer_engine", "init_weight_transfer_engine"]
         assert not sampling.done(), "the request still runs"
 
         replacing = asyncio.create_task(engine.receive_weights(1, {}))
         joining = asyncio.create_task(engine.init_transfer({}))
         await asyncio.sleep(0.05)
-        assert len(engine.calls) == 2, "new weights wait for the request, and the next join for them"
+        assert len(engine.calls) == 3, "new weights wait for the request, and the next join for them"
         engine.release.set()
         await asyncio.gather(replacing, joining)
         update = ["start_weight_update", "update_weights", "finish_weight_update"]
-        assert engine.calls[2:5] == update
+        assert engine.calls[3:6] == update
         with pytest.raises(ValueError, match="done"):
             await sampling
 
