@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.records import Group
 from rollout.adapters import FAMILIES as SERVED
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
@@ -36,15 +37,9 @@ def test_an_engine_serves_the_adapters_of_a_family(name: str, tmp_path: Path) ->
     adapter = adapted(path, 1)
     frames = moving_frames(N_FRAMES, FRAME_PX)
 
-    def difference(group: adapters.Group, model: object) -> float:
-        return max(
-            float(
-                (completion_logprobs(model, processor, group, frames, c, 1.0) - np.array(c.logprobs))
-                .abs()
-                .max()
-            )
-            for c in group.completions
-        )
+    def difference(group: Group, model: object) -> float:
+        rows = [(completion_logprobs(model, processor, group, frames, c, 1.0), c) for c in group.completions]
+        return max(float(np.abs(row.detach().numpy() - np.array(c.logprobs)).max()) for row, c in rows)
 
     with own_process(engine_environment(CONFIG, model_is_local=True)) as pool:
         pool.submit(adapters.engine_start, path, CONFIG, N_FRAMES, 1).result(timeout=240)
