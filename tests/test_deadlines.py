@@ -65,6 +65,8 @@ ALLOWED = {
     "cluster/planning/simulated_workers.py SimulatedWorkers._end_eval await self._evaluation": "simulated",
     "cluster/planning/simulated_workers.py SimulatedWorkers.close await self._evaluation": "simulated",
     "learner/zero.py join_process_group deepspeed.init_distributed": "takes over the group opened before",
+    "rollout/adapters.py AdapterSlots.one_idle adapter.idle.wait": "the fleet's call has a deadline",
+    "rollout/adapters.py AdapterSlots.one_idle asyncio.wait": "the fleet's call has a deadline",
     "rollout/drain_gate.py DrainGate.drained self._empty.wait": "the fleet's call has a deadline",
     "rollout/drain_gate.py DrainGate.opened self._open.wait": "the fleet's call has a deadline",
     "rollout/engine_in_process.py InProcessEngine._ask await call.future": "the fleet's call has a deadline",
