@@ -23,7 +23,7 @@ ON_THE_CPU = [
     "--cluster.object_store_mb=200",
 ]
 MOST_MISMATCH = 0.01
-"""KL between learner and engine a token: what two ways of computing in bfloat16, and merging, may make."""
+"""KL between learner and engine a token: what two ways of computing in bfloat16 may make."""
 
 
 @pytest.mark.parametrize(
