@@ -32,6 +32,9 @@ class Learner(LearnerGroup):
 
     step: Step
 
+    def _plan(self, samples: Any) -> Any:
+        return []
+
     def _shards(self, samples: Any, plans: Any) -> Any:
         return []
 
