@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from learner.batch_planning import RankPlan
 from learner.config import LearnerConfig
 from learner.group import LearnerGroup
 from rollout import membership
@@ -32,8 +33,8 @@ class Learner(LearnerGroup):
 
     step: Step
 
-    def _plan(self, samples: Any) -> Any:
-        return []
+    def _plan(self, samples: Any) -> list[RankPlan]:
+        return [RankPlan([], [])]
 
     def _shards(self, samples: Any, plans: Any) -> Any:
         return []
