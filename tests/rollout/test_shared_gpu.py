@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from learner.batch_planning import RankPlan
+from learner.batch_planning import Piece, RankPlan
 from learner.config import LearnerConfig
 from learner.group import LearnerGroup
 from rollout import membership
@@ -34,7 +34,7 @@ class Learner(LearnerGroup):
     step: Step
 
     def _plan(self, samples: Any) -> list[RankPlan]:
-        return [RankPlan([], [])]
+        return [RankPlan([0], [[Piece(0, (0,), 1, 8)]])]
 
     def _shards(self, samples: Any, plans: Any) -> Any:
         return []
