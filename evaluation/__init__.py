@@ -1,1 +1,1 @@
-"""How good a model is: scores, held-out evaluation, test sets, statistics, quizzes."""
+"""Measure how good a model is: scores, held-out evaluation, test sets, statistics, quizzes."""

@@ -22,7 +22,7 @@ def score_requests(
 ) -> list[SamplingRequest]:
     """Request one greedy answer and `samples` sampled ones.
 
-    The seeds of samples depend only on `seed`, the video's id and the number of the sample.
+    The seed of each sample depends only on `seed`, the video's id and the sample's index.
     """
     requests = [SamplingRequest(ref, (None,), 0.0, max_tokens)]
     if samples:
@@ -32,7 +32,7 @@ def score_requests(
 
 
 def cost_tokens(requests: Sequence[SamplingRequest]) -> int:
-    """The most tokens that the answers can have; the fleet routes by it."""
+    """The maximum number of tokens that all answers can have. The fleet balances workers by it."""
     return sum(len(request.seeds) * request.max_tokens for request in requests)
 
 
@@ -43,7 +43,7 @@ def score_of(completion: Completion) -> float | None:
 
 
 def trace_of(text: str) -> str:
-    """The inside of the first `<think>`, else the whole text."""
+    """The text inside the first `<think>`; the whole text if there is none."""
     match = _THINK.search(text)
     return (match[1] if match else text).strip()
 
@@ -58,10 +58,10 @@ def mean_score(samples: Sequence[float | None]) -> float | None:
 class ScoredVideo:
     """A model's answers about a video, or about a window of it.
 
-    `score` is the greedy answer's, from 1 to 5; None if it does not parse, or if the video failed for the
-    reason in `failure`. `samples` are the scores of sampled answers, in the order of `sample_texts`. `trace`
-    is the inside of <think>, else the whole of `text`. `seconds` is the time from the start of decoding to
-    the last answer; videos that share a call share it.
+    `score` is the score in the greedy answer, from 1 to 5; None if it does not parse, or if the video failed
+    for the reason in `failure`. `samples` are the scores of sampled answers, in the order of `sample_texts`.
+    `trace` is the text inside <think>; all of `text` if there is no <think>. `seconds` is the time from the
+    start of decoding to the last answer; videos in the same remote call have the same value.
     """
 
     video_id: str
@@ -89,7 +89,7 @@ class ScoredVideo:
 
 
 def scored_video(ref: VideoRef, info: FrameInfo, groups: Sequence[Group], seconds: float) -> ScoredVideo:
-    """The result for a video, from the groups that answer `score_requests`."""
+    """Build a video's result from the answers to its `score_requests`."""
     greedy = groups[0].completions[0]
     sampled = [completion for group in groups[1:] for completion in group.completions]
     return ScoredVideo(
@@ -107,5 +107,5 @@ def scored_video(ref: VideoRef, info: FrameInfo, groups: Sequence[Group], second
 
 
 def failed_video(ref: VideoRef, reason: str, seconds: float = 0.0) -> ScoredVideo:
-    """The result for a video without answers."""
+    """Build the result of a video that has no answers."""
     return ScoredVideo(ref.video_id, ref.path, ref.window_s, None, seconds=seconds, failure=reason)

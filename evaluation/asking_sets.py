@@ -1,4 +1,4 @@
-"""Ask a checkpoint about every video of the test sets (`launch.py evaluate`), each video once."""
+"""Score every video of the test sets with a checkpoint, each video once (`launch.py evaluate`)."""
 
 import asyncio
 import contextlib
@@ -23,16 +23,16 @@ Answers = dict[str, dict[str, Answer]]
 
 class Progress(Protocol):
     def advance(self, failed: bool) -> None:
-        """Count one more video that has its answer, or has failed."""
+        """Count one more video that was answered or has failed."""
         ...
 
 
 ProgressDisplay = Callable[[int, int], contextlib.AbstractContextManager[Progress]]
-"""Opens a display, given the number of videos and how many of them have an answer on file."""
+"""Opens a progress display. Takes the number of videos, and how many of them already have an answer."""
 
 
 class SetsJob:
-    """A checkpoint and the test sets to ask it about; appends answers to FOLDER/CHECKPOINT/SET.jsonl."""
+    """A checkpoint and the test sets that it scores. Answers are appended to FOLDER/CHECKPOINT/SET.jsonl."""
 
     def __init__(
         self, checkpoint: Checkpoint, scoring: ScoringSettings, sets: Sequence[LabelledSet], folder: Path
@@ -41,16 +41,19 @@ class SetsJob:
         self.folder = folder / re.sub(r"[^\w.-]+", "-", checkpoint.name).strip("-.")
         self.found = FoundVideos([(video.video_id, video.path) for of in sets for video in of.videos])
         self.settings: dict[str, Any] = ScoreJob(self.found, checkpoint, scoring, samples=0).output_settings()
-        """What the answers depend on."""
+        """The settings that affect the answers."""
         self._refs = {
             of.name: [VideoRef(v.video_id, v.path, scoring.frames_per_video) for v in of.videos]
             for of in sets
         }
 
     def ask(self, display: ProgressDisplay) -> Answers:
-        """Ask about the videos without an answer on file; returns all answers.
+        """Score the videos that have no answer in the files yet; returns the answers of all videos.
 
-        Raises OutputError if a file holds answers of other settings; ConfigError or ScoringFailed.
+        Raises:
+            OutputError: if a file holds answers made with other settings.
+            ConfigError: if no cluster answers.
+            ScoringFailed: if no engine starts or none is left.
         """
         with contextlib.ExitStack() as stack:
             files = {

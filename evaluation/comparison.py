@@ -1,4 +1,4 @@
-"""Evaluate the answers of one or two models on test sets: figures, means over sets, differences."""
+"""Evaluate the answers of one or two models on test sets: metrics, their means over sets, differences."""
 
 import math
 import zlib
@@ -23,24 +23,24 @@ from evaluation.test_sets import LabelledSet
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's score of one video. None if the answer does not parse, or if there is no answer for the
-    reason in `failure`."""
+    """A model's score for one video. `score` is None if the answer does not parse, or if there is no answer;
+    `failure` then says why."""
 
     score: float | None
     failure: str = ""
 
 
 Answers = Mapping[str, Answer]
-"""By video_id."""
+"""A model's answers on one set, by video_id."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetResult:
-    """One model on one set.
+    """The result of one model on one set.
 
-    The figures are of `predicted` [n] against `labels` [n]: the videos with a score or, in a comparison,
-    those that both models score. `videos` and `unparsed` count the whole set; `failures` maps a video_id
-    without an answer to the reason.
+    `figures` compare `predicted` [n] with `labels` [n]. The n videos are those that the model scored or, in a
+    comparison, those that both models scored. `videos` and `unparsed` count the whole set. `failures` maps
+    each video_id without an answer to the reason.
     """
 
     model: str
@@ -54,14 +54,14 @@ class SetResult:
 
     @property
     def unparsed_share(self) -> float:
-        """Share of unparsed answers among all answers; NaN if there is none."""
+        """Share of unparsed answers among all answers; NaN if there are no answers."""
         answered = self.videos - len(self.failures)
         return self.unparsed / answered if answered else np.nan
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """One model's means over test sets, for each correlation."""
+    """The mean of each correlation over the test sets, for one model."""
 
     model: str
     weighted: bool
@@ -77,9 +77,9 @@ class Means:
 class Report:
     """All results of one command.
 
-    `results` is by set and model, in the order of the command, `means` by model. `differences` has the first
-    minus the second model, by set (and mean, if there are several sets) and figure; it is empty for one
-    model.
+    `results` is indexed by set and model, in the order of the command; `means` is indexed by model.
+    `differences` holds the first model minus the second, indexed by set and figure; with several sets it also
+    has an entry for each mean. It is empty if there is one model.
     """
 
     results: Mapping[str, Mapping[str, SetResult]]
@@ -93,8 +93,8 @@ def report(
     """Evaluate one or two models on every set.
 
     Args:
-        answers: by model and name of the set.
-        samples, seed: bootstrap resamples behind the intervals, and their seed.
+        answers: the answers, by model and set name.
+        samples, seed: number of bootstrap resamples for the intervals, and their seed.
     """
     models = list(answers)
     results = {
@@ -111,8 +111,8 @@ def evaluate_set(
     """Evaluate models on one set, on the videos that all of them score.
 
     Args:
-        answers: by model. A video without an answer counts as failed.
-        samples, seed: bootstrap resamples behind the intervals, and their seed.
+        answers: the answers, by model. A video without an answer counts as failed.
+        samples, seed: number of bootstrap resamples for the intervals, and their seed.
     """
     nothing = Answer(None, "no prediction")
     scored = [
@@ -122,7 +122,8 @@ def evaluate_set(
     ]
     labels = of.labels(scored)
     sources = np.array([video.source or video.video_id for video in scored])
-    # With one seed, sets of equally many sources would be resampled alike, which biases intervals of means.
+    # Seed each set differently: with a shared seed, sets with the same number of sources would draw the same
+    # resamples, which biases the intervals of their means.
     seeds = (seed, zlib.crc32(of.name.encode()))
     results = {}
     for model, given in answers.items():
@@ -144,8 +145,10 @@ def evaluate_set(
 
 
 def means_over(results: Sequence[SetResult]) -> list[Means]:
-    """One model's means over its sets: plain, and weighted by the number of videos. RMSE has no mean, because
-    each set has its own scale."""
+    """Average one model's correlations over its sets: plain, and weighted by the number of videos.
+
+    RMSE is not averaged, because each set has its own scale.
+    """
     figures = {result.of.name: result.figures for result in results}
     return [
         Means(
@@ -161,7 +164,7 @@ def means_over(results: Sequence[SetResult]) -> list[Means]:
 def _differences(
     results: Mapping[str, Mapping[str, SetResult]], means: Mapping[str, Sequence[Means]]
 ) -> dict[str, dict[str, Difference]]:
-    """The first model minus the second."""
+    """The first model's figures minus the second's, by set or mean, and figure."""
     first, second = means
     found = {
         name: difference(by_model[second].figures, by_model[first].figures)
@@ -176,7 +179,7 @@ def _differences(
 
 
 def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (model, set, what, note) for missing figures, doubtful fits and failed videos."""
+    """Yield (model, set, figure or topic, note) for undefined figures, doubtful fits and failed videos."""
     for name, by_model in report.results.items():
         for model, result in by_model.items():
             for what, note in result.figures.notes.items():

@@ -1,4 +1,4 @@
-"""Evaluate a policy version on held-out videos, during training: predictions and their agreement with MOS."""
+"""Evaluate a policy version on held-out videos during training: predict scores, and compare them with MOS."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ VIDEOS_IN_FLIGHT = 64
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The scores of one labelled video: the greedy answer's and, if requested, those of sampled answers."""
+    """The scores predicted for one labelled video: from the greedy answer and from any sampled answers."""
 
     video_id: str
     path: str
@@ -48,8 +48,8 @@ async def predict(
     A video that cannot be decoded or sampled gets a prediction with its failure and no score.
 
     Args:
-        view: how the model is shown a video.
-        seed: seeds the sampled answers.
+        view: how a video is presented to the model (number and size of frames, token limits).
+        seed: seed of the sampled answers.
     """
     limit = asyncio.Semaphore(VIDEOS_IN_FLIGHT)
 
@@ -79,10 +79,11 @@ async def predict(
 
 
 def agreement(predictions: Sequence[Prediction], bootstrap_samples: int, seed: int) -> dict[str, Any]:
-    """Agreement of the scores of headline videos with their MOS.
+    """Measure how well the scores of headline videos agree with their MOS.
 
-    SRCC with a 95 % interval bootstrapped over sources, and PLCC without a fit; of the greedy scores and,
-    with samples, of their means (`mean_`). Videos without a parsed score are left out and counted.
+    Returns SRCC with a 95 % interval bootstrapped over sources, and PLCC without a fit, for the greedy
+    scores. With sampled answers, keys with the prefix `mean_` hold the same for the mean sampled score.
+    Videos without a parsed score are left out; `failed` and `unparsed` count them.
     """
     headline = [p for p in predictions if p.headline]
     mos = np.array([p.mos for p in headline])

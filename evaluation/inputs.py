@@ -18,11 +18,14 @@ FRAME_RATE = 25.0
 
 
 class InputError(ConfigError):
-    """An argument that names no video; says which one, and what to give instead."""
+    """A command-line argument that names no video. The message says which one and how to fix it."""
 
 
 def window_of(start_s: float | None, end_s: float | None) -> tuple[float, float] | None:
-    """The part that --start and --end select; None is the whole video. Raises InputError if it is empty."""
+    """The (start, end) that --start and --end select; None for the whole video.
+
+    Raises InputError if the part is empty.
+    """
     if start_s is None and end_s is None:
         return None
     start, end = start_s or 0.0, math.inf if end_s is None else end_s
@@ -34,7 +37,10 @@ def window_of(start_s: float | None, end_s: float | None) -> tuple[float, float]
 
 
 def frame_rate_of(as_video: bool, frame_rate: float | None) -> float | None:
-    """Pictures per second of a folder of pictures; None without --as-video. Raises InputError."""
+    """Pictures per second of a folder of pictures; None without --as-video.
+
+    Raises InputError for a rate without --as-video, or one that is not positive and finite.
+    """
     if frame_rate is not None and not as_video:
         raise InputError("--frame-rate applies to folders of pictures: give --as-video, too")
     if frame_rate is not None and not 0 < frame_rate < math.inf:
@@ -44,8 +50,12 @@ def frame_rate_of(as_video: bool, frame_rate: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class FoundVideos:
-    """`videos` are (video_id, absolute path), each pair once. `ignored` counts the files of folders without a
-    video's suffix, `repeated` the videos named more than once. `frame_rate` is for folders of pictures."""
+    """The videos that arguments name.
+
+    `videos` are distinct pairs (video_id, absolute path). `ignored` counts the files in folders whose suffix
+    is not that of a video, `repeated` the videos named more than once. `frame_rate` is the number of pictures
+    per second of folders of pictures.
+    """
 
     videos: list[tuple[str, str]]
     ignored: int = 0
@@ -53,7 +63,7 @@ class FoundVideos:
     frame_rate: float | None = None
 
     def refs(self, n_frames: int, window_s: tuple[float, float] | None = None) -> Iterator[VideoRef]:
-        """Refs to the videos, or to the window of each."""
+        """Yield a VideoRef for each video, limited to `window_s` if that is given."""
         return (
             VideoRef(video_id, path, n_frames, window_s=window_s, frame_rate=self.frame_rate)
             for video_id, path in self.videos
@@ -63,15 +73,15 @@ class FoundVideos:
 def find_videos(
     arguments: Sequence[str], root: Path | None = None, frame_rate: float | None = None
 ) -> FoundVideos:
-    """Find the videos that the arguments name, in their order.
+    """Find the videos that the arguments name, in the order of the arguments.
 
-    A folder is searched with its sub-folders by suffix, sorted by name. A .csv, .jsonl or .parquet file is a
-    table with a column `path` and optionally `video_id`. Any other file is taken for a video. The id of a
-    video is its path, starting from the argument.
+    A folder is searched recursively for files with the suffix of a video, sorted by name. A .csv, .jsonl or
+    .parquet file is a table with a column `path` and optionally `video_id`. Any other file is assumed to be a
+    video. The id of a video is its path, starting from the argument, unless a table gives one.
 
     Args:
-        root: folder that the paths of tables are relative to, and must stay in; default: the table's folder.
-        frame_rate: if given, a folder of pictures is one video with this many of them per second.
+        root: folder that paths in tables are relative to and must lie in; default: the table's folder.
+        frame_rate: if given, each folder of pictures is one video with this many pictures per second.
     Raises:
         InputError: for an argument that does not exist, a folder without videos, an unreadable table, or a
             row whose path leaves the root.
@@ -97,7 +107,7 @@ def find_videos(
 
 
 def _in_folder(folder: Path, as_video: bool) -> tuple[list[tuple[str, str]], int]:
-    """(videos, number of other files)."""
+    """Return (videos, number of other files) of a folder."""
     videos: list[tuple[str, str]] = []
     others = pictures = 0
     for parent, folders, names in os.walk(folder):
@@ -132,7 +142,7 @@ def _in_table(path: Path, root: Path) -> list[tuple[str, str]]:
     if "path" not in table.columns:
         raise InputError(f"{path}: column 'path' is missing; it has {', '.join(map(str, table.columns))}")
     ids = table["video_id"].fillna(table["path"]) if "video_id" in table.columns else table["path"]
-    files = FilesBelow(root.resolve(), check=False, option="--root")  # one that is not there fails by itself
+    files = FilesBelow(root.resolve(), check=False, option="--root")  # a missing file fails when decoded
     first_row = 2 if path.suffix == ".csv" else 1
     videos = []
     for number, (id_, video) in enumerate(zip(ids, table["path"], strict=True), start=first_row):

@@ -1,4 +1,4 @@
-"""Find the model that `--checkpoint` names, and the settings to ask it with."""
+"""Find the model that `--checkpoint` names, and the settings for scoring with it."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ _SAMPLED_CHUNKS, _CHUNK_BYTES = 32, 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model that can be loaded. `path` is a Hugging Face folder or a hub name, `name` the name to show.
-    `view` says how the model is shown a video, `view_source` where that was read."""
+    """A model that can be loaded. `path` is a Hugging Face folder or a hub name; `name` is for display.
+    `view` says how a video is presented to the model, `view_source` which file or default it came from."""
 
     path: str
     name: str
@@ -34,10 +34,10 @@ def resolve_checkpoint(name: str | None = None, runs: Path = RUNS) -> Checkpoint
     """Find the model called `name`.
 
     Args:
-        name: a run directory (its `final/`), a Hugging Face folder or a hub name. None is the newest finished
-            run in `runs`, else the project's base model.
+        name: a run directory (uses its `final/`), a Hugging Face folder or a hub name. None selects the
+            newest finished run in `runs`, or the project's base model if there is none.
     Raises:
-        ConfigError: if it is none of these, or an unfinished run; says what to do.
+        ConfigError: if the name is none of these, or the run is unfinished. The message says how to fix it.
     """
     if name is None:
         return _of_folder(_newest_finished(runs) or SHIPPED_BASE)
@@ -55,9 +55,9 @@ def resolve_checkpoint(name: str | None = None, runs: Path = RUNS) -> Checkpoint
 
 
 def scoring_settings(checkpoint: Checkpoint, **overrides: Any) -> ScoringSettings:
-    """Settings for scoring with `checkpoint`: its own view, and every override that is not None.
+    """Build the settings for scoring with `checkpoint`: those of its view, then overrides that are not None.
 
-    Raises ConfigError.
+    Raises ConfigError if a setting is unknown or its value is invalid.
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
@@ -76,7 +76,8 @@ def scoring_settings(checkpoint: Checkpoint, **overrides: Any) -> ScoringSetting
 def fingerprint(model: str) -> str:
     """Identify a model's weights without reading all of them.
 
-    Hashes the name, the size and samples of each weight file; of a hub name, returns the name.
+    Returns a hash of the name, the size and samples of the content of each weight file. Returns a hub name
+    unchanged.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -134,6 +135,6 @@ def _is_model(folder: Path) -> bool:
 
 
 def _shown(folder: Path) -> str:
-    """The path relative to the current folder, if it lies inside."""
+    """The path to display: relative to the current folder if it lies inside, else absolute."""
     full = folder.resolve()
     return str(full.relative_to(Path.cwd())) if full.is_relative_to(Path.cwd()) else str(full)

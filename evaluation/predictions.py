@@ -10,11 +10,11 @@ from evaluation.comparison import Answer
 from evaluation.test_sets import LabelledSet
 
 _NAMES = ("path", "video_id")
-"""Columns that name a video, the more specific one first."""
+"""Columns that identify a video; the more specific comes first."""
 
 
 class PredictionsError(TableError):
-    """A table of predictions that cannot be used; names the row and the fix."""
+    """A table of predictions that cannot be used. The message names the row and the fix."""
 
 
 def read_predictions(
@@ -22,15 +22,17 @@ def read_predictions(
 ) -> dict[str, dict[str, Answer]]:
     """Read a table with the columns `score` and `path` or `video_id`; returns answers by set and video_id.
 
-    A path is absolute, or relative to the set's folder or to the current one; links are followed. The
-    video_id is used if the path matches no video of the sets. An empty score is an answer that does not
-    parse. The optional column `failure` says why a video has no answer. Other videos' rows are skipped.
+    A path is absolute, or relative to the set's folder or the current folder; symbolic links are followed.
+    The video_id is used if the path matches no video of the sets. An empty score counts as an answer that
+    does not parse. The optional column `failure` says why a video has no answer. Rows of videos outside the
+    sets are skipped.
 
     Args:
-        score_scale: the scores that mean 1 and 5; default: scores are not mapped.
+        score_scale: the scores in the table that mean 1 and 5; default: scores are used as they are.
     Raises:
         TableError: for a table that cannot be read.
-        PredictionsError: for a score that is not a number, a video named twice, or no video of the sets.
+        PredictionsError: for a score that is not a number, a video named twice, or a table without any video
+            of the sets.
     """
     table = read_table(path)
     names = [name for name in _NAMES if name in table.columns]
@@ -63,7 +65,7 @@ def read_predictions(
 
 
 def _index(sets: Sequence[LabelledSet]) -> dict[str, set[tuple[str, str]]]:
-    """(set name, video_id) by every name that a row may use for a video."""
+    """Map every name that a row may use for a video to its pairs (set name, video_id)."""
     index: dict[str, set[tuple[str, str]]] = {}
     for of in sets:
         for video in of.videos:
@@ -76,7 +78,7 @@ def _matches(
     text: str, index: dict[str, set[tuple[str, str]]], sets: Sequence[LabelledSet]
 ) -> set[tuple[str, str]]:
     places = [text, *(os.path.join(of.base, text) for of in sets)]
-    # Sets hold resolved paths. Resolving reads the disk and is rarely needed, so it comes second.
+    # Sets hold resolved paths. Try abspath first: realpath reads the disk and is rarely needed.
     spellers: tuple[Callable[[str], str], ...] = (os.path.abspath, os.path.realpath)
     for spelled in spellers:
         spellings = {text, *map(spelled, places)}

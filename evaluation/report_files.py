@@ -17,10 +17,10 @@ FIT_FORMULA = "b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))"
 
 
 def write_report(report: Report, settings: dict[str, Any], folder: Path) -> None:
-    """Write table.csv (one row per model and set, and per mean) and results.json (everything).
+    """Write table.csv (one row per model and set, one per model and mean) and results.json (all results).
 
     Args:
-        settings: what the figures depend on besides the sets, for results.json.
+        settings: everything that affects the figures except the sets; recorded in results.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sets = [_set_record(result) for by_model in report.results.values() for result in by_model.values()]
@@ -82,7 +82,7 @@ def _means_record(means: Means) -> dict[str, Any]:
 
 
 def _table_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with its figures and intervals as columns, without fit and failures."""
+    """Flatten a record: figures and interval ends become columns; fit and failures are left out."""
     ends = {
         f"{name}_{end}": value
         for name, interval in record["intervals"].items()
@@ -93,7 +93,7 @@ def _table_row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON lacks, by null."""
+    """Replace NaN, which JSON does not support, by None."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

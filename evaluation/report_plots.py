@@ -39,7 +39,7 @@ def plot_report(report: Report, folder: Path) -> list[Path]:
 def _draw(axis: Any, result: SetResult) -> None:
     figures, scale = result.figures, result.of.scale
     n = max(1, figures.n)
-    # The more dots, the smaller and more transparent: density stays visible.
+    # Draw more dots smaller and more transparent, so that their density stays visible.
     size, alpha = np.clip(12_000 / n, 6, 26), float(np.clip(500 / n, 0.2, 0.75))
     axis.scatter(result.predicted, result.labels, s=size, alpha=alpha, color=_DOTS, edgecolors="none")
     ends = np.array([1.0, 5.0])

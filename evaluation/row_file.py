@@ -1,4 +1,4 @@
-"""Files that collect rows as they are made: locking, settings stamps, and rows cut short by a kill."""
+"""Files to which rows are appended during a job: locks, recorded settings, removal of incomplete rows."""
 
 import contextlib
 import fcntl
@@ -12,17 +12,17 @@ from runtime.files import write_atomically
 
 
 class OutputError(ConfigError):
-    """The output cannot be written, or holds something else; says what to do."""
+    """The output cannot be written, or holds other results. The message says how to fix it."""
 
 
 @contextlib.contextmanager
 def open_locked(path: Path, out: Path) -> Iterator[BinaryIO]:
-    """Open a file to read and append; no second process can open it until the block ends.
+    """Open a file to read and append, and lock it against other processes until the block ends.
 
     Args:
-        out: the --out that errors name.
+        out: the value of --out, for error messages.
     Raises:
-        OutputError: if the file cannot be made, or another process holds it.
+        OutputError: if the file cannot be created, or another process has locked it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,12 +38,12 @@ def open_locked(path: Path, out: Path) -> Iterator[BinaryIO]:
 
 
 def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Record what the rows depend on, as JSON values."""
+    """Record the settings that affect the rows, given as JSON values."""
     write_atomically(path, json.dumps(settings, indent=2) + "\n")
 
 
 def check_settings(path: Path, settings: Mapping[str, Any], out: Path) -> None:
-    """Compare settings with the recorded ones; raises OutputError that names each difference."""
+    """Compare settings with those recorded at `path`; raises OutputError that names each difference."""
     try:
         before = json.loads(path.read_text())
     except json.JSONDecodeError:
@@ -61,7 +61,7 @@ def check_settings(path: Path, settings: Mapping[str, Any], out: Path) -> None:
 
 
 def whole_records(file: BinaryIO, is_csv: bool = False) -> Iterator[bytes]:
-    """The records up to the first one that was cut short. A line break inside a CSV's quotes ends none."""
+    """Yield the complete records before the first incomplete one. Quoted line breaks end no CSV record."""
     record = b""
     for line in file:
         record += line

@@ -1,9 +1,9 @@
-"""Scores as rows of a file: appended as they are made, and resumed after an interruption.
+"""A file of scores: rows are appended one by one, and an interrupted job resumes after the last row.
 
-    x.csv                     rows; lists are JSON inside their cell
+    x.csv                     one row per video; a list is stored as JSON in its cell
     x.jsonl                   the same rows, one JSON object per line
-    x.parquet                 the same rows, written at the end from x.parquet.jsonl, which collects them
-    x.*.settings.json         what the rows depend on; rows of other settings are refused
+    x.parquet                 the same rows, written at the end from x.parquet.jsonl, where they are appended
+    x.*.settings.json         the settings that affect the rows; a job with other settings raises OutputError
 
 A row that a killed process left incomplete is removed when the file is opened again.
 """
@@ -31,18 +31,18 @@ from evaluation.score_rows import COLUMNS, LIST_COLUMNS, Key, key_of
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _PARQUET_BATCH_ROWS = 10_000
 
-# 64 answers in one cell exceed the 131,072 characters that csv reads by default.
+# A cell can hold 64 answers, which exceed csv's default limit of 131,072 characters.
 csv.field_size_limit(sys.maxsize)
 
 
 class ScoreFile:
-    """See the module's docstring.
+    """A file of scores, for one process at a time; the module's docstring describes its formats.
 
         with ScoreFile(Path("x.csv"), settings) as file:
             if key not in file.done:
                 file.append(row)
 
-    `settings` is what scores depend on, as JSON values.
+    `settings` are the settings that affect scores, as JSON values.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -55,10 +55,10 @@ class ScoreFile:
         self._settings = settings
         self._exit = contextlib.ExitStack()
         self.done: set[Key] = set()
-        """Videos, or windows of one, that have their row."""
+        """Keys of the rows in the file: videos, or windows of one video."""
 
     def __enter__(self) -> "ScoreFile":
-        """Raises OutputError if the file is in use, or holds rows of other settings or of another program."""
+        """Raises OutputError if the file is in use, or has rows of other settings or of another program."""
         with contextlib.ExitStack() as opened:
             self._file = opened.enter_context(open_locked(self._rows_path, self.path))
             self._check_settings()
@@ -80,7 +80,7 @@ class ScoreFile:
             _write_parquet(self.rows(), self.path)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row (see `score_rows.row_of`); it is in the file when this returns."""
+        """Write a row (see `score_rows.row_of`) to the file, and flush it."""
         if self._is_csv:
             cells = [
                 json.dumps(row[name], ensure_ascii=False) if name in LIST_COLUMNS else row[name]
@@ -92,7 +92,7 @@ class ScoreFile:
         self.done.add(key_of(row))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows in the file. A CSV's cells are text."""
+        """Yield the rows in the file. The values of a CSV file are strings."""
         with self._rows_path.open("rb") as file:
             records = whole_records(file, self._is_csv)
             if self._is_csv:
@@ -124,14 +124,14 @@ class ScoreFile:
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
-    # With \r\n as the line terminator, the writer quotes cells that hold either character.
+    # With \r\n as the line terminator, csv quotes every cell that contains \r or \n.
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue()
 
 
 def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> None:
-    """Write in batches, so that memory does not grow with the rows; the file appears whole."""
+    """Write rows in batches, to bound memory, to a temporary file; rename it to `path` when complete."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""The input of `launch.py score`, checked before an engine starts."""
+"""Read and check the input of `launch.py score`, before an engine starts."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from evaluation.settings import ScoringSettings
 from evaluation.timeline import windows
 from runtime.errors import ConfigError
 
-# Settings that no score depends on.
+# Settings that do not affect scores.
 _NOT_OF_SCORES = {
     "trust_remote_code", "decode_timeout_s", "decode_tasks", "decode_cpus", "replicas", "cpus_per_replica",
     "kv_cache_mb", "videos_in_flight", "cluster",
@@ -25,7 +25,11 @@ _NOT_OF_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class ScoreJob:
-    """Videos to score, the model, and how; `timeline_s` is the length of the windows of one video."""
+    """Videos to score, the model, and its settings.
+
+    `samples` is the number of sampled answers per video. `timeline_s` is the length of the windows into which
+    a single video is cut. `window_s` limits each video to (start, end).
+    """
 
     found: FoundVideos
     checkpoint: Checkpoint
@@ -35,10 +39,10 @@ class ScoreJob:
     window_s: tuple[float, float] | None = None
 
     def refs(self) -> list[VideoRef]:
-        """The videos to score, or the windows of a single one.
+        """The videos to score or, with --timeline, the windows of the single video.
 
-        With a single video, raises ConfigError if --start, --end or --timeline ask for a part that it does
-        not have. With several, each is checked when it is decoded.
+        With a single video, raises ConfigError if --start, --end or --timeline select a part that it does not
+        have. Several videos are checked when they are decoded.
         """
         refs = list(self.found.refs(self.settings.frames_per_video, self.window_s))
         if len(refs) > 1 or (self.timeline_s is None and self.window_s is None):
@@ -53,7 +57,7 @@ class ScoreJob:
         return [replace(refs[0], window_s=(start_s + start, start_s + end)) for start, end in spans]
 
     def output_settings(self) -> dict[str, Any]:
-        """What the scores depend on, besides the videos."""
+        """Everything that affects the scores, except the videos, as JSON values."""
         start_s, end_s = self.window_s or (None, None)
         own = self.settings.model_dump(mode="json", exclude=_NOT_OF_SCORES)
         return own | {
@@ -73,7 +77,10 @@ def read_score_job(
     frame_rate: float | None = None,
     **overrides: Any,
 ) -> ScoreJob:
-    """Find videos and model; `root` and `frame_rate` as in find_videos. Raises InputError or ConfigError."""
+    """Find the videos and the model; `root` and `frame_rate` are those of find_videos.
+
+    Raises InputError or ConfigError.
+    """
     found = find_videos(arguments, root, frame_rate)
     if timeline_s is not None and len(found.videos) > 1:
         raise InputError(f"--timeline takes one video, and {len(found.videos)} are given; name one")
@@ -84,7 +91,7 @@ def read_score_job(
 
 
 def part_s(ref: VideoRef, settings: ScoringSettings) -> tuple[float, float]:
-    """Start and end of the part of the file that `ref` asks for.
+    """The (start, end) in seconds that `ref` selects, clipped to the length of its file.
 
     Raises ConfigError if the file cannot be read, or has no such part.
     """

@@ -51,10 +51,10 @@ Key = tuple[str, str, float | None]
 
 
 def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
-    """The row of a video, as JSON values for all of COLUMNS.
+    """Convert a result to a row: a dictionary of JSON values, one per name in COLUMNS.
 
-    Sizes are width x height in pixels. `frames` are the indices of the frames used, out of `frames_in_all`;
-    `damaged_frames` are those of them that are damaged.
+    Sizes are width x height in pixels. `frames` lists the indices of the frames given to the model, out of
+    `frames_in_all`; `damaged_frames` lists the damaged ones among them.
     """
     frames = scored.frames
     facts = frames.facts if frames else None
@@ -91,13 +91,13 @@ def row_of(scored: ScoredVideo, checkpoint: str) -> dict[str, Any]:
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
-    """The key of a row, whose cells may be text."""
+    """The key of a row. `start_s` may be a string, as read from a CSV file."""
     start_s = row["start_s"]
     return row["video_id"], row["path"], None if start_s in (None, "") else float(start_s)
 
 
 def key_of_ref(ref: VideoRef) -> Key:
-    """The key that the row of `ref` has."""
+    """The key of the row that the result for `ref` will have."""
     return _printable(ref.video_id), _printable(ref.path), ref.window_s[0] if ref.window_s else None
 
 
@@ -125,5 +125,5 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _printable(text: str) -> str:
-    """Escape bytes of a file name that are not valid text."""
+    """Escape the bytes of a file name that are not valid UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -5,8 +5,8 @@
         print(video.path, video.score, video.trace)
     print(score_frames(array).score)  # uint8 [T, H, W, 3]
 
-A task decodes a video and one engine of the fleet answers; short videos share these calls. A score does not
-depend on other videos, on their order, or on the number of engines.
+A Ray task decodes a video, and one engine of the fleet answers. Short videos share these remote calls. A
+score does not depend on other videos, on their order, or on the number of engines.
 """
 
 import asyncio
@@ -54,15 +54,15 @@ _LARGEST_BATCH, _BATCH_S = 16, 0.25  # videos, and seconds of decoding, in one r
 
 
 class Scorer:
-    """A fleet of engines that hold one model, and the decoder that feeds them.
+    """A fleet of engines that run one model, and the decoder that supplies their frames.
 
         async with Scorer(settings) as scorer:
             async for scored in scorer.score(refs):
                 ...
 
-    Starts Ray unless this process is connected, or joins the cluster that `settings.cluster` or RAY_ADDRESS
-    names. Whatever it starts is stopped when the block ends. `sample` answers any request about a video;
-    `score` and `score_arrays` rate many videos.
+    Unless this process is already connected to Ray, connects to the cluster that `settings.cluster` or
+    RAY_ADDRESS names, or starts Ray if none is named. Stops everything that it started when the block ends.
+    `sample` answers any request about a video; `score` and `score_arrays` score many videos.
     """
 
     def __init__(self, settings: ScoringSettings) -> None:
@@ -111,17 +111,17 @@ class Scorer:
     async def sample(
         self, ref: VideoRef, requests: Sequence[SamplingRequest]
     ) -> tuple[FrameInfo, list[Group]]:
-        """`sample_video`, with ScoringFailed if no engine is left."""
+        """Call `sample_video` with this fleet. Raises ScoringFailed if no engine is left."""
         with _engines_needed():
             return await sample_video(self._decoder, self._fleet, ref, requests)
 
     async def score(
         self, refs: Iterable[VideoRef] | AsyncIterable[VideoRef], samples: int = 0
     ) -> AsyncGenerator[ScoredVideo, None]:
-        """Score videos, as many concurrently as the engines take; yields each when it is done.
+        """Score videos, up to `videos_in_flight` per engine at once; yields each result when it is ready.
 
-        A video that cannot be decoded or sampled is yielded with its failure. Refs are drawn as capacity
-        frees, so `refs` may be endless.
+        The result of a video that cannot be decoded or sampled holds its failure. Refs are taken only when
+        there is capacity, so `refs` may be infinite.
         """
         limit = self.settings.videos_in_flight * self.replicas
         batches = concurrently(
@@ -135,13 +135,13 @@ class Scorer:
     async def score_arrays(
         self, videos: Iterable[Any] | AsyncIterable[Any], samples: int = 0
     ) -> AsyncGenerator[ScoredVideo, None]:
-        """Score videos whose frames are in memory; yields each when it is done, with its number (counted
-        from 0) as `video_id`.
+        """Score videos whose frames are in memory; yields each result when it is ready. Its `video_id` is the
+        video's number, counted from 0.
 
         Args:
-            videos: each uint8 [T, H, W, 3], numpy or torch, or [B, T, H, W, 3] of B videos: an iterable, a
-                generator or a dataloader, drawn from in another thread as capacity frees. Frames are chosen
-                and shrunk as those of a file are.
+            videos: an iterable, a generator or a dataloader of numpy or torch arrays. Each is one video,
+                uint8 [T, H, W, 3], or B videos, [B, T, H, W, 3]. Items are taken in another thread, and only
+                when there is capacity. Frames are selected and downscaled as for a file.
         Raises:
             ValueError: for another type or shape.
         """
@@ -154,7 +154,8 @@ class Scorer:
     async def _looked_at(
         self, videos: Iterable[Any] | AsyncIterable[Any]
     ) -> AsyncIterator[tuple[VideoRef, FrameInfo, np.ndarray]]:
-        """The frames that the model is shown of each video. Holds one whole video at a time."""
+        """Yield (ref, frame information, frames to show the model) of each video. Holds all frames of only
+        one video at a time."""
         settings = self.settings
         number = 0
         async for item in _drawn(videos):
@@ -183,8 +184,9 @@ class Scorer:
     async def _batches(
         self, refs: Iterable[VideoRef] | AsyncIterable[VideoRef]
     ) -> AsyncIterator[list[VideoRef]]:
-        """Groups of videos that share their remote calls: several where decoding is quick, because the
-        overhead of a call then dominates. Refs that arrive over time are not held back for a group."""
+        """Yield batches of videos that share remote calls. Videos that decode quickly get larger batches,
+        because the overhead of a call dominates. Refs from an async iterable are yielded one by one, so that
+        none waits for another."""
         if isinstance(refs, AsyncIterable):
             async for ref in refs:
                 yield [ref]
@@ -200,7 +202,7 @@ class Scorer:
         except (VideoError, RolloutFailed) as error:
             if len(refs) == 1:
                 return [failed_video(refs[0], _reason(error))]
-            # One of them made the shared call fail: retry each by itself.
+            # One of the videos made the shared call fail: retry each in a call of its own.
             alone = (self._score_batch([ref], samples) for ref in refs)
             return [scored for batch in await together(alone) for scored in batch]
 
@@ -219,8 +221,8 @@ class Scorer:
         samples: int,
         started: float,
     ) -> list[ScoredVideo]:
-        """Score videos in one call to one engine. `frames` refers to the list of their decoded frames, and
-        `started` is when decoding began."""
+        """Score videos in one call to one engine. `frames` refers to the list of their decoded frames.
+        `started` is the perf_counter time at which decoding began."""
         requests = [
             [] if isinstance(info, VideoError) else self._requests(ref, samples)
             for ref, info in zip(refs, infos, strict=True)
@@ -249,11 +251,11 @@ def _result(
 async def sample_video(
     decoder: Decoder, fleet: RolloutFleet, ref: VideoRef, requests: Sequence[SamplingRequest]
 ) -> tuple[FrameInfo, list[Group]]:
-    """Decode a video once and send all requests about it to one worker; returns a group for each.
+    """Decode a video once and send all requests about it to one worker; returns one group per request.
 
     Raises:
         VideoError: if the file cannot be decoded.
-        RolloutFailed: if these requests cannot be served.
+        RolloutFailed: if the fleet cannot answer these requests.
         FleetExhausted: if no worker is left.
     """
     info, frames = await decoder.look(ref)
@@ -263,14 +265,14 @@ async def sample_video(
 def score_videos(
     paths: Iterable[str | Path], checkpoint: str | None = None, samples: int = 0, **settings: Any
 ) -> list[ScoredVideo]:
-    """Score videos from Python, a notebook included; returns them in the order of `paths`.
+    """Score videos from a Python program or a notebook; returns results in the order of `paths`.
 
-    The call starts an engine and stops it again, which takes about half a minute: pass all videos at once,
-    or keep a `Scorer` open.
+    Each call starts and stops an engine, which takes about half a minute: pass all videos at once, or keep a
+    `Scorer` open.
 
     Args:
-        checkpoint: as `--checkpoint` of `launch.py score`.
-        samples: sampled answers per video.
+        checkpoint: same as `--checkpoint` of `launch.py score`.
+        samples: number of sampled answers per video.
         settings: fields of ScoringSettings.
     Raises:
         ConfigError: for a checkpoint or a setting that cannot be used.
@@ -295,7 +297,7 @@ def score_frames(
 ) -> ScoredVideo:
     """Score one video whose frames are in memory: uint8 [T, H, W, 3], numpy or torch.
 
-    As `score_arrays`, which takes several videos: the call starts an engine and stops it again.
+    Each call starts and stops an engine; `score_arrays` takes several videos.
     """
     (scored,) = score_arrays([frames], checkpoint, samples, **settings)
     return scored
@@ -304,14 +306,14 @@ def score_frames(
 def score_arrays(
     videos: Iterable[Any], checkpoint: str | None = None, samples: int = 0, **settings: Any
 ) -> list[ScoredVideo]:
-    """Score videos whose frames are in memory; returns them in their order.
+    """Score videos whose frames are in memory; returns results in the order of `videos`.
 
     Args:
         videos: as in `Scorer.score_arrays`.
         checkpoint, samples, settings: as in `score_videos`.
     Raises:
         ValueError: for frames that are not uint8 [T, H, W, 3] or [B, T, H, W, 3].
-        ConfigError, ScoringFailed: as `score_videos`.
+        ConfigError, ScoringFailed: as in `score_videos`.
     """
     chosen = scoring_settings(resolve_checkpoint(checkpoint), **settings)
 
@@ -341,7 +343,7 @@ async def _drawn(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any
 
 
 def _sizes(settings: ScoringSettings) -> tuple[int, int]:
-    """(GPUs per engine, number of engines), from the settings and from Ray's resources."""
+    """Choose (GPUs per engine, number of engines) from the settings and Ray's resources."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     each = settings.gpus_per_replica if settings.gpus_per_replica is not None else min(1, gpus)
     if settings.replicas is not None:

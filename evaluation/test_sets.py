@@ -16,8 +16,8 @@ DEFAULT_SPLIT = "test"
 
 @dataclass(frozen=True, slots=True)
 class LabelledSet:
-    """Videos of one label set and one split. Their paths are relative to `base`; `name` is valid as a file
-    name."""
+    """Videos of one label set and one split. `base` is the folder that their paths are relative to. `name` is
+    valid as a file name."""
 
     name: str
     base: Path
@@ -25,7 +25,7 @@ class LabelledSet:
 
     @property
     def scale(self) -> Scale:
-        """The set's own scale; 1 to 5 if a row states none, or rows state different ones."""
+        """The scale of the set's original labels; 1 to 5 if a row states no scale, or scales differ."""
         scales = {_scale(video) for video in self.videos}
         return next(iter(scales)) if len(scales) == 1 else Scale()
 
@@ -35,7 +35,7 @@ class LabelledSet:
         return any(video.rank_only for video in self.videos)
 
     def labels(self, videos: Sequence[Video]) -> np.ndarray:
-        """Labels [n] of some of its videos, on the set's own scale."""
+        """Labels [n] of the given videos, on `scale`."""
         if self.scale == Scale():
             return np.array([video.mos for video in videos], dtype=float)
         return np.array([video.original_mos for video in videos], dtype=float)
@@ -48,14 +48,14 @@ def read_sets(
     root: Path | None = None,
     check_files: bool = True,
 ) -> list[LabelledSet]:
-    """Read test sets from manifests: one per label set and requested split.
+    """Read test sets from manifests: one set per label set and requested split.
 
     Args:
-        splits: splits to read; default: "test" if there is one, else all rows.
+        splits: splits to read; default: "test" if the manifest has it, else all rows.
         headline_only: leave out rows that are not part of the headline figures.
         root, check_files: as in data.manifest.read_manifest.
     Raises:
-        ManifestError: for a bad manifest, one without rows to evaluate, or two sets of one name.
+        ManifestError: for an invalid manifest, one without rows to evaluate, or two sets with the same name.
     """
     sets: dict[str, LabelledSet] = {}
     for manifest in manifests:

@@ -1,4 +1,4 @@
-"""The score of a long video over time: its windows and their plot (`launch.py score --timeline`)."""
+"""Cut a long video into windows, and plot their scores over time (`launch.py score --timeline`)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,14 +9,14 @@ from rewards.parser import HIGHEST, LOWEST
 
 _SHORTEST_REST = 0.5
 _MOST_WINDOWS = 100_000
-"""More than a day in windows of a second; a longer file probably states a wrong length."""
+"""Limit on windows: over a day in windows of one second. A longer file probably states a wrong length."""
 
 
 def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
     """Cut a video into equal windows; returns (start, end) of each, in seconds.
 
-    A remainder shorter than half a window joins the last one, because the score of very few frames does not
-    compare with the others.
+    A remainder shorter than half a window is joined to the last window, because a score of very few frames is
+    not comparable.
 
     Raises:
         ValueError: if `step_s` or the duration is not positive, or there are more than 100,000 windows.
@@ -36,15 +36,15 @@ def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
 
 
 def plot_path(out: Path | None, video: str) -> Path:
-    """Beside the output file, else in the current folder and named after the video."""
+    """The plot's path: next to the output file; without one, in the current folder, named after the video."""
     return out.with_suffix(".png") if out is not None else Path(f"{Path(video).stem}-timeline.png")
 
 
 def plot_timeline(rows: Iterable[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw scores over time, with the spread of samples if there are any.
+    """Plot scores over time, with the mean and standard deviation of sampled answers if there are any.
 
     Args:
-        rows: one per window of a video, in order (see `score_rows.row_of`); cells may be text.
+        rows: one per window of a video, in order (see `score_rows.row_of`); values may be strings.
     """
     import matplotlib as mpl
 

@@ -1,1 +1,1 @@
-"""`launch.py ask` and `launch.py quiz`: free questions, quizzes, and an LLM judge for open answers."""
+"""Free questions (`launch.py ask`), quizzes (`launch.py quiz`), and an LLM judge for open answers."""

@@ -1,4 +1,4 @@
-"""Ask an engine a question about one video or two."""
+"""Ask an engine a question about one or two videos."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,8 +24,8 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A model's answer. `trace` is the inside of `<think>`, empty without one; `answer` is the final answer,
-    else the whole `text`. `finish_reason` is "length" if the answer was cut."""
+    """A model's answer. `trace` is the text inside `<think>`, or empty. `answer` is the final answer, or the
+    whole `text` if it has none. `finish_reason` is "length" if the answer reached the token limit."""
 
     text: str
     trace: str
@@ -35,13 +35,14 @@ class Asked:
 
 
 def reference(name: str, videos: tuple[str, ...], frames_per_video: int) -> VideoRef:
-    """The frames to ask about; two videos share the number of frames that the model was trained on.
+    """Select the frames to ask about. For two videos, each gets half of `frames_per_video`.
 
     Args:
-        name: identifies the question, for its seed.
-        videos: absolute paths, one or two.
+        name: identifies the question; its seed depends on it.
+        videos: one or two absolute paths.
+        frames_per_video: the number of frames that the model was trained on.
     Raises:
-        ConfigError: if there are not two frames for two videos.
+        ConfigError: if there are two videos and fewer than two frames.
     """
     if len(videos) == 1:
         return VideoRef(name, videos[0], frames_per_video)
@@ -54,7 +55,7 @@ async def ask(sampler: Sampler, ref: VideoRef, prompt: str, temperature: float =
     """Ask once; temperature 0 is greedy.
 
     Args:
-        prompt: the question and the format of the answer.
+        prompt: the question, with instructions on the answer's format.
     Raises:
         VideoError: if a video cannot be decoded.
         RolloutFailed: if no engine answers, for example because the prompt is too long.

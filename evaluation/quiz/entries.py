@@ -1,4 +1,4 @@
-"""Read the files of a quiz, and check the fields of their entries."""
+"""Read the files of a quiz and check the fields of their entries."""
 
 import csv
 import json
@@ -13,14 +13,14 @@ from evaluation.quiz.item import LETTERS, QuizError
 
 _SHOWN_CHARACTERS = 60
 
-# A cell may exceed the 131,072 characters that csv reads by default.
+# A cell may exceed csv's default limit of 131,072 characters.
 csv.field_size_limit(sys.maxsize)
 
 
 class Entry:
-    """One entry of a file, counted from 1: an object of a JSON list, a line of JSON lines, a row of a table.
+    """One entry of a file: an object in a JSON list, a line of JSON lines, or a row of a table.
 
-    Every method raises QuizError for a field that is missing or of the wrong type.
+    `number` counts from 1. Every method raises QuizError for a field that is missing or of the wrong type.
     """
 
     def __init__(self, file: Path, number: int, fields: Any, root: Path) -> None:
@@ -43,7 +43,7 @@ class Entry:
         return self._fields.get(name) not in (None, "", [])
 
     def first_of(self, *names: str) -> str:
-        """The first of `names` that the entry has."""
+        """The first of the field names `names` that the entry has."""
         for name in names:
             if self.has(name):
                 return name
@@ -61,7 +61,7 @@ class Entry:
         return value.strip()
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts, which a table's cell holds as JSON."""
+        """A list of strings; in a table, the cell holds it as JSON."""
         value = self.value(name)
         if isinstance(value, str) and value.lstrip().startswith("["):
             try:
@@ -83,7 +83,7 @@ class Entry:
         return number
 
     def letter(self, name: str, n_options: int) -> str:
-        """The letter of one of `n_options` options."""
+        """A letter that names one of `n_options` options."""
         value = self.text(name)
         letter = re.fullmatch(r"\(?([A-Z])[).]?", value)
         if letter is None or letter[1] not in LETTERS[:n_options]:
@@ -91,16 +91,16 @@ class Entry:
         return letter[1]
 
     def options(self, name: str, options: tuple[str, ...]) -> tuple[str, ...]:
-        """`options` of the field `name`, if their number makes a choice."""
+        """Return `options`, read from the field `name`, after checking that there are 2 to 26 of them."""
         if not 2 <= len(options) <= len(LETTERS):
             raise self.error(name, f"holds {len(options)} option(s): a choice is among 2 to {len(LETTERS)}")
         return options
 
     def video(self, field: str, name: str) -> str:
-        """The absolute path of the video called `name` in a field; the file need not exist."""
+        """The absolute path of the video that the value `name` of `field` refers to. It need not exist."""
         try:
             path = (self._root / name.strip("\ufeff \t\r\n")).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, or a loop of links
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL character, or a loop of links
             raise self.error(field, f"{_shown(name)} is not a path: {error}") from None
         if not path.is_relative_to(self._root):
             raise self.error(
@@ -111,12 +111,12 @@ class Entry:
 
 
 def read_entries(file: Path, root: Path) -> Iterator[Entry | QuizError]:
-    """Yield the entries of a .json, .jsonl, .csv or .tsv file; a QuizError for each that is not an object.
+    """Yield the entries of a .json, .jsonl, .csv or .tsv file, or a QuizError for one that is not an object.
 
     Args:
         root: folder of the videos.
     Raises:
-        QuizError: if the file cannot be read at all.
+        QuizError: if the file cannot be read or parsed, or has no entries.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")

@@ -1,9 +1,10 @@
-"""FineVQ (github.com/IntMeGroup/FineVQ), questions about the videos of FineVD: JSON lines of
+"""Read FineVQ (github.com/IntMeGroup/FineVQ), questions about the videos of FineVD, from JSON lines:
 
     {"video": name, "conversations": [{"from": "human", "value": question}, {"from": "ai", "value": answer}]}
 
-A choice question lists its options, `{A:[None], B:[lagging]}`, and its answer is a letter. A yes-or-no
-question names its distortion. A rating question has a `mos` beside it, and a level in its answer.
+A multiple-choice question lists its options as `{A:[None], B:[lagging]}`, and its answer is a letter. A
+yes-or-no question names a distortion. A rating question has a further field `mos`, and its answer contains a
+quality level.
 """
 
 import re
@@ -21,7 +22,7 @@ _ANSWERERS = ("ai", "gpt", "assistant")
 
 
 def read_finevq(entry: Entry) -> QuizItem:
-    """Convert an entry. Raises QuizError."""
+    """Convert an entry to a question. Raises QuizError."""
     question, answer = _turns(entry)
     item_id, videos = entry.item_id, (entry.video("video", entry.text("video")),)
     if entry.has("mos"):
@@ -59,14 +60,14 @@ def _choice(
     letter = answer.strip(" .:()[]").upper()
     if letter not in letters:
         raise entry.error("conversations", f"the answer is '{answer}', not one of {', '.join(letters)}")
-    # The text after the options asks for the bare letter; the prompt of QuizItem ends with its own request.
+    # Drop the text after the options, which asks for only the letter: QuizItem's prompt has its own request.
     stem = question[: block.start()].strip().rstrip(":")
     question_type = "dimension" if "dimension" in stem.lower() else "distortion type"
     return QuizItem(item_id, videos, f"{stem}:", options, letter, "choice", question_type)
 
 
 def _turns(entry: Entry) -> tuple[str, str]:
-    """The question and its answer."""
+    """The first question in `conversations`, and its answer."""
     turns: Any = entry.value("conversations")
     said: dict[str, str] = {}
     for turn in turns if isinstance(turns, list) else []:

@@ -1,12 +1,12 @@
-"""The folder of a quiz: what was asked, every answer, and the results.
+"""The output folder of a quiz: its settings, every answer, and the results.
 
-    quiz.json               what the answers depend on; answers of other settings need another folder
-    predictions.jsonl       one line per answered question: the text, and whether it is right
-    open_answers.jsonl      the open questions, for an LLM judge: question, reference, answer
-    judgements.jsonl        the judge's grades, if one was asked
-    results.json            accuracy by kind of question
+    quiz.json               the settings that affect the answers; other settings need another folder
+    predictions.jsonl       one line per question: the model's text, and whether it is right
+    open_answers.jsonl      the open questions with reference and answer, as input for an LLM judge
+    judgements.jsonl        the grades of the LLM judge, if there is one
+    results.json            accuracy, in total and by kind of question
 
-A killed process leaves at most one incomplete line; the next process removes it.
+A killed process leaves at most one incomplete line per file; the next process removes it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from runtime.files import write_atomically
 
 
 class QuizFolder:
-    """Opened by one process at a time.
+    """The output folder of a quiz, opened by one process at a time.
 
     with QuizFolder(Path("out"), settings) as folder:
         if item_id not in folder.predictions:
@@ -28,17 +28,17 @@ class QuizFolder:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """`settings`: what the answers depend on, as JSON values."""
+        """`settings` are the settings that affect the answers, as JSON values."""
         self.path = path
         self._settings = settings
         self._exit = contextlib.ExitStack()
         self.predictions: dict[str, dict[str, Any]] = {}
-        """The last row of each answered question, by its id."""
+        """The latest row of each question, by the question's id."""
         self.judgements: dict[str, dict[str, Any]] = {}
-        """The judge's grades of each open question, by its id."""
+        """The latest row of grades of each open question, by the question's id."""
 
     def __enter__(self) -> "QuizFolder":
-        """Raises OutputError if the folder cannot be made, is in use, or holds answers of other settings."""
+        """Raises OutputError if the folder cannot be created, is in use, or has answers of other settings."""
         with contextlib.ExitStack() as opened:
             opened.enter_context(open_locked(self.path / ".lock", self.path))
             stamp = self.path / "quiz.json"
@@ -55,7 +55,7 @@ class QuizFolder:
         self._exit.close()
 
     def add_prediction(self, row: Mapping[str, Any]) -> None:
-        """Add a row with an `id`; it is in the file when this returns."""
+        """Append a row, identified by its field `id`, to the file and to `predictions`."""
         self.predictions[row["id"]] = dict(row)
         self._append("predictions.jsonl", row)
 

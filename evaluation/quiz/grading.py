@@ -1,6 +1,6 @@
-"""Grade the answers of `launch.py quiz` by the rule of the set.
+"""Grade the answers of `launch.py quiz` by the rule of each question.
 
-Nothing is guessed: an answer that names no option, or several, is wrong and counted as unparsed.
+An answer that names no option, or several options, is wrong and counted as unparsed.
 """
 
 import re
@@ -16,17 +16,17 @@ _AROUND_WORDS = " \t\r\n.,:;!?()[]{}\"'*`"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`said` is the letter of the option that the answer names, or its words if options have no letters. It
-    is None if the answer could not be read; `right` is then false."""
+    """The grade of one answer. `said` is the letter of the option that the answer names, or the answer's text
+    under the rule `text`. It is None if the answer does not parse; `right` is then False."""
 
     said: str | None
     right: bool
 
 
 def final_answer(text: str) -> str | None:
-    """The inside of the only `<answer>`, else the text after the thinking.
+    """The text inside the only `<answer>`; without one, the text after `</think>`.
 
-    None if there are several answers, an unclosed tag, or no text.
+    None if there are several `<answer>`, an unclosed tag, or no text.
     """
     answers = _ANSWER.findall(text)
     if len(answers) > 1:
@@ -36,11 +36,11 @@ def final_answer(text: str) -> str | None:
 
 
 def grade_choice(item: QuizItem, text: str) -> Verdict:
-    """Apply the item's rule to the whole text of a model.
+    """Grade the whole text of a model's answer by the item's rule:
 
-    first_letter   of Q-Bench-Video: the first character of the answer is the letter
-    choice         the letter alone, the option's text alone, or both together
-    text           the same words, ignoring case, surrounding punctuation and spaces
+    first_letter   the first character of the answer is the letter (the rule of Q-Bench-Video)
+    choice         the answer is the letter, the option's text, or both together
+    text           the answer is the option's text, ignoring case, surrounding punctuation and spaces
 
     Raises:
         ValueError: for an open question, which needs an LLM judge.
@@ -62,7 +62,7 @@ def grade_choice(item: QuizItem, text: str) -> Verdict:
 
 
 def normalised(text: str) -> str:
-    """Lower case, single spaces, no surrounding punctuation."""
+    """Convert text to lower case, with single spaces and without surrounding punctuation."""
     return " ".join(text.casefold().strip(_AROUND_WORDS).split())
 
 

@@ -1,4 +1,4 @@
-"""One question of any quiz, and its prompt."""
+"""The common form of a quiz question, and its prompt."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,21 +13,21 @@ _BEST_FIRST = LEVELS[::-1]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Rule = Literal["first_letter", "choice", "text", "judged"]
-"""How an answer is graded: by its first letter, by the letter or text of an option, by the text alone, or by
-an LLM judge. evaluation/quiz/grading.py applies the first three."""
+"""How an answer is graded: by its first letter, by the letter or text of an option, by its text, or by an LLM
+judge. evaluation/quiz/grading.py implements the first three."""
 
 
 class QuizError(TableError):
-    """A quiz that cannot be used; names file, entry, field and fix."""
+    """A quiz that cannot be used. The message names file, entry, field and fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuizItem:
-    """A question about one video, or about two.
+    """A question about one or two videos.
 
     `videos` are absolute paths. `correct` is the letter of the right option, or its text if the rule is
-    `text`; open questions (rule `judged`) have a `reference` instead. `concerns`, `video_type` and `context`
-    are the set's own terms, empty if it has none.
+    `text`. Open questions (rule `judged`) have a `reference` answer instead. `concerns`, `video_type` and
+    `context` are categories that the quiz set assigns to the question; empty if it assigns none.
     """
 
     item_id: str
@@ -71,7 +71,7 @@ def open_prompt(question: str) -> str:
 
 
 def level_item(item_id: str, video: str, question: str, level: int) -> QuizItem:
-    """A question for the level of a video. `level`, the right one, is from 0 (bad) to 4."""
+    """Build a question for the quality level of a video. `level` is the right answer, from 0 (bad) to 4."""
     return QuizItem(
         item_id=item_id,
         videos=(video,),

@@ -1,10 +1,10 @@
-"""An LLM judge for open answers, behind an OpenAI-compatible endpoint.
+"""Grade open answers with an LLM judge, behind an OpenAI-compatible endpoint.
 
-By Q-Bench-Video's protocol each answer is graded five times with 0, 1 or 2, and the mean is halved. The
-instruction is worded by this project.
+Following Q-Bench-Video's protocol, each answer is graded five times with 0, 1 or 2, and the mean is halved.
+The wording of the instruction is this project's, not Q-Bench-Video's.
 
-The `openai` client is not used: it bounds neither the size of a reply nor its total time, needs a key, and
-adds headers of the environment (OPENAI_ORG_ID, OPENAI_PROJECT_ID) to requests to any endpoint.
+The `openai` client is not used: it limits neither the size of a reply nor its total time, requires a key, and
+sends the environment variables OPENAI_ORG_ID and OPENAI_PROJECT_ID as headers to every endpoint.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ _GRADE = re.compile(r"\D*([012])\D*")
 
 
 class JudgeError(CommandFailed):
-    """The LLM judge gave no grade; says why. Contains neither the key nor text from the server."""
+    """The LLM judge gave no grade. The message gives the cause, without the key or text from the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """An endpoint and a model.
+    """The endpoint and the model of an LLM judge.
 
-    `url` is the base address (https://host/v1). `key` is sent as the bearer token, unless it is empty, and
-    kept out of every message. `timeout_s` is the deadline of one request and `retries` the number of retries;
-    `pause_s` is the wait before the first retry, doubled for each further one.
+    `url` is the base address (https://host/v1). `key` is sent as the bearer token, unless it is empty; it
+    appears in no message. `timeout_s` is the deadline of one request. `retries` is the number of retries;
+    the first follows after `pause_s`, and the wait doubles for each further retry.
     """
 
     url: str
@@ -55,7 +55,7 @@ class Judge:
     pause_s: float = 1.0
 
     async def grades(self, question: str, reference: str, answer: str) -> list[int]:
-        """ROUNDS grades from 0 to HIGHEST_GRADE. Raises JudgeError."""
+        """Return ROUNDS grades from 0 to HIGHEST_GRADE. Raises JudgeError."""
         return await together(self._grade(question, reference, answer) for _ in range(ROUNDS))
 
     async def _grade(self, question: str, reference: str, answer: str) -> int:
@@ -80,7 +80,7 @@ class Judge:
         raise JudgeError(f"the judge at {self.url} gave no grade in {self.retries + 1} attempts: {reason}")
 
     def _post(self, body: dict[str, Any]) -> str:
-        """The judge's reply. Raises _TryAgain for transient errors, JudgeError for permanent ones."""
+        """Return the judge's reply. Raises _TryAgain for transient errors, JudgeError for permanent ones."""
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -105,9 +105,10 @@ class Judge:
 
 
 def judge_from(url: str | None, model: str, key_variable: str | None) -> Judge | None:
-    """The judge that a command names; its key is read from the environment. None without an address.
+    """Build the judge from a command's options; None if `url` is None.
 
-    Raises ConfigError.
+    The key is read from the environment variable `key_variable`. Raises ConfigError for an invalid address or
+    an empty variable.
     """
     if url is None:
         return None

@@ -1,10 +1,10 @@
-"""Q-Bench-Video (github.com/Q-Future/Q-Bench-Video): a JSON list of
+"""Read Q-Bench-Video (github.com/Q-Future/Q-Bench-Video), a JSON list of objects with the fields
 
     video_name, question, answers[], video_type, question_type, context, correct_choice
 
 `question_type` is what/how, yes-or-no or open_ended. A pair of videos is named `A_cat_B`; the published code
 writes `a.mp4_cat_b.mp4.mp4`, with a redundant suffix. The released file has no field for the quality concern
-(issue 3 there); fields such as `concern` are read from files that have one.
+(issue 3 of that repository). Files that have one, such as `concern`, are supported.
 """
 
 import re
@@ -19,7 +19,7 @@ _PAIR = "_cat_"
 
 
 def read_qbench(entry: Entry) -> QuizItem:
-    """Convert an entry. Raises QuizError."""
+    """Convert an entry to a question. Raises QuizError."""
     question_type = _question_type(entry)
     is_open = question_type == "open-ended"
     options = () if is_open else entry.options("answers", entry.texts("answers"))
@@ -72,7 +72,8 @@ def _concerns(entry: Entry) -> tuple[str, ...]:
 
 
 def _reference(entry: Entry) -> str:
-    """The answer of an open question; its field is undocumented: `answers`, else `correct_choice`."""
+    """The reference answer of an open question. Its field is undocumented: use `answers`, or `correct_choice`
+    if that is empty."""
     if not entry.has("answers"):
         return entry.text("correct_choice")
     return (

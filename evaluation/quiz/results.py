@@ -1,4 +1,4 @@
-"""The figures of `launch.py quiz`: accuracy in total and by kind of question, and grades of open answers."""
+"""Compute the results of `launch.py quiz`: accuracy, in total and by kind of question, and mean grades."""
 
 import math
 from collections import defaultdict
@@ -18,7 +18,7 @@ ALL = ("all", "")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A question and the verdict on its answer; None if it was not answered (a bad video)."""
+    """A question and the verdict on its answer. `verdict` is None if there is no answer (a bad video)."""
 
     item: QuizItem
     verdict: Verdict | None
@@ -26,9 +26,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """`right` of `n` questions. `unparsed` and `unanswered` questions count as wrong. `low` and `high` are
-    the 95 % Wilson interval. `chance` is the accuracy of random guessing, None if a question has no
-    options."""
+    """The share of questions answered correctly: `right` of `n`.
+
+    `unparsed` and `unanswered` questions count as wrong. `low` and `high` are the 95 % Wilson interval.
+    `chance` is the accuracy of random guessing; None if any question has no options.
+    """
 
     n: int
     right: int
@@ -44,8 +46,11 @@ class Accuracy:
 
 
 def accuracies(marks: Iterable[Mark]) -> dict[tuple[str, str], Accuracy]:
-    """Accuracy of all questions (key ALL) and of each (facet, value): question type, concern, video type and
-    context. A question with two concerns counts for both."""
+    """Compute the accuracy of all questions (key ALL) and of each subset (facet, value).
+
+    The facets are question type, concern, video type and context. A question with two concerns counts in both
+    subsets.
+    """
     groups: dict[tuple[str, str], list[Mark]] = defaultdict(list)
     for mark in marks:
         for key in _keys(mark.item):
@@ -81,8 +86,8 @@ def _accuracy(marks: list[Mark]) -> Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswers:
-    """`mean` is the mean grade of the `judged` answers, from 0 to 1; None if no LLM judge was asked. `judges`
-    are the models that graded."""
+    """The grades of open answers. `mean` is the mean grade of the `judged` answers, from 0 to 1; None if no
+    answer was graded. `judges` are the models that graded."""
 
     n: int
     answered: int
@@ -93,7 +98,8 @@ class OpenAnswers:
 
 @dataclass(frozen=True, slots=True)
 class QuizResults:
-    """`accuracy` is by (facet, value), see `accuracies`; `unanswered` are (id, reason)."""
+    """The results of a quiz. `accuracy` is indexed by (facet, value), see `accuracies`. `unanswered` lists
+    (id, reason) of the questions without an answer."""
 
     questions: int
     accuracy: Mapping[tuple[str, str], Accuracy]
@@ -106,7 +112,7 @@ def results_of(
     predictions: Mapping[str, Mapping[str, Any]],
     judgements: Mapping[str, Mapping[str, Any]],
 ) -> QuizResults:
-    """Compute all figures from the texts of `predictions`, one row per item, and the LLM judge's grades."""
+    """Compute all results from the rows of predictions, one per item, and of the LLM judge's grades."""
     rows = [predictions[item.item_id] for item in items]
     closed = [(item, row) for item, row in zip(items, rows, strict=True) if item.rule != "judged"]
     marks = [Mark(item, None if row["failure"] else grade_choice(item, row["text"])) for item, row in closed]
@@ -128,7 +134,7 @@ def results_of(
 
 
 def as_json(results: QuizResults) -> dict[str, Any]:
-    """The results as JSON values."""
+    """Convert the results to JSON values."""
     return {
         "questions": results.questions,
         "interval": f"Wilson, {CONFIDENCE:.0%}",

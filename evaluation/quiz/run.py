@@ -1,4 +1,4 @@
-"""`launch.py quiz`: ask a model the questions of a set, and grade its answers by the rule of the set."""
+"""Ask a model the questions of a quiz set, and grade its answers by the set's rules (`launch.py quiz`)."""
 
 import asyncio
 import contextlib
@@ -23,20 +23,20 @@ from rollout.errors import RolloutFailed
 from runtime.concurrently import concurrently
 
 GRADED_AT_ONCE = 4
-# Settings that an answer depends on, besides model and question.
+# Settings that affect an answer, besides model and question.
 _OF_ANSWERS = {
     "frames_per_video", "max_frame_px", "max_completion_tokens", "max_model_tokens", "decoder", "exact",
 }  # fmt: skip
 
 Progress = Callable[[int, int], None]
-"""Takes (done, total)."""
+"""Reports progress; takes (questions done, questions in total)."""
 ProgressBar = Callable[[str], contextlib.AbstractContextManager[Progress]]
-"""Opens a progress display with a title."""
+"""Opens a progress display; takes its title."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuizJob:
-    """The checked input of a command."""
+    """The checked input of one `launch.py quiz` command."""
 
     name: str
     items: list[QuizItem]
@@ -44,7 +44,7 @@ class QuizJob:
     settings: ScoringSettings
     out: Path
     depends_on: dict[str, Any]
-    """What the answers depend on, as JSON values."""
+    """Everything that affects the answers, as JSON values."""
 
 
 def read_quiz_job(
@@ -55,10 +55,10 @@ def read_quiz_job(
     checkpoint: str | None,
     **overrides: Any,
 ) -> QuizJob:
-    """Read the set and find the model.
+    """Read the quiz set and find the model.
 
-    Without `out`, the name of the folder is a hash of all that the answers depend on, so that the same
-    command resumes.
+    Without `out`, the folder's name contains a hash of everything that affects the answers, so that the same
+    command resumes in the same folder.
 
     Raises QuizError or ConfigError.
     """
@@ -77,9 +77,9 @@ def read_quiz_job(
 
 
 def run_quiz(job: QuizJob, judge: Judge | None, progress_bar: ProgressBar) -> QuizResults:
-    """Ask the questions without an answer, failed ones included; grade open answers if there is a judge.
+    """Ask the questions that are unanswered or failed before; grade open answers if there is a judge.
 
-    Raises ConfigError, ScoringFailed or JudgeError; answers given so far are kept.
+    Raises ConfigError, ScoringFailed or JudgeError. Answers received before the error are kept.
     """
     with QuizFolder(job.out, job.depends_on) as folder:
         answered = {id_ for id_, row in folder.predictions.items() if not row["failure"]}
@@ -121,8 +121,10 @@ async def _ask_all(
 
 
 async def answer_row(sampler: Sampler, item: QuizItem) -> dict[str, Any]:
-    """Ask one question greedily; returns its row for the folder. The row has a `failure` instead of a text if
-    a video cannot be decoded or no engine answers."""
+    """Ask one question with greedy decoding; returns its row for predictions.jsonl.
+
+    If a video cannot be decoded or no engine answers, the row has a `failure` instead of a text.
+    """
     row: dict[str, Any] = {
         "id": item.item_id, "videos": list(item.videos), "question_type": item.question_type,
         "text": "", "finish_reason": "", "said": None, "right": False, "failure": "",
@@ -156,7 +158,7 @@ def _open_answer(item: QuizItem, row: dict[str, Any]) -> dict[str, Any]:
 async def _grade_all(
     judge: Judge, answers: Sequence[dict[str, Any]], folder: QuizFolder, progress: Progress
 ) -> None:
-    """Grade the answers that this judge has not graded yet; a changed answer is graded again."""
+    """Grade the answers that this judge has not graded. An answer that has changed is graded again."""
 
     def is_of(answer: dict[str, Any]) -> bool:
         before = folder.judgements.get(answer["id"])

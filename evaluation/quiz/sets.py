@@ -1,4 +1,4 @@
-"""Read a quiz: one of the known sets, from one file or several."""
+"""Read the questions of a supported quiz set from one or several files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ _LISTED_PROBLEMS = 20
 
 
 def _each(read: Callable[[Entry], QuizItem]) -> Callable[[Sequence[Entry]], list[QuizItem]]:
-    """Turn a reader of one entry into a reader of a file that reports all problems at once."""
+    """Turn a reader of one entry into a reader of all entries, which reports all problems in one error."""
 
     def read_all(entries: Sequence[Entry]) -> list[QuizItem]:
         items, problems = [], []
@@ -34,17 +34,17 @@ READERS: dict[str, Callable[[Sequence[Entry]], list[QuizItem]]] = {
     "omnivqa-fg": _each(read_omnivqa),
     "vqa2-levels": read_levels,
 }
-"""By the name of the set."""
+"""The reader of each supported set, by the set's name."""
 
 
 def read_quiz(name: str, files: Sequence[Path], videos: Path) -> list[QuizItem]:
-    """Read the questions of a set, in the order of its files.
+    """Read the questions of a set, in the order of `files`.
 
     Args:
-        name: one of READERS.
-        videos: folder that the names of videos are relative to, and must stay in.
+        name: one of the keys of READERS.
+        videos: folder that the names of videos are relative to and must lie in.
     Raises:
-        QuizError: with all problems; also if none of the videos exists.
+        QuizError: for invalid entries, all named in one message, or if none of the videos exists.
     """
     if name not in READERS:
         raise QuizError(f"'{name}' is not a known set: give one of {', '.join(READERS)}")

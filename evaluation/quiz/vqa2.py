@@ -1,10 +1,11 @@
-"""The sets around VQA2 (github.com/Q-Future/Visual-Question-Answering-for-Video-Quality-Assessment).
+"""Read the sets of VQA2 (github.com/Q-Future/Visual-Question-Answering-for-Video-Quality-Assessment).
 
-OmniVQA-FG, multiple choice, JSON or a table:    Video_name, Question, Answer, Correct_choice
-VQA2's scoring lists, JSON:                      img_path or video_path; level, or mos or gt_score
+Their fields are
+    OmniVQA-FG (multiple choice), JSON or a table:   Video_name, Question, Answer, Correct_choice
+    VQA2's scoring lists, JSON:                      img_path or video_path; level, mos or gt_score
 
-A scoring list becomes a choice among five levels. If it names none, the range of its scores is divided into
-five equal parts, as for the published levels.
+An entry of a scoring list becomes a choice among five levels. If the list has no field `level`, the range of
+its scores is divided into five equal parts, one per level, as was done for the published levels.
 """
 
 import re
@@ -21,8 +22,11 @@ _LETTERED = re.compile(r"(?:^|[\n;,])\s*\(?([A-Z])[.:)]\s*(.+?)\s*(?=[\n;,]\s*\(
 
 
 def read_omnivqa(entry: Entry) -> QuizItem:
-    """Convert an entry. `Answer` holds the options, as a list or as lines `A. …`, `B. …`; `Correct_choice` is
-    a letter or the text of an option. Raises QuizError."""
+    """Convert an entry to a question. Raises QuizError.
+
+    `Answer` holds the options, as a list or as lines `A. …`, `B. …`. `Correct_choice` is a letter or the text
+    of an option.
+    """
     options = entry.options("Answer", _options(entry))
     correct = entry.text("Correct_choice")
     texts = [option.casefold() for option in options]
@@ -42,7 +46,7 @@ def read_omnivqa(entry: Entry) -> QuizItem:
 
 
 def read_levels(entries: Sequence[Entry]) -> list[QuizItem]:
-    """Convert all entries of one list. Raises QuizError."""
+    """Convert all entries of a scoring list to questions. Raises QuizError."""
     named = [entry.has("level") for entry in entries]
     if all(named):
         levels = [_level(entry) for entry in entries]
@@ -66,14 +70,14 @@ def _without_letter(option: str) -> str:
 
 
 def _level(entry: Entry) -> int:
-    """From 0 (bad) to 4."""
+    """The level of an entry, from 0 (bad) to 4 (excellent)."""
     given = entry.value("level")
     if isinstance(given, str) and given.strip().lower() in LEVELS:
         return LEVELS.index(given.strip().lower())
     number = entry.number_of("level")
     if number not in range(1, len(LEVELS) + 2):
         raise entry.error("level", f"is {given}: levels range from 1 ({LEVELS[0]}) to 5 ({LEVELS[-1]})")
-    return min(int(number), len(LEVELS)) - 1  # the published lists give 6 to the best video
+    return min(int(number), len(LEVELS)) - 1  # the published lists use 6 for the best video
 
 
 def _equal_parts(scores: list[float]) -> list[int]:
@@ -85,5 +89,5 @@ def _equal_parts(scores: list[float]) -> list[int]:
 def _level_item(entry: Entry, level: int) -> QuizItem:
     field = entry.first_of(*_PATHS)
     name = entry.text(field)
-    path = name if PurePath(name).suffix else f"{name}.mp4"  # the list of YouTube-UGC omits the suffix
+    path = name if PurePath(name).suffix else f"{name}.mp4"  # the YouTube-UGC list omits the suffix
     return level_item(entry.item_id, entry.video(field, path), LEVEL_QUESTION, level)

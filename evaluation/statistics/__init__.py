@@ -1,1 +1,1 @@
-"""Agreement with MOS in the field's figures, with intervals."""
+"""Measure agreement with MOS: correlations and RMSE, with bootstrap intervals."""

@@ -1,7 +1,7 @@
-"""Correlations of predictions with mean opinion scores (MOS), and their error.
+"""Compute correlations and RMSE between predictions and mean opinion scores (MOS).
 
-With two videos or fewer, or constant predictions or labels, a correlation is NaN, and `why_undefined` says
-why.
+A correlation is NaN for two videos or fewer, and for constant predictions or labels; `why_undefined` gives
+the reason.
 """
 
 import warnings
@@ -24,7 +24,7 @@ def plcc(predicted: np.ndarray, mos: np.ndarray) -> float:
 
 
 def krcc(predicted: np.ndarray, mos: np.ndarray) -> float:
-    """Kendall's rank correlation, tau-b."""
+    """Kendall's rank correlation (tau-b) of two arrays [n]."""
     return _correlation(stats.kendalltau, predicted, mos)
 
 
@@ -34,7 +34,7 @@ def rmse(predicted: np.ndarray, mos: np.ndarray) -> float:
 
 
 def why_undefined(predicted: np.ndarray, mos: np.ndarray) -> str:
-    """Why two arrays [n] have no correlation; empty if they have one."""
+    """The reason why two arrays [n] have no correlation; empty if they have one."""
     if len(mos) == 0:
         return "no video has a score"
     if len(mos) < _FEWEST:

@@ -1,4 +1,4 @@
-"""95 % intervals of agreement, by bootstrap over the sources of the videos."""
+"""Compute 95 % intervals of agreement by a bootstrap over the sources of the videos."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,13 +16,13 @@ def bootstrap_ci(
     samples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of SRCC, bootstrapped over groups.
+    """The 95 % percentile interval of SRCC, bootstrapped over groups; (NaN, NaN) for fewer than two groups.
 
-    Clips of one source are not independent, so whole sources are drawn. (NaN, NaN) with fewer than two
-    groups.
+    Clips of one source are not independent, so a resample draws whole sources.
 
     Args:
         predicted, mos, groups: arrays [n]; `groups` names the source of each video.
+        samples, seed: number of resamples, and their seed.
     """
     return interval([srcc(predicted[rows], mos[rows]) for rows in resamples(groups, samples, seed)])
 
@@ -35,7 +35,10 @@ def paired_bootstrap(
     samples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """(gain, low, high) of the SRCC of `after` over that of `before` on the same videos."""
+    """Return (gain, low, high): the SRCC of `after` minus that of `before`, and its 95 % interval.
+
+    Both are predictions [n] for the same videos. Resamples draw whole groups, as in bootstrap_ci.
+    """
 
     def gain(rows: np.ndarray) -> float:
         return srcc(after[rows], mos[rows]) - srcc(before[rows], mos[rows])
@@ -47,7 +50,7 @@ def paired_bootstrap(
 def unfitted_agreement(
     predicted: np.ndarray, mos: np.ndarray, groups: np.ndarray, samples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """SRCC with its 95 % interval, and PLCC without a fit, of the predictions that are not NaN.
+    """Compute SRCC with its 95 % interval, and PLCC without a fit, of the finite predictions.
 
     Args:
         predicted, mos, groups, samples, seed: as in bootstrap_ci.
@@ -59,9 +62,9 @@ def unfitted_agreement(
 
 
 def resamples(groups: np.ndarray, samples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield the rows [n'] of each bootstrap resample, which draws whole groups with replacement.
+    """Yield the row indices [m] of each bootstrap resample, which draws whole groups with replacement.
 
-    The same groups and seed give the same rows. Yields nothing with fewer than two groups.
+    The same groups and seed give the same indices. Yields nothing for fewer than two groups.
     """
     _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
@@ -77,7 +80,7 @@ def resamples(groups: np.ndarray, samples: int, seed: int | Sequence[int]) -> It
 
 
 def interval(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic's resampled values; (NaN, NaN) if none is finite."""
+    """The 95 % percentile interval of a statistic's finite values in resamples; (NaN, NaN) without any."""
     values = np.asarray(draws, dtype=float)
     finite = values[np.isfinite(values)]
     if finite.size == 0:

@@ -1,9 +1,10 @@
-"""The monotonic four-parameter logistic fit that precedes PLCC and RMSE.
+"""Fit the monotonic four-parameter logistic curve that maps predictions to labels before PLCC and RMSE.
 
-A model that ranks well may use the scale differently from people. The Video Quality Experts Group and ITU-T
-P.1401 therefore map predictions to labels first. Form, start values and solver are those of the published
-code of SimpleVQA, MinimalisticVQA and ModularBVQA, for equal figures: where the best curve is a limit (such
-as a straight line), the solver's tolerance affects the sixth digit of PLCC.
+A model that ranks well may use the scale differently from human raters. The Video Quality Experts Group and
+ITU-T P.1401 therefore map predictions to labels first. To reproduce published figures, the curve, its start
+values and the solver are those in the published code of SimpleVQA, MinimalisticVQA and ModularBVQA. The
+solver matters: if the best curve is a limiting case, such as a straight line, its tolerance affects the sixth
+digit of PLCC.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ _FLAT = 1e-9
 
 
 class FitError(ValueError):
-    """No curve can be fitted; says why."""
+    """No curve can be fitted. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogisticFit:
-    """The curve b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)): from b2 at the left to b1 at the right."""
+    """The curve b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)). It runs from b2 at small x to b1 at large x."""
 
     b1: float
     b2: float
@@ -33,20 +34,21 @@ class LogisticFit:
     b4: float
 
     def __call__(self, predicted: np.ndarray) -> np.ndarray:
-        """Predictions [n] on the labels' scale, [n]."""
+        """Map predictions [n] to the scale of the labels; returns [n]."""
         return _curve(predicted, self.b1, self.b2, self.b3, self.b4)
 
 
 def fit_logistic(predicted: np.ndarray, labels: np.ndarray, most_evaluations: int = 20_000) -> LogisticFit:
     """Fit the curve to predictions [n] and labels [n] by least squares.
 
-    The search starts from the published values (max label, min label, mean prediction, 0.5).
+    The search starts from the published values: b1 = maximum label, b2 = minimum label, b3 = mean prediction,
+    b4 = 0.5.
 
     Args:
-        most_evaluations: limit on evaluations of the curve.
+        most_evaluations: maximum number of evaluations of the curve.
     Raises:
         FitError: if there are too few videos, predictions or labels are constant, the search does not
-            converge, or the curve is flat and so has no correlation.
+            converge, or the fitted curve is flat, which leaves PLCC undefined.
     """
     if len(labels) <= PARAMETERS:
         raise FitError(f"{PARAMETERS} parameters need at least {PARAMETERS + 1} videos with a score")
@@ -64,14 +66,14 @@ def fit_logistic(predicted: np.ndarray, labels: np.ndarray, most_evaluations: in
 def refit_logistic(
     predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray, start: LogisticFit
 ) -> LogisticFit:
-    """Fit the curve to a resample, from `start`, the curve of the whole set.
+    """Fit the curve to a resample, starting from `start`, the curve fitted to the whole set.
 
-    The search is short: where the best curve is a limit, more steps change an interval by less than its shown
-    precision.
+    The search has at most 200 evaluations. More would change an interval by less than its displayed
+    precision, even if the best curve is a limiting case.
 
     Args:
-        predicted, labels, counts: arrays [n] of at least PARAMETERS distinct predictions, the mean label of
-            each, and its number of labels. The curve equals that through all labels one by one.
+        predicted, labels, counts: arrays [n] with the distinct predictions (at least PARAMETERS), and for
+            each the mean and the number of its labels. The fit equals that to all labels individually.
     """
     return _least_squares(predicted, labels, start, _REFIT_EVALUATIONS, np.sqrt(counts))[0]
 
@@ -83,7 +85,7 @@ def _least_squares(
     most_evaluations: int,
     weights: np.ndarray | float = 1.0,
 ) -> tuple[LogisticFit, bool]:
-    """(end of the Levenberg-Marquardt search, whether it converged), as in scipy's `curve_fit`."""
+    """Run the Levenberg-Marquardt search of scipy's `curve_fit`; returns (curve, whether it converged)."""
     with np.errstate(all="ignore"):
         parameters, _, _, _, status = optimize.leastsq(
             lambda b: weights * (_curve(predicted, *b) - labels),

@@ -1,7 +1,8 @@
-"""The agreement of one model's predictions with the labels of one test set, with 95 % intervals.
+"""Measure how well one model's predictions agree with the labels of one test set, with 95 % intervals.
 
-SRCC and KRCC use the raw predictions; PLCC and RMSE use the raw predictions and, a second time, the
-predictions after the four-parameter logistic fit. An undefined figure is NaN, and a note says why.
+SRCC and KRCC are computed from the raw predictions. PLCC and RMSE are computed twice: from the raw
+predictions, and after the four-parameter logistic fit. An undefined figure is NaN, and a note gives the
+reason.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,21 +31,21 @@ NAMES = {
     "rmse_raw": "RMSE raw",
     "rmse_fitted": f"RMSE {FIT_NAME}",
 }
-"""The printed name of each figure."""
+"""The display name of each figure."""
 _ENOUGH_DRAWS = 0.95
 _SAME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A test set's own scale: `low` is its label for MOS 1, `high` for MOS 5. `low` is larger than `high` if
-    large labels mean bad quality."""
+    """The scale of a test set's original labels: `low` is the label for MOS 1, `high` the label for MOS 5.
+    `low` is larger than `high` if large labels mean bad quality."""
 
     low: float = 1.0
     high: float = 5.0
 
     def of_mos(self, mos: np.ndarray) -> np.ndarray:
-        """Map scores [n] from 1 to 5 to the set's own scale."""
+        """Map scores [n], from 1 to 5, to this scale."""
         return self.low + (mos - 1) / 4 * (self.high - self.low)
 
 
@@ -52,8 +53,8 @@ class Scale:
 class Figures:
     """The agreement of `n` scores with their labels.
 
-    `values` has CORRELATIONS and ERRORS, `intervals` (low, high) of each, and `draws` its value in every
-    resample. `notes` explain single figures or the fit.
+    `values` holds each figure of CORRELATIONS and ERRORS, `intervals` its (low, high), and `draws` its value
+    in every resample [samples]. `notes` explain undefined figures and doubtful fits.
     """
 
     n: int
@@ -66,7 +67,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The difference of a figure between two models on the same videos, with the paired interval."""
+    """The difference in a figure between two models on the same videos, with its paired 95 % interval."""
 
     value: float
     low: float
@@ -74,14 +75,17 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval excludes 0; False without an interval."""
+        """Whether the interval excludes 0; False if there is no interval."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """A correlation's mean over test sets; NaN if no set has it. `draws` has the mean in every resample,
-    `missing` the sets left out because they lack the figure."""
+    """A correlation's mean over test sets; NaN if it is undefined on every set.
+
+    `draws` holds the mean in every resample [samples]. `missing` lists the sets left out because the
+    correlation is undefined there.
+    """
 
     value: float
     draws: np.ndarray
@@ -102,17 +106,18 @@ def measure_agreement(
     samples: int = 2000,
     seed: int | Sequence[int] = 0,
 ) -> Figures:
-    """Compute all figures of predictions [n] from 1 to 5 against labels [n] on the set's own scale.
+    """Compute all figures of predictions [n], from 1 to 5, against labels [n] on `scale`.
 
     Intervals are bootstrapped over `groups` [n], the sources of the videos. All figures use the same
-    resamples, and the curve is refitted to each of them, starting from the curve of the whole set.
+    resamples. The logistic curve is refitted to each resample, starting from the curve of the whole set.
 
     Args:
         scale: scale of the labels; default: 1 to 5.
-        rank_only: labels are for ranking only, so PLCC and RMSE are undefined.
+        rank_only: the labels support only ranking, so PLCC and RMSE are undefined.
+        samples, seed: number of resamples, and their seed.
     """
     scale = scale or Scale()
-    # Compute on a rising scale: negating predictions and labels changes no figure.
+    # Negate both predictions and labels if large labels mean bad quality: no figure changes.
     sign = 1.0 if scale.high >= scale.low else -1.0
     rising = sign * labels
     on_scale = sign * scale.of_mos(predicted)
@@ -132,8 +137,11 @@ def measure_agreement(
 
 
 def difference(before: Figures, after: Figures) -> dict[str, Difference]:
-    """`after` minus `before` for each figure. Both must be of the same videos in the same order and use the
-    same seed, so that resample i of both has the same videos."""
+    """Compute `after` minus `before` for each figure.
+
+    Both must use the same videos in the same order and the same seed, so that resample i of both has the same
+    videos.
+    """
     return {
         name: _difference(before.values[name], after.values[name], before.draws[name], after.draws[name])
         for name in NAMES
@@ -141,9 +149,9 @@ def difference(before: Figures, after: Figures) -> dict[str, Difference]:
 
 
 def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
-    """A correlation's mean over test sets, plain or weighted by their numbers of videos.
+    """Average a correlation over test sets, plain or weighted by their numbers of videos.
 
-    Resample i of the mean is the mean of the sets' resamples i, so each set needs its own seed.
+    Resample i of the mean is the mean of resample i of every set, so each set needs a different seed.
     """
     known = {s: f for s, f in sets.items() if np.isfinite(f.values[name])}
     missing = [s for s in sets if s not in known]
@@ -151,7 +159,7 @@ def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
         return Average(np.nan, np.empty(0), missing)
     weights = [f.n if weighted else 1 for f in known.values()]
     draws = [f.draws[name] for f in known.values()]
-    if any(len(drawn) == 0 for drawn in draws):  # a set with a single source has no resamples
+    if any(len(drawn) == 0 for drawn in draws):  # a set whose videos all have one source has no resamples
         drawn_means = np.empty(0)
     else:
         drawn_means = np.average(draws, axis=0, weights=weights)
@@ -160,7 +168,7 @@ def average(sets: Mapping[str, Figures], name: str, weighted: bool) -> Average:
 
 
 def average_difference(before: Average, after: Average) -> Difference:
-    """`after` minus `before`, means of two models over sets; NaN if they are of different sets."""
+    """Compute `after` minus `before`, two models' means over sets; NaN if they leave out different sets."""
     if before.missing != after.missing:
         return Difference(np.nan, np.nan, np.nan)
     return _difference(before.value, after.value, before.draws, after.draws)
@@ -173,7 +181,8 @@ def _difference(before: float, after: float, before_draws: np.ndarray, after_dra
 def _of_the_set(
     predicted: np.ndarray, labels: np.ndarray, on_scale: np.ndarray, rank_only: bool
 ) -> tuple[dict[str, float], LogisticFit | None, dict[str, str]]:
-    """(values, fit, notes) of predictions [n], raw and on the scale of the labels [n]."""
+    """Compute (values, fit, notes) of the whole set. All arrays are [n]; `on_scale` holds the predictions on
+    the scale of the labels."""
     values = dict.fromkeys((*CORRELATIONS, *ERRORS), np.nan)
     values |= {"srcc": srcc(predicted, labels), "krcc": krcc(predicted, labels)}
     why = why_undefined(predicted, labels)
@@ -207,9 +216,9 @@ def _draws(
     fit: LogisticFit | None,
     resampled_rows: Iterable[np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """The value of each figure in every resample, [samples]."""
+    """Compute the value of each figure in every resample, as arrays [samples]."""
     drawn: dict[str, list[float]] = {name: [] for name in NAMES}
-    # Sort the values once: ranking their small integer codes in a resample needs no sorting.
+    # Replace values by integer codes in sorted order, so that ranking a resample needs no sorting.
     distinct, codes_x = np.unique(predicted, return_inverse=True)
     _, codes_y = np.unique(labels, return_inverse=True)
     for rows in resampled_rows:
@@ -225,14 +234,16 @@ def _draws(
 
 
 def _ranks(codes: np.ndarray) -> np.ndarray:
-    """Ranks [n] of non-negative integers [n]; ties share their mean rank. SRCC is the PLCC of ranks."""
+    """Ranks [n] of non-negative integers [n]; ties get their mean rank. SRCC is the PLCC of the ranks."""
     counts = np.bincount(codes)
     return (np.cumsum(counts) - (counts - 1) / 2)[codes]
 
 
 def _refitted(distinct: np.ndarray, codes: np.ndarray, labels: np.ndarray, start: LogisticFit) -> np.ndarray:
-    """Map the predictions `distinct[codes]` [n] by a curve fitted to labels [n] from `start`; NaN if there
-    are too few distinct values."""
+    """Map the predictions `distinct[codes]` [n] by a curve fitted to the labels [n], starting from `start`.
+
+    Returns NaN [n] if there are fewer than PARAMETERS distinct predictions.
+    """
     counts = np.bincount(codes, minlength=len(distinct))
     drawn = counts > 0
     if drawn.sum() < PARAMETERS:
