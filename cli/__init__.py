@@ -1,1 +1,1 @@
-"""The commands of launch.py and everything they print. Commands import heavy modules when they run."""
+"""The commands of launch.py and their terminal output. Slow modules are imported only when a command runs."""

@@ -1,4 +1,4 @@
-"""`launch.py ask`: one question, one answer."""
+"""Ask a model one question about a video and print the answer (`launch.py ask`)."""
 
 import asyncio
 import json
@@ -35,11 +35,11 @@ def ask_once(
     """Ask one question and print the answer.
 
     Args:
-        window_s: the part of each video to show; the end may be infinite.
-        frame_rate: if given, a folder of numbered pictures is a video with this many of them per second.
+        window_s: the (start, end) of each video to show to the model; the end may be infinite.
+        frame_rate: if given, a folder of numbered pictures is a video with this many pictures per second.
     Raises:
-        ConfigError: for a file that does not exist or has no such part, or a checkpoint or a setting that
-            cannot be used.
+        ConfigError: for a file that does not exist or is shorter than the window, or a checkpoint or setting
+            that cannot be used.
         CommandFailed: if no engine starts, or there is no answer.
     """
     for path in videos:

@@ -1,4 +1,4 @@
-"""The commands that make the demo's clips and its base model."""
+"""The commands that build the demo's clips and its base model."""
 
 import logging
 from pathlib import Path
@@ -10,7 +10,7 @@ from cli.terminal import console, progress
 
 
 def make_demo_set(
-    out: Annotated[Path | None, typer.Option(help="folder of the clips; default: demo/built")] = None,
+    out: Annotated[Path | None, typer.Option(help="output folder of the clips; default: demo/built")] = None,
     workers: Annotated[int, typer.Option(help="number of processes")] = 2,
 ) -> None:
     """Rebuild the demo's clips from their label table, if they are missing. Takes one or two minutes."""
@@ -22,8 +22,8 @@ def make_demo_set(
 
 
 def make_base(
-    out: Annotated[Path, typer.Option(help="folder of the model")] = Path("demo/tiny-internvl"),
-    work: Annotated[Path, typer.Option(help="folder of intermediate clips and checkpoints")] = Path(
+    out: Annotated[Path, typer.Option(help="output folder of the model")] = Path("demo/tiny-internvl"),
+    work: Annotated[Path, typer.Option(help="folder for intermediate clips and checkpoints")] = Path(
         "runs/make-base"
     ),
     threads: Annotated[int, typer.Option(help="number of CPU threads")] = 2,

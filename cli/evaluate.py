@@ -1,4 +1,4 @@
-"""`launch.py evaluate`: ask models about test sets, print and write how well they agree with MOS."""
+"""Score test sets with models; print and write how well the scores agree with MOS (`launch.py evaluate`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,11 +34,13 @@ def evaluate(
     """Evaluate one or two models; print the figures and write them into `out`.
 
     Args:
-        models: checkpoints as in `resolve_checkpoint`, or tables of predictions, recognised by their suffix.
+        models: names of checkpoints, as in `resolve_checkpoint`, or paths of tables of predictions, which are
+            recognised by their suffix.
         manifests, splits, headline_only, root: as in `read_sets`.
+        out: folder for answers, figures and plots.
         score_scale: as in `read_predictions`.
-        bootstrap_samples, seed: resamples behind the intervals, and their seed.
-        scoring: overrides of ScoringSettings.
+        bootstrap_samples, seed: number of bootstrap resamples for the intervals, and their seed.
+        scoring: fields of ScoringSettings to override.
     Raises:
         ConfigError, TableError: for inputs that cannot be used, before an engine starts.
         ScoringFailed: if no video can be scored.

@@ -1,7 +1,7 @@
-"""Commands that ask a model about videos: score, evaluate, ask, quiz.
+"""The commands that ask a model about videos: score, evaluate, ask, quiz.
 
-`scoring_options` passes the options that are named after fields of ScoringSettings, such as
-`frames_per_video`, from the context to the settings.
+Parameters with the name of a field of ScoringSettings, such as `frames_per_video`, are not used by name here:
+`scoring_options` copies them from the context to the settings.
 """
 
 from pathlib import Path
@@ -36,14 +36,16 @@ def score(
     videos: Annotated[
         list[str],
         typer.Argument(
-            metavar="VIDEO|FOLDER|MANIFEST...", help="videos, folders of videos, tables with a column `path`"
+            metavar="VIDEO|FOLDER|MANIFEST...", help="videos, folders of videos, tables with column `path`"
         ),
     ],
     checkpoint: Checkpoint = None,
-    samples: Annotated[int, typer.Option(min=0, help="sampled answers per video, to measure the spread")] = 0,
+    samples: Annotated[
+        int, typer.Option(min=0, help="sampled answers per video, to measure their spread")
+    ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="append to this .csv, .jsonl or .parquet file; repeat the command to resume"),
+        typer.Option(help="write scores to this .csv, .jsonl or .parquet file; repeat the command to resume"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per video")] = False,
     root: Annotated[
@@ -89,12 +91,12 @@ def evaluate(
     checkpoint: Checkpoint = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="evaluate this table of scores instead: columns path (or video_id) and score"),
+        typer.Option(help="evaluate this table instead of a checkpoint; columns: path (or video_id), score"),
     ] = None,
     compare: Annotated[
         str | None, typer.Option(help="second checkpoint or table of scores, compared on the same videos")
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder of answers, figures and plots")] = Path("runs/evaluation"),
+    out: Annotated[Path, typer.Option(help="folder for answers, figures, plots")] = Path("runs/evaluation"),
     split: Annotated[
         list[str] | None,
         typer.Option(help="split to evaluate, may be repeated; default: test if there is one, else all rows"),
@@ -109,7 +111,7 @@ def evaluate(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="scale of the scores in tables; default: 1 5"),
     ] = None,
-    bootstrap_samples: Annotated[int, typer.Option(min=100, help="resamples behind the intervals")] = 2000,
+    bootstrap_samples: Annotated[int, typer.Option(min=100, help="bootstrap resamples for intervals")] = 2000,
     bootstrap_seed: Annotated[int, typer.Option("--seed", min=0, help="seed of the resamples")] = 0,
     frames_per_video: Frames = None,
     max_frame_px: MaxPx = None,
@@ -159,7 +161,7 @@ def ask(
     answer_temperature: Annotated[
         float, typer.Option("--temperature", min=0, help="temperature of the answer; 0 is greedy")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the answer, above temperature 0")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the answer if the temperature is above 0")] = 0,
     gpus_per_replica: Annotated[
         int | None, typer.Option("--gpus", min=0, help="GPUs of the engine; default: 1 if there are any")
     ] = None,
@@ -180,11 +182,11 @@ def quiz(
     name: Annotated[
         str, typer.Argument(metavar="SET", help="q-bench-video, finevq, omnivqa-fg or vqa2-levels")
     ],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="the set's files of questions")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="question files of the set")],
     videos: Annotated[Path, typer.Option(help="folder of the set's videos")],
     out: Annotated[
         Path | None,
-        typer.Option(help="folder of the answers; default: one under runs/; repeat the command to resume"),
+        typer.Option(help="output folder; default: a folder under runs/; repeat the command to resume"),
     ] = None,
     checkpoint: Checkpoint = None,
     frames_per_video: Frames = None,
@@ -203,7 +205,7 @@ def quiz(
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Put a public set of questions to a model and report its accuracy. See docs/understanding.md."""
+    """Ask a model the questions of a public quiz set and report its accuracy. See docs/understanding.md."""
     from cli.report_tables import print_results
     from evaluation.quiz.llm_judge import judge_from
     from evaluation.quiz.run import read_quiz_job, run_quiz

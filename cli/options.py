@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from typing import Annotated
 
@@ -7,32 +7,33 @@ import typer
 Checkpoint = Annotated[
     str | None,
     typer.Option(
-        help="run directory, model folder or hub name; default: newest finished run, else the demo's base",
+        help="run directory, model folder or hub name; default: newest finished run, else the demo model",
         show_default=False,
     ),
 ]
 Frames = Annotated[
-    int | None, typer.Option("--frames", min=1, help="frames to sample from a video; default: the model's")
+    int | None, typer.Option("--frames", min=1, help="frames sampled per video; default: set by the model")
 ]
 MaxPx = Annotated[
     int | None,
-    typer.Option("--max-px", min=28, help="longer side of a frame, in pixels; default: the model's"),
+    typer.Option("--max-px", min=28, help="longer side of a frame in pixels; default: set by the model"),
 ]
 MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, help="longest answer in tokens; default: the model's")
+    int | None,
+    typer.Option("--max-tokens", min=1, help="maximum tokens per answer; default: set by the model"),
 ]
 DecoderName = Annotated[str, typer.Option(help="video decoder: auto, decord or pyav")]
-Start = Annotated[float | None, typer.Option(metavar="SECONDS", help="start of the part to use")]
-End = Annotated[float | None, typer.Option(metavar="SECONDS", help="end of the part to use")]
+Start = Annotated[float | None, typer.Option(metavar="SECONDS", help="use the video from this time on")]
+End = Annotated[float | None, typer.Option(metavar="SECONDS", help="use the video up to this time")]
 AsVideo = Annotated[bool, typer.Option("--as-video", help="treat a folder of numbered pictures as one video")]
 FrameRate = Annotated[
-    float | None, typer.Option(help="pictures per second, with --as-video", show_default="25")
+    float | None, typer.Option(help="with --as-video: pictures per second", show_default="25")
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="fail truncated files; default: score the part that is there")
+    bool, typer.Option("--strict", help="count truncated files as failed, instead of scoring what is left")
 ]
 Replicas = Annotated[
-    int | None, typer.Option(min=1, help="number of engines; default: 1, on a cluster one per free GPU")
+    int | None, typer.Option(min=1, help="number of engines; default: 1; on a cluster, one per free GPU")
 ]
 GpusPerReplica = Annotated[
     int | None, typer.Option(min=0, help="GPUs per engine; default: 1 if there are any, else 0")
@@ -46,8 +47,8 @@ TrustRemoteCode = Annotated[
 
 
 def scoring_options(context: typer.Context) -> dict[str, object]:
-    """The options of a command that are fields of ScoringSettings, without `checkpoint`, which must be
-    resolved."""
+    """The options of a command that are fields of ScoringSettings. `checkpoint` is left out, because it must
+    first be resolved."""
     from evaluation.settings import ScoringSettings
 
     names = ScoringSettings.model_fields.keys() - {"checkpoint"}

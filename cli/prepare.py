@@ -1,4 +1,4 @@
-"""`launch.py prepare`: the commands that make and check manifests."""
+"""The commands that make and check manifests (`launch.py prepare`)."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,14 +15,14 @@ prepare = typer.Typer(
     no_args_is_help=True,
 )
 LabelFile = Annotated[Path, typer.Option(help="the set's label file")]
-VideosFolder = Annotated[Path, typer.Option(help="folder of the videos; sub-folders are searched")]
+VideosFolder = Annotated[Path, typer.Option(help="folder of the videos, searched recursively")]
 ManifestFile = Annotated[Path, typer.Option(help="manifest to write: .parquet, .csv or .jsonl")]
 ScaleEnds = Annotated[
-    tuple[float, float] | None, typer.Option(help="labels of the worst and the best possible video")
+    tuple[float, float] | None, typer.Option(help="ends of the label scale: worst, then best quality")
 ]
 Check = Annotated[
     Literal["open", "exists", "decode"],
-    typer.Option(help="check each video: open it, test that it exists, or decode the frames of a run"),
+    typer.Option(help="check of each video: open it, test that it exists, or decode a run's frames"),
 ]
 Workers = Annotated[int, typer.Option(help="number of processes", min=1)]
 OpenTimeout = Annotated[float, typer.Option(help="deadline for opening one file, in seconds")]
@@ -37,8 +37,8 @@ def _add_benchmark(benchmark: Benchmark) -> None:
         videos: VideosFolder,
         out: ManifestFile,
         scale: ScaleEnds = None,
-        split: Annotated[str, typer.Option(help="split of all rows")] = benchmark.split,
-        label_set: Annotated[str, typer.Option(help="label set of all rows")] = benchmark.name,
+        split: Annotated[str, typer.Option(help="split assigned to all rows")] = benchmark.split,
+        label_set: Annotated[str, typer.Option(help="label set assigned to all rows")] = benchmark.name,
         check: Check = "open",
         workers: Workers = 2,
         timeout_s: OpenTimeout = 30.0,
@@ -64,19 +64,21 @@ def prepare_table(
     labels: Annotated[Path, typer.Option(help="table of labels: .csv, .jsonl, .json, .parquet or .mat")],
     videos: VideosFolder,
     out: ManifestFile,
-    path_column: Annotated[str, typer.Option(help="column of the file names")] = "path",
-    mos_column: Annotated[str, typer.Option(help="column of the labels")] = "mos",
-    split_column: Annotated[str, typer.Option(help="column of the splits", show_default="none")] = "",
+    path_column: Annotated[str, typer.Option(help="column with the file names")] = "path",
+    mos_column: Annotated[str, typer.Option(help="column with the labels")] = "mos",
+    split_column: Annotated[str, typer.Option(help="column with the splits", show_default="none")] = "",
     source_column: Annotated[
-        str, typer.Option(help="column of the source contents", show_default="none")
+        str, typer.Option(help="column with the source contents", show_default="none")
     ] = "",
     scale: ScaleEnds = None,
     rank_only: Annotated[
-        bool, typer.Option("--rank-only", help="use the labels for ranking only; they are not on a scale")
+        bool, typer.Option("--rank-only", help="use labels for ranking only; they have no scale")
     ] = False,
-    split: Annotated[str | None, typer.Option(help="split of all rows", show_default="train")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="split assigned to all rows", show_default="train")
+    ] = None,
     label_set: Annotated[
-        str | None, typer.Option(help="label set of all rows", show_default="name of the label file")
+        str | None, typer.Option(help="label set assigned to all rows", show_default="name of the label file")
     ] = None,
     check: Check = "open",
     workers: Workers = 2,
@@ -100,19 +102,19 @@ def prepare_table(
 @prepare.command("ladder")
 def prepare_ladder(
     folder: Annotated[Path, typer.Argument(help="folder of videos; labels are not needed")],
-    out: Annotated[Path, typer.Option(help="folder of the clips and their manifest")],
+    out: Annotated[Path, typer.Option(help="output folder of the clips and their manifest")],
     kind: Annotated[
-        list[str] | None, typer.Option(help="distortion, may be repeated", show_default="all seven")
+        list[str] | None, typer.Option(help="distortion to apply; may be repeated", show_default="all seven")
     ] = None,
     rungs: Annotated[int, typer.Option(help="clips per ladder")] = 5,
     seconds: Annotated[float, typer.Option(help="length of a clip, cut from the middle of the video")] = 2.0,
     max_px: Annotated[int, typer.Option(help="longer side of a clip in pixels")] = 256,
-    split: Annotated[str, typer.Option(help="split of all rows")] = "train",
+    split: Annotated[str, typer.Option(help="split assigned to all rows")] = "train",
     seed: Annotated[int, typer.Option(help="seed of the distortions")] = 0,
     workers: Workers = 2,
     timeout_s: Annotated[float, typer.Option(help="deadline for one video, in seconds")] = 600.0,
 ) -> None:
-    """Make ladders of increasingly distorted clips, and a manifest of their order for ranking."""
+    """Make ladders of increasingly distorted clips, and a manifest that labels their order for ranking."""
     from data.distortions import TRAIN_KINDS
     from data.prepare.ladders import make_ladders
 
@@ -139,7 +141,7 @@ def prepare_ladder(
 @prepare.command("merge")
 def prepare_merge(
     manifests: Annotated[
-        list[Path], typer.Argument(help="manifests; their videos must lie below the folder of --out")
+        list[Path], typer.Argument(help="manifests; all videos must lie inside the folder of --out")
     ],
     out: ManifestFile,
 ) -> None:
@@ -174,9 +176,9 @@ def prepare_check(
         Path | None, typer.Option(help="table of the findings; default: MANIFEST.check.csv")
     ] = None,
 ) -> None:
-    """Decode all videos of a manifest as a run would, and list those that fail or are marked.
+    """Decode all videos of a manifest as a run would; list videos that fail or have unusual properties.
 
-    Exits with 1 if any video would fail.
+    Exits with status 1 if any video would fail.
     """
     from data.prepare.checked import check_manifest
 

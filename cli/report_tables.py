@@ -1,4 +1,4 @@
-"""Tables of `launch.py evaluate` and `launch.py quiz` in the terminal."""
+"""Print the results of `launch.py evaluate` and `launch.py quiz` as tables in the terminal."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ _LISTED_FAILURES = 20
 
 
 def print_report(console: Console, report: Report) -> None:
-    """Print a table per model, the comparison of two models, and the notes on single figures."""
+    """Print one table per model, the comparison of two models, and notes on undefined or doubtful figures."""
     for model in report.means:
         console.print(_model_table(model, report))
     if report.differences:
@@ -97,7 +97,7 @@ def _comparison(report: Report) -> Table:
 
 
 def _of_both(report: Report, name: str) -> tuple[int, list[Mapping[str, float]]]:
-    """(n, each model's figures) of a set or a mean."""
+    """Return (number of videos, each model's figures) of the set or mean called `name`."""
     if name in report.results:
         figures = [result.figures for result in report.results[name].values()]
         return figures[0].n, [f.values for f in figures]

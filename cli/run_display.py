@@ -21,7 +21,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass
 class RunFigures:
-    """The figures of a run, accumulated from its events."""
+    """The metrics and state of a run, accumulated from its events."""
 
     total_updates: int | None = None
     version: int = 0
@@ -31,9 +31,9 @@ class RunFigures:
     srcc: dict[str, list[float]] = field(default_factory=dict)
     """SRCC values of each evaluated split."""
     last: dict[str, float] = field(default_factory=dict)
-    """The metrics of the last update."""
+    """The metrics of the latest update."""
     workers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Recent statistics of each healthy rollout worker; empty until two polls have returned."""
+    """Recent statistics of each healthy rollout worker. Rates need two polls; until then they are missing."""
     faults: int = 0
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -65,18 +65,18 @@ class RunFigures:
 
     @property
     def idle_share(self) -> float:
-        """Mean share of time that healthy workers are idle; NaN while unknown."""
+        """Mean share of time that healthy workers were idle; NaN before it has been measured."""
         shares = [w["idle_share"] for w in self.workers.values() if "idle_share" in w]
         return math.fsum(shares) / len(shares) if shares else math.nan
 
     def rewards_line(self) -> str:
-        """Mean rewards of the last update: the total and its components."""
+        """The mean rewards of the latest update as text: the total and its components."""
         names = reward_names(self.last)
         parts = [f"{name} {figure(self.last.get(f'reward/{name}'), 2)}" for name in names if name != "total"]
         return f"reward {figure(self.last.get('reward/total'), 2)} ({', '.join(parts)})"
 
     def rates_line(self) -> str:
-        """Tokens per second, and how the last update spent its time."""
+        """Tokens per second and the durations within the latest update, as text."""
         step, wait, learn, sync = (
             figure(self.last.get(name), 1)
             for name in ("timing/step_s", "timing/wait_s", "learner/update_s", "sync/s")
@@ -85,7 +85,7 @@ class RunFigures:
         return f"{tokens}, update {step} s (wait {wait}, train {learn}, sync {sync})"
 
     def fleet_line(self) -> str:
-        """Number of workers and their idle share; empty before the first poll."""
+        """The number of workers, their idle share and the number of faults as text; empty without workers."""
         if not self.workers:
             return ""
         many = f"{len(self.workers)} worker{'s' if len(self.workers) != 1 else ''}"
@@ -94,14 +94,14 @@ class RunFigures:
         return many + idle + faults
 
     def update_line(self) -> str:
-        """The last update on one line, for a log."""
+        """The latest update on one line, for a log."""
         of = f" of {self.total_updates}" if self.total_updates else ""
         parts = [self.rewards_line(), self.headline_srcc, self.rates_line(), self.fleet_line()]
         return f"update {self.version}{of}: " + "; ".join(part for part in parts if part)
 
 
 def sparkline(values: Sequence[float], columns: int = SPARK_COLUMNS) -> str:
-    """Draw values as bars, at most `columns` of them; neighbours are averaged, values not finite left out."""
+    """Draw finite values as at most `columns` bars. With more values, each bar is the mean of neighbours."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return ""
@@ -121,12 +121,12 @@ def figure(value: float | None, digits: int) -> str:
 
 
 def _by_number(worker: str) -> tuple[int, str]:
-    """Sorts rollout-2 before rollout-10."""
+    """Sort key that puts rollout-2 before rollout-10."""
     return len(worker), worker
 
 
 PLAIN_EVERY_S = 30.0
-"""Seconds between lines about updates where output is not a terminal."""
+"""Minimum time between lines about updates if output is not a terminal."""
 MOST_WORKERS = 8
 _REFRESHES_PER_S = 2
 _TITLE_COLUMNS = 12
@@ -134,9 +134,9 @@ _WIDE = 100
 
 
 class RunDisplay:
-    """A live panel of the run's figures; plain lines where output is not a terminal.
+    """Displays a run as a live panel, or as plain lines if output is not a terminal.
 
-    Evaluations, faults and notes are printed as lines in both cases, above the panel.
+    Evaluations, faults and notes are printed as lines in both cases; a panel stays below them.
     """
 
     def __init__(self, console: Console) -> None:
@@ -144,7 +144,7 @@ class RunDisplay:
         self._figures = RunFigures()
         self._line_at_s = -math.inf
         self._skipped: set[str] = set()
-        """Warnings already printed: a bad file is skipped in every epoch."""
+        """Warnings already printed. A bad file causes the same warning in every epoch."""
         self._progress = progress_bar(console)
         self._task = self._progress.add_task(self._figures.stage, total=None)
         self._live = Live(
@@ -163,7 +163,7 @@ class RunDisplay:
             self._live.stop()
 
     def show(self, event: dict[str, Any]) -> None:
-        """Apply one event of the run and print what it calls for."""
+        """Apply one event of the run to the display and print its line, if it has one."""
         figures = self._figures
         figures.take(event)
         self._progress.update(

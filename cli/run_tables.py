@@ -1,4 +1,4 @@
-"""Tables about a run in the terminal: plan, placement, memory, status, summary."""
+"""Print tables about a run in the terminal: plan, placement, memory, status, summary."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -53,7 +53,7 @@ def print_plan(console: Console, config: RunConfig, sizes: DerivedSizes) -> None
 
 
 def print_placement(console: Console, plan: PlacementPlan) -> None:
-    """Print the placement of actors on nodes if there are several, and what still lacks room."""
+    """Print the placement of actors if there are several nodes, and the actors that wait for new nodes."""
     if len(plan.nodes) > 1:
         columns = ("node", "labels", "CPU", "GPU", *plan.placed[0])
         table = Table(*columns, title="Placement", title_justify="left")
@@ -67,7 +67,7 @@ def print_placement(console: Console, plan: PlacementPlan) -> None:
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
-    """Print the scores of base, trained model and ceiling, and the gains over the base."""
+    """Print the scores of the base model, the trained model and the ceiling, and the gains over the base."""
     table = Table("split", "model", "SRCC", "95 %", "PLCC", "SRCC, mean of samples", "unparsed",
                   title="Unseen clips: greedy answers, PLCC without a fit", title_justify="left")  # fmt: skip
     for split in summary["trained"]:
@@ -92,7 +92,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 
 def print_status(console: Console, status: "RunStatus") -> None:
-    """Print the stage of a run, the state of its workers, and figures of the last update."""
+    """Print the stage of a run, the state of its workers, and metrics of the latest update."""
     console.print(
         f"{status.run_dir}: {status.stage}; version {status.version} of {status.total_updates}, after "
         f"{timedelta(seconds=round(status.seconds))}\n"
@@ -113,7 +113,8 @@ def print_status(console: Console, status: "RunStatus") -> None:
 
 
 def print_memory(console: Console, config: RunConfig, model: Architecture) -> None:
-    """Print both memory budgets, and for each GPU size whether they fit or which setting would help."""
+    """Print the memory budgets of learner and rollout worker. For each GPU size, print whether they fit, or
+    which setting would make them fit."""
     learner, rollout = learner_budget(config, model), rollout_budget(config, model)
     counted = max(learner.phases, key=lambda line: line.gb)
     console.print(
@@ -173,7 +174,7 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
 
 
 def trains(config: RunConfig, model: Architecture) -> str:
-    """Describe how many parameters an update changes."""
+    """Describe how many parameters are trained."""
     lora = config.learner.lora
     trained, whole = trained_parameters(config.learner, model), model.parameters
     if lora is not None:
@@ -199,7 +200,7 @@ def _print_lines(console: Console, title: str, lines: Iterable[Line]) -> None:
 
 
 def print_workers(console: Console, outcomes: Mapping[int, "Outcome"], updates: int) -> None:
-    """Print one line per number of workers, over `updates` simulated updates."""
+    """Print the outcome of simulating `updates` updates, one row per number of rollout workers."""
     table = Table(
         "rollout workers", "step", "videos/s", "rollout idle", "learner idle", "staleness, mean and most",
         title=f"{updates} updates, simulated", title_justify="left",

@@ -1,4 +1,4 @@
-"""The commands of a run: train, stop, scale, status, view, plan, settings."""
+"""The commands that concern runs: train, stop, scale, status, view, plan, settings."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def train(
         check_base_model(run, config.model.path)
     job = read_job(config)
 
-    # Imported after the input is checked: these take seconds.
+    # Import these after checking the input: they take seconds.
     from cluster.controller_actor import follow_run, require_free_name
     from cluster.remote.stop import findable
     from data.manifest import manifest_hash
@@ -101,16 +101,16 @@ def train(
 
 def stop(
     run: RunArgument,
-    timeout_s: Annotated[float, typer.Option(help="seconds to wait until the run has ended")] = 1800.0,
+    timeout_s: Annotated[float, typer.Option(help="seconds to wait for the run to end")] = 1800.0,
 ) -> None:
-    """Stop a run after the update in progress, with a checkpoint.
+    """Stop a run after the update in progress, and save a checkpoint.
 
-    A name is looked up on the cluster of RAY_ADDRESS. On a cluster, submit the command as a job:
-    `ray job submit -- python launch.py stop NAME`.
+    A name is looked up on the cluster that RAY_ADDRESS names. To stop a run on a cluster, submit the command
+    as a job: `ray job submit -- python launch.py stop NAME`.
     """
     from cluster.remote.whereabouts import find_run
 
-    where = find_run(run)  # sets how Ray, imported below, authenticates
+    where = find_run(run)  # sets Ray's authentication, so it must run before Ray is imported
 
     from cluster.remote.stop import stop_run
 
@@ -122,11 +122,11 @@ def stop(
 def scale(
     run: RunArgument,
     rollout_workers: Annotated[int, typer.Option(min=1, help="target number of rollout workers")],
-    timeout_s: Annotated[float, typer.Option(help="seconds to wait until the target is reached")] = 1800.0,
+    timeout_s: Annotated[float, typer.Option(help="seconds to wait for the target number")] = 1800.0,
 ) -> None:
-    """Add or remove rollout workers of a running job, without a pause in training.
+    """Add or remove rollout workers of a running job without pausing training.
 
-    New workers load the current weights before they serve; workers to be removed finish their work first.
+    New workers load the current weights before they get requests. Removed workers first finish theirs.
     """
     from cluster.remote.whereabouts import find_run
 
@@ -167,20 +167,20 @@ def plan(
         typer.Argument(metavar="[PRESET] [--SETTING=VALUE]...", help="for example configs/internvl3-8b.toml"),
     ] = None,
     memory: Annotated[
-        bool, typer.Option("--memory", help="also compute the memory of each GPU, in GB")
+        bool, typer.Option("--memory", help="also estimate the memory needed on each GPU, in GB")
     ] = False,
     workers: Annotated[
         str | None,
         typer.Option(
             metavar="N,N,...",
-            help="simulate runs with these numbers of rollout workers; needs the times below",
+            help="simulate runs with these numbers of rollout workers; needs --rollout-s and --update-s",
         ),
     ] = None,
     rollout_s: Annotated[
-        float | None, typer.Option(help="seconds for one video with all its answers on a busy worker")
+        float | None, typer.Option(help="seconds a busy worker needs for all answers to one video")
     ] = None,
-    update_s: Annotated[float | None, typer.Option(help="seconds for one update of the learner")] = None,
-    sync_s: Annotated[float, typer.Option(help="seconds for sending new weights to the workers")] = 2.0,
+    update_s: Annotated[float | None, typer.Option(help="seconds per learner update")] = None,
+    sync_s: Annotated[float, typer.Option(help="seconds to send new weights to the workers")] = 2.0,
     videos_at_once: Annotated[int, typer.Option(help="videos that a worker samples concurrently")] = 8,
     loop: Annotated[
         bool,
@@ -196,7 +196,7 @@ def plan(
         typer.Option(help="--loop: JSON of measured constants, or of benchmarks.gpu_smoke"),
     ] = None,
 ) -> None:
-    """Show the resources that a configuration needs, without a cluster, a model or a network."""
+    """Show the resources that a configuration needs. Requires no cluster, no model weights and no network."""
     from cli.run_tables import print_memory
     from cluster.placement_plan import demands
     from cluster.planning.architecture import read_architecture
@@ -246,16 +246,16 @@ def view(
         typer.Option(help="port to listen on; default: the first free one from 8420", show_default=False),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="address to bind; requires --token unless it is a loopback address")
+        str, typer.Option(help="address to listen on; requires --token unless it is a loopback address")
     ] = "127.0.0.1",
     token: Annotated[
-        str | None, typer.Option(help="token that the page's address must contain", show_default=False)
+        str | None, typer.Option(help="access token that the page's URL must contain", show_default=False)
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser")] = True,
 ) -> None:
     """Show runs in a browser: curves, videos with the model's answers, ranking, fleet.
 
-    Reads the run directory alone, during a run or after it, and compares several runs.
+    Reads only run directories, during or after a run. Several runs are compared.
     """
     from monitoring.viewer.serve import serve
 
@@ -294,7 +294,7 @@ def _training_config(arguments: list[str], resume: bool) -> RunConfig:
 
 
 async def _with_stop_signals(main):  # type: ignore[no-untyped-def]
-    """Run `main(stop)`; the first Ctrl-C or SIGTERM sets `stop`, the second one cancels."""
+    """Run `main(stop)`. The first Ctrl-C or SIGTERM sets `stop`; the second cancels the task."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     task = asyncio.ensure_future(main(stop))
 

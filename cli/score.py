@@ -1,4 +1,4 @@
-"""`launch.py score`: print scores, or append them to a file."""
+"""Score videos; print the scores or append them to a file (`launch.py score`)."""
 
 import asyncio
 import contextlib
@@ -27,9 +27,9 @@ from evaluation.timeline import plot_path, plot_timeline
 
 
 def score(job: ScoreJob, out: Path | None, as_json: bool, console: Console, notes: Console) -> bool:
-    """Score the videos of a job. Scores go to `console` or to the file `out`, everything else to `notes`.
+    """Score the videos of a job. Scores go to `console` or to the file `out`, all other output to `notes`.
 
-    Returns whether every video of the job has been scored. Raises OutputError, ConfigError or ScoringFailed.
+    Returns whether no video of the job has failed. Raises OutputError, ConfigError or ScoringFailed.
     """
     print_origin(notes, job.checkpoint, job.settings, job.found)
     refs = job.refs()

@@ -1,4 +1,4 @@
-"""Scores in the terminal: progress, single results, timelines, and notes about files."""
+"""Print scores in the terminal: progress, single results, timelines, and notes about files."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -22,7 +22,7 @@ _PLAIN_STEPS = 10
 
 
 class ScoreProgress:
-    """A progress bar; a line at each tenth where output is not a terminal."""
+    """Displays progress as a bar, or as a line at each tenth if output is not a terminal."""
 
     def __init__(self, console: Console, total: int, done: int) -> None:
         self._console, self._total, self._done, self._failed = console, total, done, 0
@@ -51,7 +51,7 @@ class ScoreProgress:
 def print_origin(
     console: Console, checkpoint: Checkpoint, settings: ScoringSettings, found: FoundVideos
 ) -> None:
-    """Print the model, its view of a video, and the number of videos."""
+    """Print the model, how a video is presented to it, and the number of videos."""
     own = all(getattr(settings, name) == value for name, value in checkpoint.view)
     console.print(
         f"Model {checkpoint.name}: {settings.frames_per_video} frames of at most {settings.max_frame_px} px, "
@@ -68,7 +68,7 @@ def print_origin(
 
 
 def print_scored(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> None:
-    """Print everything known about one video."""
+    """Print all details of one video's result."""
     table = facts_table(escape(row["path"]))
     if scored.failure:
         table.add_row("failed", escape(scored.failure))
@@ -96,7 +96,7 @@ def print_scored(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -
 
 
 def print_line(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> None:
-    """Print the score and the name of one of several videos."""
+    """Print one video's score and name on one line."""
     score = "  – " if scored.score is None else f"{scored.score:.2f}"
     spread = f" ± {scored.sample_spread:.2f}" if scored.sample_spread is not None else ""
     window = f" {_window(row)}" if scored.window_s else ""
@@ -109,7 +109,7 @@ def print_line(console: Console, scored: "ScoredVideo", row: dict[str, Any]) -> 
 
 
 def marks_text(marks: Mapping[str, Any]) -> str:
-    """Unusual properties of a file, in words."""
+    """Describe the unusual properties of a file."""
     words = {
         "sar": "pixels of {}",
         "interlaced": "interlaced",
@@ -124,7 +124,7 @@ def marks_text(marks: Mapping[str, Any]) -> str:
 
 
 def print_timeline(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of the windows of one video. Cells may be text."""
+    """Print a table of the windows of one video. Values in `rows` may be strings."""
     table = Table("from, s", "to, s", "score", "samples", "trace")
     for row in rows:
         spread = f" ± {float(row['sample_spread']):.2f}" if row["sample_spread"] else ""

@@ -1,4 +1,4 @@
-"""The terminal, and what several commands print on it."""
+"""The console, and output that several commands share."""
 
 import os
 import sys
@@ -16,12 +16,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# A log has no width of its own, and lines cut at 80 columns are hard to search.
+# If output goes to a log, use 120 columns: rich's default of 80 breaks lines that people search for.
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 def progress_bar(terminal: Console) -> Progress:
-    """A progress bar with counts and times; invisible where output is not a terminal."""
+    """Create a progress bar with counts and times. It prints nothing if output is not a terminal."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
@@ -45,7 +45,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 def print_reasons(
     terminal: Console, what: str, reasons: Sequence[tuple[str, str]], most: int, style: str | None = None
 ) -> None:
-    """Print the number of (name, reason) and the first `most` of them; nothing if there are none."""
+    """Print the number of `reasons`, and the first `most` pairs (name, reason). Print nothing without any."""
     if not reasons:
         return
     terminal.print(f"{len(reasons)} {what}", style=style, highlight=False, markup=False, soft_wrap=True)
@@ -56,14 +56,14 @@ def print_reasons(
 
 
 def print_error(message: str) -> None:
-    """Print to standard error, which keeps the output on standard output readable for programs."""
+    """Print an error to standard error, so that standard output stays machine-readable."""
     errors = Console(stderr=True, width=console.width)
     errors.print("[red]error[/] ", end="")
     errors.print(message, highlight=False, markup=False)
 
 
 def facts_table(title: str | None = None) -> Table:
-    """An empty table of names and values."""
+    """Create an empty table with a column of names and a column of values."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), title=title, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
