@@ -1,1 +1,1 @@
-"""What a run leaves behind and how it is watched: run directory, sinks, viewer, Grafana."""
+"""Record and monitor runs: run directory, metric sinks, viewer, Grafana dashboards."""

@@ -1,4 +1,4 @@
-"""Where a run's metrics go. Importable without torch, ray or wandb."""
+"""Settings of the destinations of a run's metrics. Importable without torch, ray or wandb."""
 
 import importlib.util
 from typing import Literal
@@ -14,21 +14,23 @@ class MetricsConfig(BaseModel):
     tensorboard: bool = True
     """Write TensorBoard events into the run directory."""
     wandb: Literal["off", "offline", "online"] = "off"
-    """Weights & Biases: `offline` writes into the run directory, for `wandb sync`; `online` sends during
-    the run. Needs the extra `wandb`, and `online` an API key (WANDB_API_KEY, or `wandb login`)."""
+    """Weights & Biases: `offline` writes into the run directory, to be uploaded by `wandb sync`; `online`
+    uploads during the run. Both need the extra `wandb`; `online` also needs an API key (WANDB_API_KEY, or
+    `wandb login`)."""
     wandb_project: str = Field("vqathinker-ray", min_length=1)
-    """Project in Weights & Biases that the run is filed under."""
+    """Weights & Biases project of the run."""
     groups_every_updates: int = Field(25, ge=0)
-    """Updates between the times that TensorBoard and Weights & Biases get three videos with their frames and
-    all answers; 0 leaves them out."""
+    """Every this many updates, send three videos with their frames and all answers to TensorBoard and Weights
+    & Biases; 0 sends none."""
     trace: bool = False
-    """Write into trace.json of the run directory when each actor did what, for ui.perfetto.dev."""
+    """Write a timeline of all actors to trace.json in the run directory, for ui.perfetto.dev."""
     prometheus: bool = True
-    """Hand the metrics to Ray's agent, where Prometheus finds them; without an agent they are dropped."""
+    """Export the metrics through Ray's metrics agent, which Prometheus scrapes; without an agent they are
+    dropped."""
 
 
 def check_wandb(metrics: MetricsConfig) -> None:
-    """Raises ConfigError if Weights & Biases is requested and not available."""
+    """Check that Weights & Biases can be used if it is requested. Raises ConfigError."""
     mode = metrics.wandb
     if mode == "off":
         return
@@ -45,7 +47,7 @@ def check_wandb(metrics: MetricsConfig) -> None:
 
 
 def _has_key() -> bool:
-    """Whether a key is set or stored. Prompts for nothing and contacts no server."""
+    """Whether an API key is set or stored. Does not prompt and contacts no server."""
     import wandb
 
     return wandb.login(prompt=False, verify=False)

@@ -1,4 +1,4 @@
-"""The picture of a run: rewards, SRCC on unseen clips, and scores against MOS before and after."""
+"""Plot a run as one picture: rewards, SRCC on held-out videos, and scores against MOS before and after."""
 
 from collections.abc import Sequence
 from pathlib import Path

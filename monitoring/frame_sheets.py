@@ -1,7 +1,7 @@
-"""A video's frames as the model saw them, as one picture: all frames side by side, lossless.
+"""Render a video's frames, as the model saw them, side by side in one lossless picture.
 
-Decoders may crash or hang on a damaged file, so they work in a process of their own that is killed and
-restarted when they do.
+A decoder may crash or hang on a damaged file. It therefore runs in a separate process, which is killed and
+restarted if that happens.
 """
 
 import io
@@ -30,7 +30,7 @@ _KEPT_SHEETS = 16
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """Which pixels: the fields of a VideoRef, and how they are decoded."""
+    """The frames to render: the fields of a VideoRef, and the settings to decode them with."""
 
     path: str
     n_frames: int
@@ -51,7 +51,10 @@ class Sheet:
 
 
 def group_request(run: ViewedRun, offset: int, copy: str) -> FrameRequest:
-    """The frames of a recorded group's copy. Raises NotRecorded or VideoError."""
+    """Request the frames of one copy, "clean" or "perturbed", of the video of a recorded group.
+
+    `offset` is the byte offset of the group's line in groups.jsonl. Raises NotRecorded or VideoError.
+    """
     recorded = run.group(offset).get(copy)
     if not recorded:
         raise NotRecorded(f"the group at byte {offset} has no {copy} copy")
@@ -59,7 +62,7 @@ def group_request(run: ViewedRun, offset: int, copy: str) -> FrameRequest:
 
 
 def recorded_request(ref: Mapping[str, Any], data: DataConfig) -> FrameRequest:
-    """The frames of a recorded VideoRef. Raises VideoError if it lies outside of the data root."""
+    """Request the frames of a recorded VideoRef. Raises VideoError if its file is outside the data root."""
     perturbation = ref.get("perturbation")
     window = ref.get("window_s")
     return FrameRequest(
@@ -74,7 +77,7 @@ def recorded_request(ref: Mapping[str, Any], data: DataConfig) -> FrameRequest:
 
 
 def evaluated_request(run: ViewedRun, version: int, split: str, video_id: str) -> FrameRequest:
-    """The frames of an evaluated video. Raises NotRecorded or VideoError."""
+    """Request the frames of an evaluated video. Raises NotRecorded or VideoError."""
     data = _data_config(run)
     for prediction in run.predictions(version, split):
         if prediction.get("video_id") == video_id:
@@ -86,7 +89,7 @@ def evaluated_request(run: ViewedRun, version: int, split: str, video_id: str) -
 
 
 class FrameReader:
-    """Renders requests one at a time in a child process. Calls may come from several threads."""
+    """Renders requests one at a time in a child process. It may be used from several threads."""
 
     def __init__(self, timeout_s: float = DECODE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
@@ -102,13 +105,16 @@ class FrameReader:
         theirs.close()
 
     def sheet(self, request: FrameRequest) -> Sheet:
-        """Raises VideoError if the file is missing or bad, or the decoder crashed or passed its deadline."""
+        """Render the requested frames, or return a recent result from the cache.
+
+        Raises VideoError if the file is missing or damaged, or the decoder crashes or exceeds its deadline.
+        """
         with self._lock:
             return self._sheet(request)
 
     def close(self) -> None:
         self._process.kill()
-        self._process.join(_END_S)  # one that waits for a dead file server outlives the signal
+        self._process.join(_END_S)  # a process blocked on a dead file server survives the signal
         self._connection.close()
 
     def _render(self, request: FrameRequest) -> Sheet:
@@ -133,7 +139,7 @@ class FrameReader:
 
 
 def render(request: FrameRequest) -> Sheet:
-    """Decode, perturb and draw. Raises VideoError."""
+    """Decode the frames, perturb them if requested, and draw them as a PNG. Raises VideoError."""
     import numpy as np
     from PIL import Image
 
@@ -154,7 +160,8 @@ def render(request: FrameRequest) -> Sheet:
 
 
 def _serve(connection: Connection) -> None:
-    """Answers requests until the other end is closed. The viewer handles Ctrl-C."""
+    """Render requests from `connection` until its other end is closed. Ignore Ctrl-C, which the parent
+    process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
@@ -168,7 +175,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _data_config(run: ViewedRun) -> DataConfig:
-    """Raises NotRecorded if the run's configuration is missing or not of this version."""
+    """The run's data settings. Raises NotRecorded if they are missing or invalid for this version."""
     try:
         return DataConfig.model_validate(run.config()["data"])
     except (KeyError, ValueError) as error:
@@ -178,7 +185,7 @@ def _data_config(run: ViewedRun) -> DataConfig:
 
 
 def _inside_root(path: str, data: DataConfig) -> str:
-    """The path, if it lies in the folder that the run's videos may come from."""
+    """Resolve a path. Raises VideoError if it is outside the data root of the run."""
     root = (data.root or data.manifest.parent).resolve()
     resolved = Path(moved(path)).resolve()
     if not resolved.is_relative_to(root):

@@ -1,7 +1,7 @@
-"""Every metric that a run records for an update: its title, unit, group and meaning, declared once.
+"""Declare every metric that a run records per update: its title, unit, group and description.
 
-Terminal, viewer, Prometheus and Grafana read this table. The rewards' own metrics follow from the rewards of
-the run (`reward_metrics`).
+The terminal, the viewer, Prometheus and Grafana use this table. The metrics of single rewards are derived
+from the rewards of the run (`reward_metrics`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ Unit = Literal["", "s", "share", "tokens", "tokens/s", "nats", "versions", "vide
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure of an update. `name` is `area/name`, as it stands in metrics.jsonl."""
+    """A metric of an update. `name` has the form `area/name`, as in metrics.jsonl. `about` describes it."""
 
     name: str
     title: str
@@ -43,7 +43,7 @@ _DECLARED = (
         "reward/group_std",
         "Spread inside a group",
         REWARDS,
-        "Mean standard deviation of the total reward over a video's completions. At 0 nothing is learned.",
+        "Mean standard deviation of the total reward within a group. At 0 there is no gradient.",
     ),
     Metric(
         "policy/kl_to_base",
@@ -64,96 +64,90 @@ _DECLARED = (
         "policy/clip_fraction",
         "Clipped fraction",
         POLICY,
-        "Share of tokens whose ratio was clipped.",
+        "Share of tokens whose policy ratio was clipped.",
         "share",
     ),
-    Metric(
-        "policy/importance_mean", "Mean importance weight", POLICY, "Of the truncated importance weights."
-    ),
-    Metric("policy/importance_max", "Largest importance weight", POLICY, "Of the weights before truncation."),
+    Metric("policy/importance_mean", "Mean importance weight", POLICY, "Mean of the truncated weights."),
+    Metric("policy/importance_max", "Largest importance weight", POLICY, "Maximum before truncation."),
     Metric(
         "rollout/completion_tokens",
         "Completion length",
         ANSWERS,
-        "Mean tokens of a clean completion.",
+        "Mean number of tokens of clean completions.",
         "tokens",
     ),
     Metric(
         "rollout/unparsed_ratio",
         "Unparsed",
         ANSWERS,
-        "Share of completions without a readable score.",
+        "Share of completions whose score does not parse.",
         "share",
     ),
     Metric(
         "rollout/score_std",
         "Score spread inside a group",
         ANSWERS,
-        "Mean standard deviation of the scores of a video's completions.",
+        "Mean standard deviation of the scores within a group.",
     ),
     Metric(
         "staleness/max",
         "Staleness",
         ANSWERS,
-        "Versions between the oldest token of the update and the policy that it trained.",
+        "Policy versions between the oldest token of the update and the policy it trained.",
         "versions",
     ),
     Metric(
         "rollout/tokens",
         "Sampled tokens",
         ANSWERS,
-        "Tokens of all completions, clean and perturbed.",
+        "Number of tokens of all completions, clean and perturbed.",
         "tokens",
     ),
     Metric(
         "rollout/tokens_per_s",
         "Sampling throughput",
         SPEED,
-        "Sampled tokens by the seconds of a step.",
+        "Sampled tokens divided by the duration of the step.",
         "tokens/s",
     ),
     Metric(
         "learner/tokens_per_s",
         "Training throughput",
         SPEED,
-        "Tokens trained a second, of one rank.",
+        "Completion tokens trained on per second, all ranks together.",
         "tokens/s",
     ),
-    Metric("timing/step_s", "Step", SPEED, "Seconds from one update to the next.", "s"),
+    Metric("timing/step_s", "Step", SPEED, "Seconds for one step: wait, update and weight sync.", "s"),
     Metric(
         "timing/wait_s", "Waiting for samples", SPEED, "Seconds that the learner waited for cohorts.", "s"
     ),
-    Metric(
-        "learner/update_s", "Learner update", SPEED, "Seconds of the GRPO update on the slowest rank.", "s"
-    ),
+    Metric("learner/update_s", "Learner update", SPEED, "Seconds of the GRPO update on rank 0.", "s"),
     Metric(
         "checkpoint/pause_s",
         "Pause for a checkpoint",
         SPEED,
-        "Seconds that updates stood still for the last checkpoint.",
+        "Seconds that training paused for the latest checkpoint.",
         "s",
     ),
     Metric(
         "checkpoint/write_s",
         "Writing a checkpoint",
         SPEED,
-        "Seconds of writing the last checkpoint, beside updates.",
+        "Seconds to write the latest checkpoint, in parallel with updates.",
         "s",
     ),
     Metric(
-        "sync/s", "Weight sync", SPEED, "Seconds from the update's end to every engine's confirmation.", "s"
+        "sync/s", "Weight sync", SPEED, "Seconds from the end of the update until all engines confirm.", "s"
     ),
-    Metric(
-        "sync/gather_s", "Weight gathering", SPEED, "Seconds of gathering the weights from the ranks.", "s"
-    ),
+    Metric("sync/gather_s", "Weight gathering", SPEED, "Seconds to gather the weights from the ranks.", "s"),
     Metric(
         "sync/load_s",
         "Weight loading",
         SPEED,
-        "Seconds of sending weights and loading them into engines.",
+        "Seconds to send weights and load them into engines.",
         "s",
     ),
-    Metric("sync/open_s", "Opening the transfer group", SPEED, "Seconds of opening an NCCL group.", "s"),
+    Metric("sync/open_s", "Opening the transfer group", SPEED, "Seconds to open an NCCL group.", "s"),
     Metric("learner/forward_s", "Forward passes", SPEED, "Seconds of the policy's forward passes.", "s"),
     Metric("learner/backward_s", "Backward passes", SPEED, "Seconds of the backward passes.", "s"),
     Metric(
@@ -168,21 +162,21 @@ _DECLARED = (
         "learner/inputs_wait_s",
         "Waiting for inputs",
         SPEED,
-        "Seconds that passes waited for their inputs.",
+        "Seconds that the passes waited for their input batches.",
         "s",
     ),
     Metric(
         "rollout/prefix_cache_hit_ratio",
         "Prefix cache hits",
         SPEED,
-        "Share of prompt tokens that were in an engine's prefix cache.",
+        "Share of prompt tokens found in an engine's prefix cache.",
         "share",
     ),
     Metric(
         "rollout/waiting_videos",
         "Waiting videos",
         SPEED,
-        "Videos that no rollout worker has room for.",
+        "Videos that wait for a rollout worker with capacity.",
         "videos",
     ),
     Metric("learner/loss", "Loss", OPTIMIZER, "GRPO loss of the update."),
@@ -193,22 +187,22 @@ _DECLARED = (
         "learner/tokens",
         "Trained tokens",
         OPTIMIZER,
-        "Completion tokens trained on, over all ranks.",
+        "Number of completion tokens trained on, over all ranks.",
         "tokens",
     ),
-    Metric("learner/micro_batches", "Micro-batches", OPTIMIZER, "Forward passes of a rank."),
+    Metric("learner/micro_batches", "Micro-batches", OPTIMIZER, "Forward passes of rank 0."),
     Metric(
         "learner/padding_share",
         "Padding",
         OPTIMIZER,
-        "Share of the tokens of a pass that are padding.",
+        "Share of token positions in the passes that are padding.",
         "share",
     ),
     Metric(
         "learner/repeated_share",
         "Repeated passes",
         OPTIMIZER,
-        "Share of passes that a rank makes only to stay in step with the others.",
+        "Share of passes repeated only so that all ranks run equally many.",
         "share",
     ),
     Metric(
@@ -217,14 +211,12 @@ _DECLARED = (
         OPTIMIZER,
         "Tokens that ranks in step compute, over their share of the tokens: 1 where all are equally busy.",
     ),
-    Metric(
-        "data/trained_videos", "Videos trained on", DATA, "Videos whose group had an advantage.", "videos"
-    ),
+    Metric("data/trained_videos", "Videos trained on", DATA, "Videos with nonzero advantages.", "videos"),
     Metric(
         "data/skipped_videos",
         "Videos without variance",
         DATA,
-        "Videos whose completions all earned the same.",
+        "Videos whose completions all got the same reward.",
         "videos",
     ),
     Metric(
@@ -238,7 +230,7 @@ _DECLARED = (
 
 
 def reward_metrics(rewards: Mapping[str, str]) -> list[Metric]:
-    """The metrics of a run's rewards. `rewards`: each reward's description, by name."""
+    """Build the metrics of a run's rewards. `rewards` maps each reward's name to its description."""
     return [
         Metric(
             f"reward/{name}", name.replace("_", " ").capitalize(), REWARDS, f"Mean before weighting: {about}"
@@ -254,22 +246,28 @@ METRICS = {
 
 
 def reward_names(names: Iterable[str]) -> list[str]:
-    """The total and the rewards whose metrics are among `names`, the total first and then as declared."""
+    """The names of the rewards whose metrics are among `names`.
+
+    The total comes first, then built-in rewards in their order, then others by name.
+    """
     found = {name.removeprefix("reward/") for name in names if name.startswith("reward/")} - {"group_std"}
     declared = [TOTAL, *(reward.name for reward in BUILT_IN)]
     return [name for name in declared if name in found] + sorted(found.difference(declared))
 
 
 def about(name: str) -> str:
-    """What a metric means; of one that is not declared (an evaluation's, a user's reward's), its name."""
+    """The description of a metric. For a metric that is not declared (of an evaluation, of a user's reward),
+    its name."""
     return METRICS[name].about if name in METRICS else name
 
 
 def sections(names: Iterable[str], rewards: Mapping[str, str]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The declared metrics among `names`, by group, in the order of declaration: name, title, unit, meaning.
+    """The declared metrics among `names`, as pairs (group, metrics) in the order of declaration.
+
+    Each metric is a dictionary with name, title, unit and about.
 
     Args:
-        rewards: each reward of the run with its description.
+        rewards: the description of each reward of the run, by its name.
     """
     total, spread, *rest = _DECLARED
     recorded = set(names)

@@ -1,23 +1,23 @@
-"""The folder that holds everything of a run. Viewer, resume and report read it; nothing else is needed.
+"""The run directory, which holds all data of a run. Viewer, resume and report need nothing else.
 
     config.json          resolved configuration
-    run.json             hashes of manifest and base model, rewards, versions of the libraries, attempts
-    metrics.jsonl        one line an update
-    groups.jsonl         one line a video of an update: texts, scores, rewards, advantages, versions, status
+    run.json             hashes of manifest and base model, rewards, library versions, attempts
+    metrics.jsonl        one line per update
+    groups.jsonl         one line per video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
     marks.jsonl          sampled videos with unusual files: damaged frames, non-square pixels, interlacing,
                          HDR
-    fleet.jsonl          recent activity of each rollout worker, one line a worker about every ten seconds
-    faults.jsonl         actors that failed and what was done about it; its records are never superseded
-    recoveries.jsonl     the replacement of each failed actor, and the seconds until it worked
-    evaluations.jsonl    one line an evaluated split; predictions/ holds the answers behind it
-    checkpoints/v000025/ what resume needs: learner shards and checkpoint.json
+    fleet.jsonl          recent activity of the rollout workers, one line per worker about every ten seconds
+    faults.jsonl         actors that failed, and the reason; its records are never superseded
+    recoveries.jsonl     the replacement of each failed actor, and the seconds until it was ready
+    evaluations.jsonl    one line per evaluated version and split; predictions/ holds the answers
+    checkpoints/v000025/ files for resuming: learner shards and checkpoint.json
     final/               the trained model for transformers and vLLM
-    tensorboard/         the metrics again, as TensorBoard events
-    trace.json           when each actor did what, if `metrics.trace` is on, for ui.perfetto.dev
+    tensorboard/         the same metrics as TensorBoard events
+    trace.json           timeline of all actors for ui.perfetto.dev, if `metrics.trace` is on
 
 A run that is resumed from version v continues under a new attempt number. Records of earlier attempts about
-updates v and later are superseded; `read_lines` skips them.
+update v and later updates are superseded; `read_lines` skips them.
 """
 
 import json
@@ -52,13 +52,14 @@ class RunDirectory:
         rewards: Sequence[Mapping[str, Any]] = (),
         model_hash: str | None = None,
     ) -> None:
-        """Make a new run directory.
+        """Create the directory of a new run.
 
         Args:
-            model_hash: of the base model's weights.
-            rewards: name, weight, description and, of a user's file, sha256 of each reward.
+            config_json: the resolved configuration.
+            manifest_hash, model_hash: hashes of the manifest and of the base model's weights.
+            rewards: name, weight and description of each reward, and the sha256 of a user's reward file.
         Raises:
-            RunDirectoryError: if it already holds a run, or cannot be made.
+            RunDirectoryError: if the directory already holds a run, or cannot be created.
         """
         if (self.path / "run.json").exists():
             raise RunDirectoryError(
@@ -81,7 +82,7 @@ class RunDirectory:
         )
 
     def start_attempt(self, from_version: int) -> int:
-        """Record that a process trains from `from_version` on; returns the attempt's number."""
+        """Record that a process starts to train from `from_version`; returns the attempt's number."""
         state = self.state()
         for path in self.path.glob("*.jsonl"):
             _drop_broken_end(path)
@@ -97,7 +98,7 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.path} holds no run: run.json is missing") from None
 
     def append(self, name: str, *records: dict[str, Any]) -> None:
-        """Append records to NAME.jsonl: all of them or, raising RunDirectoryError, none."""
+        """Append records to NAME.jsonl. If that fails, append none and raise RunDirectoryError."""
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
         path, rest = self.path / f"{name}.jsonl", memoryview(text.encode())
         with naming_file(path), path.open("ab", buffering=0) as file:
@@ -111,7 +112,7 @@ class RunDirectory:
                 raise
 
     def read_lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Records of NAME.jsonl that no later attempt superseded. A line cut short is left out."""
+        """Yield the records of NAME.jsonl that no later attempt superseded. Skips an incomplete last line."""
         starts = [a["from_version"] for a in self.state()["attempts"]]
         path = self.path / f"{name}.jsonl"
         if not path.exists():
@@ -125,7 +126,7 @@ class RunDirectory:
                     yield record
 
     def evaluated(self, version: int) -> set[str]:
-        """Splits on which `version` has been evaluated."""
+        """The splits on which `version` has been evaluated."""
         return {e["split"] for e in self.read_lines("evaluations") if e["version"] == version}
 
     def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
@@ -146,7 +147,7 @@ class RunDirectory:
         return complete[-1] if complete else None
 
     def prune_checkpoints(self, keep_last: int, best_version: int | None) -> None:
-        """Delete all but the newest `keep_last` checkpoints and the best one."""
+        """Delete all checkpoints except the newest `keep_last` and that of `best_version`."""
         complete = sorted(p.parent for p in self.checkpoints.glob("v*/checkpoint.json"))
         best = None if best_version is None else self.checkpoint(best_version)
         for path in complete[:-keep_last]:
@@ -160,15 +161,15 @@ class RunDirectory:
 
 
 def superseded_from(starts: Sequence[int], attempt: int) -> float:
-    """The update from which on later attempts superseded what `attempt` recorded; infinity if none did.
+    """The first update whose record by `attempt` is superseded by a later attempt; infinity if there is none.
 
-    `starts`: the version that each attempt resumed from.
+    `starts` lists the version that each attempt started from.
     """
     return min(starts[attempt + 1 :], default=math.inf)
 
 
 def _drop_broken_end(path: Path) -> None:
-    """Remove a last line that a crash left incomplete, so that the next record starts on a new line."""
+    """Remove an incomplete last line, left by a crash, so that the next record starts on a new line."""
     content = path.read_bytes()
     if not content.endswith(b"\n"):
         with path.open("r+b") as file:

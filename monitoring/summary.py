@@ -1,4 +1,4 @@
-"""What a finished run amounts to: summary.json and the final table's rows, from its folder alone."""
+"""Summarise a finished run from its directory: summary.json, and the rows of the final table."""
 
 import json
 from collections.abc import Sequence
@@ -24,8 +24,10 @@ SCORES = (
 
 
 def summarise(run: RunDirectory, ceiling_file: Path, bootstrap_samples: int, seed: int) -> dict[str, Any]:
-    """The run's figures: base, trained, gains with paired intervals, and the ceiling of a base that ships one
-    (`ceiling_file`, of demo.base_model.recipe)."""
+    """Compute the run's results: scores of base and trained model, and gains with paired intervals.
+
+    If `ceiling_file` exists (demo.base_model.recipe writes it), its ceiling is included.
+    """
     evaluations = list(run.read_lines("evaluations"))
     metrics = list(run.read_lines("metrics"))
     failures = list(run.read_lines("failures"))
@@ -60,7 +62,8 @@ def _scores(evaluations: Sequence[dict[str, Any]], split: str, version: int) -> 
 
 
 def _gain(run: RunDirectory, split: str, last: int, bootstrap_samples: int, seed: int) -> dict[str, Any]:
-    """SRCC gained over the base on the same videos, with the paired 95 % interval over sources."""
+    """Compute the gain in SRCC over the base model on the same videos, with its paired 95 % interval. The
+    bootstrap draws whole sources."""
     base, trained = (
         {p["video_id"]: p for p in run.read_predictions(version, split) if p["headline"]}
         for version in (0, last)

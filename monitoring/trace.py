@@ -1,6 +1,6 @@
-"""When each actor did what, as a file that ui.perfetto.dev and chrome://tracing open.
+"""Write a timeline of all actors as a file for ui.perfetto.dev and chrome://tracing.
 
-The format is Chrome's "Trace Event Format", a list of events.
+The format is Chrome's "Trace Event Format": a JSON list of events.
 """
 
 import json
@@ -17,27 +17,27 @@ _BEGIN, _BETWEEN, _END = b"[\n", b",\n", b"\n]\n"
 
 
 class Trace:
-    """Collects spans and appends them to a file when it is flushed; without a file it does nothing.
+    """Collects spans and appends them to a file on `flush`. If `path` is None, it does nothing.
 
     with trace.span("learner", "update 7"):
         ...
     trace.flush()
 
-    The file is whole JSON after every flush. Every actor is a process of the trace; what it does at the same
-    time is on several of its threads.
+    The file is valid JSON after every flush. Each actor is shown as a process, and its concurrent spans as
+    threads of that process.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._whole_bytes: int | None = None
-        """Of the file, up to the end of its list; unknown before the first flush."""
+        """Size of the file without the end of its list; None before the first flush."""
         self._events: list[dict[str, Any]] = []
         self._busy_until_s: dict[str, list[float]] = {}
-        """By actor, when the last span of each of its threads ended."""
+        """For each actor, the end times of the last span of each of its threads."""
 
     @contextmanager
     def span(self, actor: str, name: str) -> Iterator[None]:
-        """Whatever is inside, up to its end or its failure."""
+        """Record the `with` block as a span, even if it raises."""
         began_s = time.time()
         try:
             yield
@@ -45,7 +45,7 @@ class Trace:
             self.add(actor, name, time.time() - began_s)
 
     def add(self, actor: str, name: str, seconds: float) -> None:
-        """A span that ends here."""
+        """Record a span that lasted `seconds` and ends now."""
         if self._path is None:
             return
         ended_s = time.time()
@@ -60,7 +60,7 @@ class Trace:
         self._events.append(_event(actor, name, "X", tid=thread, **times_us))
 
     def flush(self) -> None:
-        """Append what has been collected. Raises RunDirectoryError if the storage does not take it."""
+        """Append the collected spans to the file. Raises RunDirectoryError if it cannot be written."""
         if self._path is None or not self._events:
             return
         text = _BETWEEN.join(json.dumps(event).encode() for event in self._events)
@@ -77,13 +77,15 @@ class Trace:
 
 
 def _event(actor: str, name: str, phase: str, tid: int = 0, **more: Any) -> dict[str, Any]:
-    # Viewers want a number, and every attempt of a run the same one.
+    # Trace viewers need a numeric pid. A hash of the name is the same in every attempt of a run.
     return {"name": name, "ph": phase, "pid": zlib.crc32(actor.encode()) & 0x7FFFFFFF, "tid": tid, **more}
 
 
 def _end_of_events(path: Path) -> int:
-    """Where the last whole event of an earlier attempt ends. A crash may have left a part of one, and no end
-    of the list. The file is there afterwards."""
+    """The byte offset at which the last complete event of an earlier attempt ends.
+
+    A crash may have left an incomplete event, or no end of the list. Creates the file if it is missing.
+    """
     path.touch()
     content = path.read_bytes()
     if content.endswith(_END):

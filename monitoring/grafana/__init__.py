@@ -1,1 +1,1 @@
-"""Grafana's dashboards as code: `python -m monitoring.grafana` writes the JSON that Grafana imports."""
+"""Grafana dashboards as code: `python -m monitoring.grafana` writes the JSON files that Grafana imports."""

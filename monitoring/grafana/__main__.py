@@ -1,4 +1,4 @@
-"""Write the JSON of the dashboards beside this file."""
+"""Write the dashboards as JSON files into this folder."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ _SOURCE = {"type": "prometheus", "uid": "${source}"}
 
 
 def files() -> dict[Path, str]:
-    """Each dashboard's file and what belongs into it."""
+    """Map the path of each dashboard's file to its content."""
     return {
         FOLDER / f"{dashboard.uid}.json": json.dumps(to_json(dashboard), indent=2) + "\n"
         for dashboard in DASHBOARDS
@@ -21,7 +21,7 @@ def files() -> dict[Path, str]:
 
 
 def to_json(dashboard: Dashboard) -> dict[str, Any]:
-    """Grafana's model of a dashboard; its Prometheus and the runs shown are chosen at its top."""
+    """Convert a dashboard to Grafana's JSON model. Its menus select the Prometheus server and the runs."""
     return {
         "uid": dashboard.uid,
         "title": dashboard.title,
@@ -111,7 +111,8 @@ def _target(panel: Panel, query: Query, letter: str) -> dict[str, Any]:
 
 
 def _transformations(panel: Panel) -> list[dict[str, Any]]:
-    """A table leaves out when it was asked, and calls its values by the query's legend."""
+    """The transformations of a table panel: drop the column of query times, and title the values' column with
+    the query's legend."""
     if panel.kind != "table":
         return []
     (query,) = panel.queries

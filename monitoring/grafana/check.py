@@ -1,8 +1,8 @@
-"""Ask a Prometheus every query of every committed dashboard: does each return data?
+"""Check that every query of the committed dashboards returns data from a Prometheus server.
 
     python -m monitoring.grafana.check --prometheus http://127.0.0.1:9090 --minutes 15
 
-Prints a table of the panels with the last value of each query, and ends with status 1 if one has none.
+Prints a table of the panels with the latest value of each query. Exits with status 1 if a query has no data.
 """
 
 import argparse
@@ -22,12 +22,12 @@ STEPS = 300
 ANSWER_TIMEOUT_S = 30.0
 
 Ask = Callable[[str], list[dict[str, Any]]]
-"""From a query to the series that Prometheus finds: `metric` and `values`, pairs of time and text."""
+"""Runs a query and returns its time series. Each has `metric` and `values`, pairs of time and string."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one query of a panel returns. `last` is a series' newest value, NaN where there is no series."""
+    """The result of one query of a panel. `last` is the newest value of the first series, or NaN."""
 
     dashboard: str
     panel: str
@@ -38,7 +38,7 @@ class Answer:
 
 
 def check(dashboards: Sequence[dict[str, Any]], variables: Mapping[str, str], ask: Ask) -> Iterator[Answer]:
-    """Ask each query of panels and annotations, with Grafana's `variables` ("$run") filled in."""
+    """Run each query of panels and annotations, with Grafana's `variables`, such as "$run", substituted."""
     for dashboard in dashboards:
         panels = [
             (p["title"], t["expr"], t["legendFormat"]) for p in dashboard["panels"] for t in p["targets"]
@@ -54,7 +54,7 @@ def check(dashboards: Sequence[dict[str, Any]], variables: Mapping[str, str], as
 
 
 def prometheus(address: str, minutes: float) -> Ask:
-    """Asks the Prometheus at `address` about the last `minutes`."""
+    """Return a function that queries the Prometheus server at `address` over the last `minutes`."""
 
     def ask(query: str) -> list[dict[str, Any]]:
         now, seconds = time.time(), 60 * minutes
@@ -73,10 +73,10 @@ def _numbers(series: dict[str, Any]) -> list[float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--prometheus", default="http://127.0.0.1:9090", help="its address")
-    parser.add_argument("--minutes", type=float, default=15.0, help="how far back to look")
-    parser.add_argument("--run", default=".*", help="regular expression of run names")
-    parser.add_argument("--rate-interval", default="1m", help="what Grafana would take; 4 scrapes or more")
+    parser.add_argument("--prometheus", default="http://127.0.0.1:9090", help="address of the server")
+    parser.add_argument("--minutes", type=float, default=15.0, help="length of the period to query")
+    parser.add_argument("--run", default=".*", help="regular expression that selects runs by name")
+    parser.add_argument("--rate-interval", default="1m", help="value of $__rate_interval; 4 scrapes or more")
     arguments = parser.parse_args()
 
     dashboards = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]

@@ -1,11 +1,11 @@
-"""What the dashboards show: titles, queries and units. Metrics come from cluster/journal.py."""
+"""Declare the panels of the dashboards: titles, queries, units. cluster/journal.py writes the metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 RUN = '{run=~"$run"}'
-"""Selects the runs that are chosen at the top of a dashboard."""
+"""Label selector for the runs chosen in the menu of a dashboard."""
 _HEALTHY = f"and on (run, worker) ray_vqathinker_worker_healthy{RUN} == 1"
 
 Kind = Literal["timeseries", "heatmap", "state-timeline", "table"]
@@ -24,15 +24,15 @@ class Panel:
     queries: Sequence[Query]
     unit: str = "short"
     kind: Kind = "timeseries"
-    """A table shows the labels of each series and its value now, under the legend as its title."""
+    """A `table` shows one row per series: its labels, and its current value under the legend as title."""
     stacked: bool = False
     states: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """Of a state-timeline: text and colour for each value."""
+    """For a state-timeline: text and colour of each value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Lines in all panels over time, at the moments that `expression` gives in milliseconds of Unix time."""
+    """Vertical lines in all panels over time. `expression` returns their Unix times in milliseconds."""
 
     name: str
     expression: str
@@ -48,29 +48,29 @@ class Dashboard:
 
 
 def metric(name: str, legend: str) -> Query:
-    """The metric `area/name` of an update."""
+    """Query the metric `area/name` of updates."""
     return Query(f"ray_vqathinker_{name.replace('/', '_')}{RUN}", f"{{{{run}}}} {legend}".strip())
 
 
 def of_workers(name: str) -> Query:
-    """A figure of each worker; of those that take work, for a dead one's last figure says nothing."""
+    """Query a figure of each healthy worker. Leave out failed workers, whose gauges keep their last value."""
     return Query(f"ray_vqathinker_worker_{name}{RUN} {_HEALTHY}", "{{run}} {{worker}}")
 
 
 def total(counter: str, by: str) -> Query:
-    """What a counter has come to, over all processes that the run has had, for each value of label `by`."""
+    """Query the total of a counter over all processes of a run, for each value of the label `by`."""
     return Query(f"sum by (run, {by}) (ray_vqathinker_{counter}_total{RUN})", f"{{{{run}}}} {{{{{by}}}}}")
 
 
 def of_splits(name: str) -> Query:
-    """A figure of each evaluated split."""
+    """Query an evaluation score of each split."""
     every = f'{{__name__=~"ray_vqathinker_eval_.+_{name}", run=~"$run"}}'
     split = f'label_replace({every}, "split", "$1", "__name__", "ray_vqathinker_eval_(.+)_{name}")'
     return Query(split, "{{run}} {{split}}")
 
 
 def of_rewards() -> Query:
-    """The mean of each reward, a user's own among them."""
+    """Query the mean of each reward, including rewards defined by users."""
     no_reward = '__name__!~".*_reward_(total|group_std|by_set_.+)"'
     every = f'{{__name__=~"ray_vqathinker_reward_.+", {no_reward}, run=~"$run"}}'
     named = f'label_replace({every}, "reward", "$1", "__name__", "ray_vqathinker_reward_(.+)")'
@@ -78,13 +78,13 @@ def of_rewards() -> Query:
 
 
 def quantile(q: float, histogram: str) -> Query:
-    """A quantile of what completions of late had."""
+    """Query a quantile of a histogram over recent completions."""
     buckets = f"rate(ray_vqathinker_{histogram}_bucket{RUN}[$__rate_interval])"
     return Query(f"histogram_quantile({q}, sum by (run, le) ({buckets}))", f"{{{{run}}}} {q:.0%}")
 
 
 def distribution(histogram: str) -> Query:
-    """How many completions of late were in each bucket."""
+    """Query the number of recent completions in each bucket of a histogram."""
     buckets = f"increase(ray_vqathinker_{histogram}_bucket{RUN}[$__rate_interval])"
     return Query(f"sum by (le) ({buckets})", "{{le}}")
 
@@ -102,23 +102,23 @@ TRAINING = Dashboard(
         Panel("Reward", "Mean total reward of an update's clean completions.", [metric("reward/total", "")]),
         Panel(
             "Reward components",
-            "Means before weighting. The format reward saturates first, regression and ranking follow.",
+            "Means before weighting. The format reward saturates first; regression and ranking follow.",
             [of_rewards()],
         ),
         Panel(
             "Spread in groups",
-            "Standard deviation over the completions of a video. Near 0 there is nothing to learn from.",
+            "Mean standard deviation over the completions of a video. Near 0 there is no gradient.",
             [metric("reward/group_std", "reward"), metric("rollout/score_std", "score")],
         ),
-        Panel("SRCC on held-out", "Of each evaluated split, by greedy answers.", [of_splits("srcc")]),
+        Panel("SRCC on held-out", "SRCC of greedy answers on each evaluated split.", [of_splits("srcc")]),
         Panel(
             "KL",
-            "To the base model, and between engine and learner on the same weights (mismatch, near 0).",
+            "KL to the base model; mismatch KL between engine and learner (near 0 unless samples are stale).",
             [metric("policy/kl_to_base", "to base"), metric("policy/mismatch_kl", "mismatch")],
         ),
         Panel(
             "Policy",
-            "Entropy of a token in nats, and the share of tokens whose ratio was clipped.",
+            "Mean entropy of a token in nats, and the share of tokens whose policy ratio was clipped.",
             [metric("policy/entropy", "entropy"), metric("policy/clip_fraction", "clipped")],
         ),
         Panel(
@@ -128,7 +128,7 @@ TRAINING = Dashboard(
         ),
         Panel(
             "Completion length",
-            "Tokens: the mean of an update, and quantiles of late.",
+            "Tokens per completion: mean of each update, and quantiles of recent completions.",
             [
                 metric("rollout/completion_tokens", "mean"),
                 quantile(0.5, "completion_length"),
@@ -137,19 +137,19 @@ TRAINING = Dashboard(
         ),
         Panel(
             "Unparsed",
-            "Share of completions without a readable score.",
+            "Share of completions whose score does not parse.",
             [metric("rollout/unparsed_ratio", "")],
             unit="percentunit",
         ),
         Panel(
             "Scores",
-            "How many completions of late gave which score.",
+            "Distribution of the scores of recent completions.",
             [distribution("completion_score")],
             kind="heatmap",
         ),
         Panel(
             "Total rewards",
-            "How many completions of late earned which total reward.",
+            "Distribution of the total rewards of recent completions.",
             [distribution("completion_reward")],
             kind="heatmap",
         ),
@@ -173,46 +173,46 @@ FLEET = Dashboard(
     [
         Panel(
             "Workers",
-            "1 while a rollout worker takes work. One that fails goes to 0; its replacement has a new name.",
+            "1 while a rollout worker is healthy, 0 after it has failed. Its replacement has a new name.",
             [Query(f"ray_vqathinker_worker_healthy{RUN}", "{{run}} {{worker}}")],
             kind="state-timeline",
-            states={0: ("gone", "red"), 1: ("takes work", "green")},
+            states={0: ("gone", "red"), 1: ("healthy", "green")},
         ),
         Panel(
             "Who failed, and when",
-            "Each actor that failed, and the last time that it did; faults.jsonl of the run says why.",
+            "Actors that failed, and the time of their latest failure. faults.jsonl of the run has reasons.",
             [Query(_EVERY_FAULT_MS, "failed at")],
             unit="dateTimeAsIso",
             kind="table",
         ),
-        Panel("Faults", "Actors that failed so far, by name.", [total("faults", "actor")]),
-        Panel("Throughput", "Tokens of completions a second.", [of_workers("tokens_per_s")]),
+        Panel("Faults", "Number of failures so far, by actor.", [total("faults", "actor")]),
+        Panel("Throughput", "Completion tokens per second and worker.", [of_workers("tokens_per_s")]),
         Panel(
             "Idle share",
-            "Of each worker's time without a request. High for all: the learner is waited for, see Phases.",
+            "Share of time without a request, by worker. If it is high for all, they wait for the learner.",
             [of_workers("idle_share")],
             unit="percentunit",
         ),
         Panel(
             "Prefix cache",
-            "Share of prompt tokens that were in an engine's cache.",
+            "Share of prompt tokens found in an engine's prefix cache.",
             [of_workers("cached_prompt_share"), metric("rollout/prefix_cache_hit_ratio", "all")],
             unit="percentunit",
         ),
         Panel(
             "Queue",
-            "Tokens handed to each worker and not yet answered, and videos that no worker has room for.",
+            "Outstanding tokens of each worker, and videos that wait for a worker with capacity.",
             [of_workers("outstanding_tokens"), metric("rollout/waiting_videos", "waiting videos")],
         ),
         Panel("Version held", "Policy version of each worker's weights.", [of_workers("version")]),
         Panel(
             "Staleness",
-            "Versions between the oldest token of an update and the policy it trained.",
+            "Policy versions between the oldest token of an update and the policy it trained.",
             [metric("staleness/max", "")],
         ),
         Panel(
             "Phases of a step",
-            "Waiting for samples, training, sending weights.",
+            "Seconds of each step for waiting for samples, training, and sending weights.",
             [
                 metric("timing/wait_s", "waiting for samples"),
                 metric("learner/update_s", "training"),
@@ -223,16 +223,16 @@ FLEET = Dashboard(
         ),
         Panel(
             "Weight sync",
-            "From the learner's last step to every engine's confirmation.",
+            "Seconds from the end of the update until all engines confirm.",
             [metric("sync/s", "all"), metric("sync/load_s", "into engines")],
             unit="s",
         ),
         Panel(
             "Videos",
-            "Trained, skipped for want of a spread, and failed, so far; failures.jsonl of the run says why.",
+            "Videos so far: trained on, skipped because all rewards were equal, failed (see failures.jsonl).",
             [total("videos", "fate")],
         ),
-        Panel("Learner", "Tokens trained a second, of all ranks.", [metric("learner/tokens_per_s", "")]),
+        Panel("Learner", "Tokens trained on per second, all ranks.", [metric("learner/tokens_per_s", "")]),
     ],
     events=[FAULTS],
 )

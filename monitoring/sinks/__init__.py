@@ -1,1 +1,1 @@
-"""Where metrics go while a run trains: TensorBoard, Weights & Biases, Prometheus."""
+"""Send metrics during a run to TensorBoard, Weights & Biases and Prometheus."""

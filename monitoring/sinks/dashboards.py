@@ -20,7 +20,7 @@ from monitoring.sinks.writer import ShownGroup, Writer, chosen, distributions
 from runtime.calls import DeadlineError, within
 
 CALL_TIMEOUT_S = 300.0
-"""Opening a run in Weights & Biases alone may take 90 s."""
+"""Deadline of one call. Opening a run in Weights & Biases can take 90 s."""
 MOST_WAITING = 1000
 
 LARGEST_PX = 1600
@@ -28,7 +28,7 @@ LARGEST_PX = 1600
 
 
 class Dashboards:
-    """The writers of a run, and the decoder behind the frames they show."""
+    """An actor that holds the writers of a run, and the decoder for the frames they show."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class Dashboards:
         config: Mapping[str, Any],
         rewards: Sequence[str],
     ) -> None:
-        """`data` says how the run's videos are decoded; `config` is its whole configuration as JSON values,
-        for the record; `rewards` names its rewards."""
+        """`data` says how videos are decoded. `config` is the run's whole configuration as JSON values, which
+        is recorded. `rewards` are the names of the run's rewards."""
         self._rewards = rewards
         self._metrics = metrics
         self._data = data
@@ -49,12 +49,15 @@ class Dashboards:
         self._frames: FrameReader | None = None
 
     def begin(self, attempt: int, version: int) -> None:
-        """Open the writers for an attempt that resumes from `version`. Later steps are discarded."""
+        """Open the writers for an attempt that starts from `version`. They discard later steps."""
         self._close_writers()
         self._writers = list(self._open_writers(attempt, version))
 
     def update(self, version: int, values: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> None:
-        """Show the update that made `version`: its metrics and, by its lines in groups.jsonl, the rest."""
+        """Write the update that produced `version`: its metrics, its distributions and some of its videos.
+
+        `records` are the update's lines in groups.jsonl.
+        """
         self.scalars(version, values)
         every = self._metrics.groups_every_updates
         shown = self._shown(records) if every and (version - 1) % every == 0 else []
@@ -74,7 +77,7 @@ class Dashboards:
             self._frames = None
 
     def _open_writers(self, attempt: int, version: int) -> Iterator[Writer]:
-        """Open the configured writers. Each one's packages are imported only if it is enabled."""
+        """Open the configured writers. The packages of a writer are imported only if it is enabled."""
         if self._metrics.tensorboard:
             from monitoring.sinks.tensorboard import TensorBoardWriter
 
@@ -96,7 +99,7 @@ class Dashboards:
         ]
 
     def _picture(self, ref: Mapping[str, Any]) -> np.ndarray | str:
-        """The frames side by side, uint8 [height, width, 3], or why there are none."""
+        """The frames side by side, uint8 [height, width, 3], or the reason why they cannot be decoded."""
         from PIL import Image
 
         self._frames = self._frames or FrameReader()
@@ -123,10 +126,10 @@ def start_actor(
 
 
 class DashboardFeed:
-    """Queues calls to the actor, one at a time. Only `close` waits for it.
+    """Queues calls to the actor and makes them one at a time. Only `close` waits for them.
 
     A failing dashboard does not end a run. After the first call that fails, times out or finds the queue
-    full, no further call is made and `on_lost` receives the reason. The run directory holds every record.
+    full, no further call is made, and `on_lost` receives the reason. The run directory has all records.
     """
 
     def __init__(self, actor: Any, on_lost: Callable[[str], None], timeout_s: float = CALL_TIMEOUT_S) -> None:

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus, handed to the agent that runs on every Ray node; without one they are dropped.
+"""Export metrics to Prometheus through the metrics agent of the Ray node; without an agent they are dropped.
 
-Ray puts `ray_` before the names given here. All of them have the label `run`.
+Ray adds the prefix `ray_` to the names given here. All metrics have the label `run`.
 """
 
 import re
@@ -19,17 +19,17 @@ _TOKEN_BOUNDS = [float(2**power) for power in range(3, 14)]
 
 
 class PrometheusSink:
-    """Gauges of an update's metrics and of each worker, histograms of its completions, counters of fates.
+    """Exports gauges of updates and workers, histograms of completions, and counters of videos and faults.
 
-    A gauge holds its last value for as long as the run's controller lives. Those of a worker that is gone
-    stay too, so that queries have to ask for `vqathinker_worker_healthy` being 1 beside them.
+    A gauge keeps its last value while the run's controller is alive, even if its worker has failed. Queries
+    must therefore select workers whose `vqathinker_worker_healthy` is 1.
     """
 
     def __init__(self, run_name: str) -> None:
         self._run = {"run": run_name}
         self._gauges: dict[str, Gauge] = {}
         self._seen: set[str] = set()
-        """Workers that have been healthy at some time."""
+        """Workers that have ever been healthy."""
         histograms = {
             "completion_score": ("Scores of clean completions that parse", "scores", _SCORE_BOUNDS),
             "completion_reward": ("Total rewards of clean completions", "total", _REWARD_BOUNDS),
@@ -40,7 +40,7 @@ class PrometheusSink:
             for name, (description, field, bounds) in histograms.items()
         }
         self._updates = Counter(f"{PREFIX}_updates", "Updates made", tag_keys=("run",))
-        self._videos = Counter(f"{PREFIX}_videos", "Videos by what became of them", tag_keys=("run", "fate"))
+        self._videos = Counter(f"{PREFIX}_videos", "Videos by outcome", tag_keys=("run", "fate"))
         self._faults = Counter(f"{PREFIX}_faults", "Actors that failed", tag_keys=("run", "actor"))
         self._fault_times = Gauge(
             f"{PREFIX}_fault_timestamp_seconds",
@@ -49,12 +49,15 @@ class PrometheusSink:
         )
 
     def scalars(self, values: Mapping[str, float]) -> None:
-        """Set the gauge of every metric `area/name`."""
+        """Set the gauges of the metrics, whose names are `area/name`."""
         for name, value in values.items():
             self._gauge(name).set(value, self._run)
 
     def update(self, values: Mapping[str, float], groups: Sequence[Mapping[str, Any]]) -> None:
-        """Count an update, its videos, and its completions."""
+        """Count an update and its videos, and add its completions to the histograms.
+
+        `groups` are the update's lines in groups.jsonl.
+        """
         self._updates.inc(1, self._run)
         for fate in FATES:
             if n := values.get(f"data/{fate}_videos"):
@@ -66,7 +69,7 @@ class PrometheusSink:
                         histogram.observe(value, self._run)
 
     def workers(self, figures: Sequence[Mapping[str, Any]], healthy: Sequence[str]) -> None:
-        """Set the gauges of each worker: `figures` have its name as `worker`, and numbers."""
+        """Set the gauges of workers. Each item of `figures` has a worker's name as `worker`, and numbers."""
         for record in figures:
             labels = self._run | {"worker": record["worker"]}
             for name, value in record.items():
@@ -78,7 +81,7 @@ class PrometheusSink:
             self._gauge("worker/healthy", "worker").set(float(worker in healthy), labels)
 
     def fault(self, actor: str, at_s: float) -> None:
-        """Count a failure of `actor`, found at the Unix time `at_s`."""
+        """Count a failure of `actor`, detected at the Unix time `at_s`."""
         labels = self._run | {"actor": actor}
         self._faults.inc(1, labels)
         self._fault_times.set(at_s, labels)
@@ -91,10 +94,10 @@ class PrometheusSink:
 
 
 def _description(name: str) -> str:
-    """What a metric means, in the ASCII that Ray takes."""
+    """A metric's description in ASCII; Ray accepts nothing else."""
     return about(name).replace("…", "...").encode("ascii", "replace").decode()
 
 
 def metric_name(name: str) -> str:
-    """What `area/name` is called towards Ray: `vqathinker_area_name`."""
+    """The name under which the metric `area/name` is registered in Ray: `vqathinker_area_name`."""
     return f"{PREFIX}_{re.sub('[^a-zA-Z0-9_]', '_', name)}"

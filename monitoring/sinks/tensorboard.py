@@ -1,4 +1,4 @@
-"""TensorBoard's events in the run directory."""
+"""Write a run as TensorBoard events into its directory."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,11 @@ from monitoring.sinks.writer import ShownGroup, answer_columns, answers
 
 
 class TensorBoardWriter:
-    """A Writer of TensorBoard's events. A group is an image, and a text under the same name."""
+    """A Writer of TensorBoard events. A group becomes an image and a text with the same name."""
 
     def __init__(self, folder: Path, version: int, rewards: Sequence[str]) -> None:
-        """`version`: where the attempt resumes; later steps are dropped. `rewards`: the run's, by name."""
+        """`version` is the version that the attempt starts from; later steps are discarded. `rewards` are the
+        names of the run's rewards."""
         self._rewards = rewards
         self._events = SummaryWriter(str(folder), purge_step=version + 1)
 
@@ -40,7 +41,7 @@ class TensorBoardWriter:
 
 
 def markdown(group: ShownGroup, rewards: Sequence[str]) -> str:
-    """Which video, and a table of its answers."""
+    """Format a group as Markdown: its video, and a table of its answers."""
     record, columns = group.record, answer_columns(rewards)
     lines = [
         f"**{html.escape(record['video_id'])}**, MOS {record['mos']:g}, sampled by {record['worker']}, "
@@ -56,7 +57,7 @@ def markdown(group: ShownGroup, rewards: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value inside a table: tags are text, and neither a line's end nor a bar ends the cell."""
+    """Format a value as a table cell. Escapes HTML tags and vertical bars, and removes line breaks."""
     match value:
         case None:
             return "–"

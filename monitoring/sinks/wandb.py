@@ -1,4 +1,4 @@
-"""Log a run to Weights & Biases: online, or into the run directory for `wandb sync`."""
+"""Log a run to Weights & Biases: online, or into the run directory for a later `wandb sync`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _VIDEO_COLUMNS = (STEP, "place", "video_id", "mos", "worker", "status")
 
 
 class WandbWriter:
-    """A Writer to Weights & Biases. A group is an image, and rows of the table `groups/answers`.
+    """A Writer to Weights & Biases. A group becomes an image and rows of the table `groups/answers`.
 
     Each attempt is a separate run, because a W&B run cannot return to an earlier step. The attempts share a
     group, named after the run directory. The configuration is uploaded; code, console output and git state
@@ -30,7 +30,7 @@ class WandbWriter:
         attempt: int,
         rewards: Sequence[str],
     ) -> None:
-        """`config`: the run's configuration as JSON values. `rewards`: the run's, by name."""
+        """`config` is the run's configuration as JSON values. `rewards` are the names of its rewards."""
         import wandb
 
         self._rewards = rewards
@@ -82,6 +82,6 @@ class WandbWriter:
 
 
 def _caption(group: ShownGroup, rewards: Sequence[str]) -> str:
-    """The video, and its best rewarded answer."""
+    """Caption of a group's image: the video, and its answer with the highest reward."""
     best: tuple[Any, ...] = answers(group.record, rewards)[0]
     return f"{group.record['video_id']}, MOS {group.record['mos']:g}: {best[-1]}"

@@ -1,6 +1,6 @@
-"""What a dashboard shows of a run: scalars, distributions, and a few videos with all their answers.
+"""The interface of dashboard writers: scalars, distributions, and a few videos with all their answers.
 
-A step is a policy version: update u produces version u + 1, and an evaluation measures a version.
+A step is a policy version: update u produces version u + 1, and an evaluation belongs to its version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from rewards.cohort import TOTAL
 
 @dataclass(frozen=True, slots=True)
 class ShownGroup:
-    """A video of an update. `frames`: those of the clean copy side by side, uint8 [height, width, 3], or why
-    they cannot be shown."""
+    """A video of an update, with its answers. `frames` holds the frames of the clean copy side by side, uint8
+    [height, width, 3], or the reason why they cannot be shown."""
 
     place: str
-    """Where it stands among the videos of its update: lowest, middle or highest mean reward."""
+    """Its rank by mean reward among the videos of the update: "lowest", "middle" or "highest"."""
     record: Mapping[str, Any]
     """Its line in groups.jsonl."""
     frames: np.ndarray | str
 
 
 class Writer(Protocol):
-    """One dashboard, open for one attempt of a run.
+    """Writes one attempt of a run to one dashboard.
 
     writer.scalars(step, {"reward/total": 1.5})
     writer.distributions(step, {"completions/score": [2.5, 3.0]})
@@ -43,13 +43,13 @@ class Writer(Protocol):
 
 
 def distributions(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """How the clean completions of an update, and the spreads of its groups, are distributed.
+    """Collect the values of an update's clean completions and the reward spread of its groups for histograms.
 
     Args:
         records: the update's lines in groups.jsonl.
 
     Returns:
-        By name. Answers without a score are left out of the scores; a name without values is left out.
+        The values by name. Missing scores and rewards are left out, and so are names without values.
     """
     found = {
         f"completions/{name}": [float(v) for r in records for v in r["clean"][field] if v is not None]
@@ -65,8 +65,8 @@ def distributions(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]
 
 
 def chosen(records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The videos of an update with the lowest, the middle and the highest mean reward, by that name; fewer
-    where there are fewer."""
+    """Choose the videos with the lowest, the middle and the highest mean reward, by these names; fewer if the
+    update has fewer videos."""
     ordered = sorted((r for r in records if _totals(r)), key=lambda r: float(np.mean(_totals(r))))
     if not ordered:
         return {}
@@ -75,12 +75,13 @@ def chosen(records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
 
 
 def answer_columns(rewards: Sequence[str]) -> tuple[str, ...]:
-    """Titles of what `answers` returns."""
+    """The titles of the columns that `answers` returns."""
     return ("score", TOTAL, *rewards, "advantage", "tokens", "versions", "text")
 
 
 def answers(record: Mapping[str, Any], rewards: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The clean answers of a group under `answer_columns`, best rewarded first; None for an unread score."""
+    """The clean answers of a group as rows with the columns `answer_columns`, highest reward first. A score
+    that does not parse is None."""
     clean = record["clean"]
     fields = ("scores", TOTAL, *rewards, "advantages", "tokens", "versions", "texts")
     rows = list(zip(*(clean[field] for field in fields), strict=True))

@@ -1,1 +1,1 @@
-"""A local web page over run directories: curves, videos, ranking, fleet. It reads, and never writes."""
+"""A local web page that shows run directories: curves, videos, ranking, fleet. It never writes to them."""

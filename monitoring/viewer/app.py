@@ -1,4 +1,4 @@
-"""The page and the data of its views, over HTTP. Every route reads."""
+"""Serve the page and the data of its views over HTTP. All routes are read-only."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +26,11 @@ _IMAGES_KEPT = {"Cache-Control": "private, max-age=300"}
 
 
 def create_app(catalogue: Catalogue, token: str | None = None, loopback: bool = True) -> FastAPI:
-    """The viewer as an ASGI app. `token`: what requests must carry; `loopback`: where it is bound."""
+    """Build the viewer as an ASGI app.
+
+    `token`, if given, must be sent with every request. `loopback` says whether the server listens on a
+    loopback address only.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -128,7 +132,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 
 def _plotly() -> Path:
-    """Where the installed plotly package keeps its script."""
+    """The path of the JavaScript file in the installed plotly package."""
     spec = find_spec("plotly")
     assert spec is not None, "plotly is one of the project's dependencies"
     assert spec.origin is not None

@@ -1,4 +1,4 @@
-"""Which runs the page shows, and under which names. A browser can ask for these names and nothing else."""
+"""Find the runs that the page shows, and give each a name. A browser can request runs only by these names."""
 
 import threading
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from runtime.errors import RunDirectoryError
 
 
 class Catalogue:
-    """The runs named on the command line, or else all that are and will be in a folder.
+    """The runs named on the command line or, if there are none, all runs in a folder, including later ones.
 
-    Raises RunDirectoryError if a name is no run, or if the folder has none.
+    Raises RunDirectoryError if a name is not a run, or the folder has no runs.
     """
 
     def __init__(self, named: Sequence[str], folder: Path = Path("runs")) -> None:
@@ -25,7 +25,7 @@ class Catalogue:
             )
 
     def runs(self) -> dict[str, ViewedRun]:
-        """The runs by name, as named or newest first."""
+        """The runs by name: in the order of the command line, or the runs of the folder, newest first."""
         with self._lock:
             known = {run.path for run in self._runs.values()}
             for path in self._named or _runs_in(self._folder):

@@ -1,4 +1,4 @@
-"""Records as columns that JSON can carry: short numbers, nothing that is not finite."""
+"""Convert records to columns of JSON numbers: rounded, with None for values that are not finite."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ _DIGITS = 6
 
 
 def numbers(values: Iterable[Any]) -> list[float | None]:
-    """Numbers with six significant digits; None for what is missing, not finite or no number."""
+    """Round numbers to six significant digits. Missing, non-finite and non-numeric values become None."""
     return [_number(value) for value in values]
 
 
@@ -20,7 +20,7 @@ def integers(values: "np.ndarray | pd.Series") -> list[int]:
 
 
 def numeric_columns(records: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """A column for every name under which some record has a number."""
+    """Build one column per name that has a number in at least one record."""
     names = {name for record in records for name, value in record.items() if _is_number(value)}
     return {name: numbers(record.get(name) for record in records) for name in sorted(names)}
 

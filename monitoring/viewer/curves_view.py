@@ -1,4 +1,4 @@
-"""What the list of runs and the view *Curves* show."""
+"""Data for the list of runs and the view *Curves*."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MOST_POINTS = 2000
 
 
 def overview(name: str, run: ViewedRun) -> dict[str, Any]:
-    """A line in the list of runs."""
+    """The entry of a run in the list of runs."""
     metrics, evaluations = run.records("metrics"), run.records("evaluations")
     schedule = run.config().get("schedule")
     evaluated = [e for e in evaluations if e["split"] == evaluations[0]["split"]] if evaluations else []
@@ -35,9 +35,9 @@ def overview(name: str, run: ViewedRun) -> dict[str, Any]:
 
 
 def curves(run: ViewedRun) -> dict[str, Any]:
-    """Every metric as a column over versions (an update u makes version u + 1), and every split's scores.
+    """Every metric as a column over versions (update u produces version u + 1), and every split's scores.
 
-    Of a run with more than MOST_POINTS updates, neighbouring ones are averaged.
+    If a run has more than MOST_POINTS updates, neighbouring updates are averaged.
     """
     metrics = run.records("metrics")
     columns = numeric_columns(metrics)
@@ -60,7 +60,7 @@ def curves(run: ViewedRun) -> dict[str, Any]:
 
 
 def spread(run: ViewedRun) -> dict[str, Any]:
-    """For each reward, the first and last decile over the groups of an update of the groups' means."""
+    """For each update and reward, the 10 % and 90 % quantiles of the groups' mean rewards."""
     names = [TOTAL, *run.rewards()]
     by_update = run.groups().groupby("update")[names]
     low, high = (by_update.quantile(q, interpolation="nearest") for q in _SPREAD_QUANTILES)
@@ -72,7 +72,7 @@ def spread(run: ViewedRun) -> dict[str, Any]:
 
 
 def _add_rate(columns: dict[str, list[float | None]]) -> None:
-    """Add the sampled tokens a second to a run that was recorded without."""
+    """Add sampled tokens per second if the run did not record them."""
     tokens, seconds = columns.get("rollout/tokens"), columns.get("timing/step_s")
     if "rollout/tokens_per_s" not in columns and tokens and seconds:
         columns["rollout/tokens_per_s"] = [

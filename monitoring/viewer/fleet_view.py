@@ -1,4 +1,4 @@
-"""What the view *Fleet* shows: who sampled what, where the time went, and what failed."""
+"""Data for the view *Fleet*: the work of each worker, the durations of each update, and failures."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ def fleet(run: ViewedRun) -> dict[str, Any]:
 
 
 def _marked(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last record of each video: another epoch finds the same."""
+    """The latest record of each video; every epoch repeats the record."""
     return list({record.get("video_id"): record for record in records}.values())
 
 
 def _workers(groups: pd.DataFrame, times: dict[int, float | None]) -> list[dict[str, Any]]:
-    """What each worker did in all, and when it was first and last heard of."""
+    """The total work of each worker, and the first and last update that used a group of it."""
     result = []
     for worker in _workers_by_name(groups):
         own = groups[groups["worker"] == worker]
@@ -51,8 +51,10 @@ def _workers(groups: pd.DataFrame, times: dict[int, float | None]) -> list[dict[
 
 
 def _shares(groups: pd.DataFrame) -> dict[str, Any]:
-    """Groups and characters of text of each worker [workers][columns]; a column is an update, or neighbouring
-    ones together where there are more than MOST_COLUMNS."""
+    """The number of groups and of characters that each worker produced, as two [workers][columns] tables.
+
+    A column is one update or, if there are more than MOST_COLUMNS updates, several neighbouring updates.
+    """
     updates, place = np.unique(groups["update"], return_inverse=True)
     stride = -(-len(updates) // MOST_COLUMNS) or 1
     workers = _workers_by_name(groups)
@@ -71,15 +73,15 @@ def _shares(groups: pd.DataFrame) -> dict[str, Any]:
 
 
 def _workers_by_name(groups: pd.DataFrame) -> list[str]:
-    """The workers that have a group, rollout-2 before rollout-10."""
+    """The workers that have a group, sorted by number (rollout-2 before rollout-10)."""
     return sorted(groups["worker"].unique(), key=lambda worker: (len(worker), worker))
 
 
 def _phases(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """Seconds of each update by phase; they add up to the time since the update before was recorded.
+    """The seconds of each update by phase. Their sum is the time since the previous update was recorded.
 
-    `between updates` lies between the end of one step and the start of the next: evaluations and checkpoints.
-    Before the first update of an attempt it is not known, and 0.
+    `between updates` is the time from the end of one step to the start of the next: evaluations and
+    checkpoints. It is unknown for the first update of an attempt, and recorded as 0.
     """
 
     def column(name: str) -> np.ndarray:
@@ -105,7 +107,7 @@ def _phases(metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _staleness(groups: pd.DataFrame) -> dict[str, Any]:
-    """Versions by which the oldest token of a group was behind: mean and largest of each update."""
+    """The staleness of the oldest token of each group, in versions: mean and maximum per update."""
     behind = (groups["update"] - groups["oldest_version"]).groupby(groups["update"]).agg(["mean", "max"])
     return {
         "version": integers(behind.index.to_numpy() + 1),

@@ -1,7 +1,7 @@
-"""The index of groups.jsonl: where each line is and what it amounts to. Texts stay in the file.
+"""Index groups.jsonl: the byte offset and a numeric summary of each line. Texts are not kept in memory.
 
-A run of 1,000 updates of 512 completions writes some hundreds of megabytes. They are read once, a line at a
-time, into a table of a row a line; what a view shows of a single group is read from the file again.
+A run of 1,000 updates of 512 completions writes some hundreds of megabytes. The file is read once, line by
+line, into a table with one row per line. The details of a single group are read from the file on request.
 """
 
 import math
@@ -21,8 +21,9 @@ COLUMNS = (
     "offset", "size", "attempt", "update", "video", "worker", "mos", "trained", "completions", "unparsed",
     "score", "score_std", "perturbed_score", "oldest_version", "characters", TOTAL,
 )  # fmt: skip
-"""Of every run; a column for each of its rewards follows. `score` and the rewards are means over the clean
-copy's completions, NaN where nothing parsed; `characters` counts those of both copies' texts."""
+"""The columns of the table; one column per reward of the run follows. `score` and the rewards are means over
+the completions for the clean copy, NaN if none parses. `characters` is the length of the texts for both
+copies."""
 
 
 class _Copy(msgspec.Struct):
@@ -31,14 +32,14 @@ class _Copy(msgspec.Struct):
 
 
 def _line_type(rewards: Sequence[str]) -> type[msgspec.Struct]:
-    """What the index takes from a line; msgspec skips the rest without building it."""
+    """The type to decode a line to. It has only the fields that the index needs; msgspec skips the others."""
     values = list[float | None]
     clean = msgspec.defstruct(
         "Clean",
         [
             ("versions", list[list[int]]),
             (TOTAL, values),
-            # A run that is older than a reward of the project has no values of it.
+            # Runs recorded before a built-in reward existed have no values for it.
             *((name, values, msgspec.field(default_factory=list)) for name in rewards),
         ],
         bases=(_Copy,),
@@ -54,7 +55,8 @@ def _line_type(rewards: Sequence[str]) -> type[msgspec.Struct]:
 
 
 class GroupIndex:
-    """`rewards`: the run's, by name."""
+    """The index of a groups.jsonl, updated as the file grows. `rewards` are the names of the run's
+    rewards."""
 
     def __init__(self, path: Path, rewards: Sequence[str]) -> None:
         self._path = path
@@ -75,7 +77,7 @@ class GroupIndex:
         return self._file.broken
 
     def read(self) -> pd.DataFrame:
-        """A row for each line there is, superseded ones included."""
+        """Read the new lines; return a table with one row per line, including superseded lines."""
         if self._file.restarted():
             self._clear()
         for offset, size, line in self._file.new_records():
@@ -96,7 +98,7 @@ class GroupIndex:
         )
 
     def line(self, offset: int, size: int) -> dict[str, Any]:
-        """The whole record of a row."""
+        """Read the full record at `offset` with `size` bytes."""
         with self._path.open("rb") as file:
             file.seek(offset)
             return msgspec.json.decode(file.read(size))

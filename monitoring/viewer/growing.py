@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 class GrowingFile(Generic[T]):
-    """Follows a JSON-lines file and remembers how far it has read.
+    """Follows a growing JSON-lines file, and remembers up to which byte it has read.
 
         if file.restarted():
-            forget what was read
+            discard the records read so far
         for offset, size, record in file.new_records():
             ...
 
-    A last line without its end is left for the next time. A whole line that is no record (a crash glued two
-    together, a NaN) is left out and counted in `broken`.
+    An incomplete last line is left for the next call. A complete line that is not a valid record (two lines
+    joined by a crash, a NaN) is skipped and counted in `broken`.
     """
 
     def __init__(self, path: Path, decode: Callable[[bytes], T]) -> None:
@@ -29,7 +29,7 @@ class GrowingFile(Generic[T]):
         self.broken = 0
 
     def restarted(self) -> bool:
-        """Whether the file was replaced or truncated since the last read. Reading then restarts at byte 0."""
+        """Whether the file was replaced or truncated since the last read. If so, restart at byte 0."""
         try:
             stat = self._path.stat()
         except OSError:
@@ -43,7 +43,7 @@ class GrowingFile(Generic[T]):
         return True
 
     def new_records(self) -> Iterator[tuple[int, int, T]]:
-        """(offset, bytes, record) of every line that was completed since the last call."""
+        """Yield (offset, size in bytes, record) of every line completed since the last call."""
         try:
             file = self._path.open("rb")
         except OSError:
@@ -63,9 +63,9 @@ class GrowingFile(Generic[T]):
 
 
 class Records:
-    """All records of a small file, as dictionaries that name their attempt.
+    """All records of a small JSON-lines file, as dictionaries with the field `attempt`.
 
-    `fields`: what else a record must have, and of which type; one that lacks it counts as broken.
+    `fields` maps further required fields to their types. A record without them counts as broken.
     """
 
     def __init__(self, path: Path, fields: Mapping[str, type]) -> None:

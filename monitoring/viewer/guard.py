@@ -1,4 +1,4 @@
-"""Who may ask: only for reading, only by the page's own address, and only with the token where one is set."""
+"""Refuse requests that are not read-only, not for the page's own address, or without the required token."""
 
 import hashlib
 import hmac
@@ -11,33 +11,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
-    # Plotly writes its style rules and its elements' styles from its script.
+    # Plotly's script adds style rules and inline styles.
     "style-src 'self' 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address, an IPv6 one in brackets or not, is this machine's own and no other's."""
+    """Whether a name or address is a loopback address. IPv6 addresses may be in brackets."""
     try:
         return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # another name, which may point anywhere, whatever it begins with
+    except ValueError:  # another name; it may resolve to any address, even if it starts with 127.
         return False
 
 
 class Guard:
-    """Lets GET through; the rest is refused before it reaches the page.
+    """ASGI middleware that passes on allowed GET and HEAD requests and refuses all others.
 
-    On loopback the Host header must be a loopback name, else a site whose name is made to point at 127.0.0.1
-    could read the page (DNS rebinding). With a token, a request carries it as `?token=...`, which is moved to
-    a cookie so that it does not stay in the address bar.
+    If the server listens on loopback, the Host header must be a loopback name. Otherwise a web site whose
+    name resolves to 127.0.0.1 could read the page (DNS rebinding). A required token is sent as `?token=...`;
+    the middleware moves it to a cookie, so that it does not stay in the address bar.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, loopback: bool) -> None:
         self._app = app
         self._token = token
         self._loopback = loopback
-        # Cookies do not know ports: two viewers on one host must not overwrite each other's.
+        # Browsers share cookies between ports, so two viewers on one host need different cookie names.
         self._cookie = "viewer-" + hashlib.sha256((token or "").encode()).hexdigest()[:8]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,12 +58,12 @@ class Guard:
         await (answer or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that is not let through; None for one that is."""
+        """The response to a request that is refused or redirected; None for one that is allowed."""
         headers = Headers(scope=scope)
         if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("the viewer only reads", 405, {"Allow": "GET, HEAD"})
+            return PlainTextResponse("the viewer is read-only", 405, {"Allow": "GET, HEAD"})
         if self._loopback and not is_loopback(_host_name(headers.get("host", ""))):
-            return PlainTextResponse("open the viewer by the address that it printed", 421)
+            return PlainTextResponse("open the viewer at the address that it printed", 421)
         if self._token is None:
             return None
         request = Request(scope)
@@ -74,7 +74,7 @@ class Guard:
             return answer
         if self._matches(request.cookies.get(self._cookie, "")):
             return None
-        return PlainTextResponse("open the viewer by the address that it printed, with its token", 401)
+        return PlainTextResponse("open the viewer at the address that it printed, including the token", 401)
 
     def _matches(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self._token or "").encode())

@@ -1,4 +1,4 @@
-"""What the view *Ranking* shows: an evaluation's scores against MOS, and one clip over all evaluations."""
+"""Data for the view *Ranking*: scores of an evaluation against MOS, and one video over all evaluations."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ _TEXTS = ("video_id", "source", "distortion", "text", "failure")
 
 
 def evaluations(run: ViewedRun) -> dict[str, Any]:
-    """Every evaluation with its figures, in the order of versions."""
+    """Every evaluation with its results, sorted by version and split."""
     records = sorted(run.records("evaluations"), key=lambda e: (e["version"], e["split"]))
     return {"evaluations": [{k: v for k, v in e.items() if k not in ("attempt", "update")} for e in records]}
 
 
 def ranking(run: ViewedRun, version: int, split: str) -> dict[str, Any]:
-    """The evaluated videos as columns, and the logistic curve from scores to MOS (or why there is none).
+    """The evaluated videos as columns, and the logistic curve from scores to MOS, or why it cannot be fitted.
 
-    The curve is fitted to the videos that count for the headline figures.
+    The curve is fitted to headline videos only.
     """
     predictions = run.predictions(version, split)
     columns: dict[str, Any] = {name: [str(p.get(name) or "") for p in predictions] for name in _TEXTS}
@@ -32,7 +32,7 @@ def ranking(run: ViewedRun, version: int, split: str) -> dict[str, Any]:
 
 
 def clip(run: ViewedRun, split: str, video_id: str) -> dict[str, Any]:
-    """What each evaluated version answered to one video."""
+    """The answers of every evaluated version to one video."""
     versions = sorted({e["version"] for e in run.records("evaluations") if e["split"] == split})
     answers = [
         {"version": version} | {name: p.get(name) for name in ("greedy", "text", "samples", "mos", "failure")}

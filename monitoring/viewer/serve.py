@@ -1,4 +1,4 @@
-"""`launch.py view`: binds, says where the page is, opens a browser, serves until Ctrl-C."""
+"""Serve the viewer until Ctrl-C, after printing its address and opening a browser (`launch.py view`)."""
 
 import secrets
 import socket
@@ -26,15 +26,17 @@ def serve(
     browser: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Show runs until interrupted.
+    """Serve the viewer until interrupted.
 
     Args:
-        runs: run directories, or names under runs/; none for all of them.
-        port: default: the first free one from FIRST_PORT on.
-        token: what requests must carry; on any host but loopback one is made if none is given.
+        runs: run directories, or names under runs/; if empty, all runs there.
+        host: address to listen on.
+        port: port to listen on; default: the first free one from FIRST_PORT.
+        token: token that requests must contain; if the host is not loopback, the default is a random token.
+        browser: open a browser.
         say: called with the page's address.
     Raises:
-        RunDirectoryError: for a run that is none, or an address that cannot be had.
+        RunDirectoryError: if a name is not a run, or the server cannot listen on the address.
     """
     catalogue = Catalogue(runs)
     loopback = is_loopback(host)
@@ -52,7 +54,7 @@ def serve(
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
-    """A listening socket, on `port` or the first free one."""
+    """Open a listening socket on `port`; if that is None, on the first free port from FIRST_PORT."""
     ports = range(FIRST_PORT, FIRST_PORT + _PORTS_TRIED) if port is None else (port,)
     for number in ports:
         try:

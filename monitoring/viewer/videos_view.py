@@ -1,4 +1,4 @@
-"""What the view *Videos* shows: the groups of an update, one group in full, and a video over the run."""
+"""Data for the view *Videos*: the groups of an update, all details of one group, and a video over the run."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ _SHOWN_OF_A_GROUP = ("mos", "score", "score_std", "perturbed_score", "total", "u
 
 
 def updates(run: ViewedRun) -> dict[str, Any]:
-    """The updates that have groups."""
+    """The numbers of the updates that have groups."""
     return {"updates": integers(np.unique(run.groups()["update"]))}
 
 
 def groups_of(run: ViewedRun, update: int) -> dict[str, Any]:
-    """A column for each figure of the update's groups, in the order of the file."""
+    """The groups of an update as columns, in the order of the file."""
     groups = run.groups()
     groups = groups[groups["update"] == update]
     if groups.empty:
@@ -33,7 +33,7 @@ def groups_of(run: ViewedRun, update: int) -> dict[str, Any]:
 
 
 def group(run: ViewedRun, offset: int) -> dict[str, Any]:
-    """One group: its videos' copies, each with its ref and a list of completions."""
+    """All details of one group: the clean and the perturbed copy, each with its ref and its completions."""
     record = run.group(offset)
     rewards = list(run.rewards())
     clean, perturbed = record["clean"], record["perturbed"]
@@ -47,9 +47,9 @@ def group(run: ViewedRun, offset: int) -> dict[str, Any]:
 
 
 def history(run: ViewedRun, video_id: str) -> dict[str, Any]:
-    """How a video was answered over the run: scores of every visit, and the answer that earned most.
+    """The answers to a video over the run: per visit, all scores and the answer with the highest reward.
 
-    Of more than MOST_VISITS visits, that many are shown, evenly chosen.
+    If there are more than MOST_VISITS visits, that many are returned, evenly spaced.
     """
     groups = run.groups()
     offsets = groups.loc[groups["video"] == video_id, "offset"].astype(int).tolist()
@@ -74,7 +74,7 @@ def _visit(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _completions(copy: dict[str, Any], rewards: list[str]) -> list[dict[str, Any]]:
-    """A dictionary a completion. The perturbed copy's are scored and not rewarded."""
+    """Return one dictionary per completion. Completions for the perturbed copy have scores but no rewards."""
     columns = {
         "text": "texts",
         "score": "scores",

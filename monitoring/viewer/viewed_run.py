@@ -1,4 +1,4 @@
-"""A run directory as the viewer reads it: whatever is there, again and again, superseded records left out."""
+"""Read a run directory for the viewer while it grows. Missing files and superseded records are skipped."""
 
 import threading
 from pathlib import Path
@@ -24,16 +24,16 @@ _FILES = ("run.json", "config.json", "groups.jsonl", "summary.json", *(f"{name}.
 
 
 class NotRecorded(LookupError):
-    """The run has no such update, row or evaluation; says which."""
+    """The run has no such update, row or evaluation. The message says which."""
 
 
 def holds_run(path: Path) -> bool:
-    """Whether a folder is a run directory, however unfinished."""
+    """Whether a folder is a run directory; the run need not be finished."""
     return any((path / name).is_file() for name in ("run.json", "config.json", "metrics.jsonl"))
 
 
 class ViewedRun:
-    """Calls may come from several threads."""
+    """A run directory that may still grow. It may be read from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,11 +43,11 @@ class ViewedRun:
         self._groups: GroupIndex | None = None
 
     def config(self) -> dict[str, Any]:
-        """The run's configuration; empty while it is missing or broken."""
+        """The run's configuration; empty if the file is missing or invalid."""
         return _read_object(self.path / "config.json")
 
     def rewards(self) -> dict[str, str]:
-        """The run's rewards with their descriptions; those of the method where run.json names none."""
+        """The description of each reward of the run, by name; the built-in rewards if run.json has none."""
         recorded = _read_object(self.path / "run.json").get("rewards")
         if not isinstance(recorded, list):
             return {reward.name: reward.description for reward in BUILT_IN}
@@ -58,7 +58,7 @@ class ViewedRun:
         }
 
     def records(self, name: str) -> list[dict[str, Any]]:
-        """Records of NAME.jsonl that no later attempt superseded."""
+        """The records of NAME.jsonl that no later attempt superseded."""
         starts = self._starts()
         with self._lock:
             return [
@@ -68,10 +68,10 @@ class ViewedRun:
             ]
 
     def groups(self) -> pd.DataFrame:
-        """The groups that no later attempt superseded: a row each, as GroupIndex has them."""
+        """The rows of GroupIndex whose groups no later attempt superseded."""
         starts = self._starts()
         with self._lock:
-            # The run's rewards are recorded before its first group.
+            # run.json lists the rewards before the first group is written.
             self._groups = self._groups or GroupIndex(self.path / "groups.jsonl", list(self.rewards()))
             table = self._groups.read()
         if len(starts) < 2:
@@ -81,7 +81,7 @@ class ViewedRun:
         return table[table["update"] < limits[attempts]]
 
     def group(self, offset: int) -> dict[str, Any]:
-        """The record of groups.jsonl that begins at byte `offset`. Raises NotRecorded if none does."""
+        """The record that starts at byte `offset` of groups.jsonl. Raises NotRecorded if there is none."""
         table = self.groups()
         found = table[table["offset"] == offset]
         if found.empty:
@@ -90,9 +90,9 @@ class ViewedRun:
         return self._groups.line(offset, int(found["size"].iloc[0]))
 
     def predictions(self, version: int, split: str) -> list[dict[str, Any]]:
-        """The answers behind an evaluation; lines that are no records are left out.
+        """The predictions of an evaluation. Invalid lines are skipped.
 
-        Raises NotRecorded if the run did not evaluate that version on that split.
+        Raises NotRecorded if the run has no evaluation of that version on that split.
         """
         evaluated = {(e["version"], e["split"]) for e in self.records("evaluations")}
         if (version, split) not in evaluated:
@@ -104,15 +104,15 @@ class ViewedRun:
         return [record for line in paths[0].read_bytes().splitlines() if (record := _decode_object(line))]
 
     def revision(self) -> str:
-        """Changes whenever a file of the run does."""
+        """A string that changes whenever a file of the run changes."""
         return "-".join(f"{size:x}.{changed:x}" for size, changed in map(self._stat, _FILES))
 
     def modified(self) -> float:
-        """When the run last wrote something, seconds since the epoch; 0 if it never did."""
+        """The Unix time of the run's last write, in seconds; 0 if it has written nothing."""
         return max(changed for _, changed in map(self._stat, _FILES)) / 1e9
 
     def started(self) -> float:
-        """When the first attempt began, seconds since the epoch; without it, when the run last wrote."""
+        """The Unix time in seconds at which the first attempt started; if unknown, that of the last write."""
         attempts = self._attempts()
         return float(attempts[0].get("started", 0.0)) if attempts else self.modified()
 
@@ -120,7 +120,7 @@ class ViewedRun:
         return (self.path / "summary.json").is_file()
 
     def broken_lines(self) -> int:
-        """Lines that were read and are no records."""
+        """The number of lines read so far that are not valid records."""
         broken_groups = self._groups.broken if self._groups else 0
         return broken_groups + sum(records.broken for records in self._records.values())
 
@@ -147,7 +147,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _decode_object(text: bytes) -> dict[str, Any]:
-    """A JSON object; empty if it is none."""
+    """Decode a JSON object; return an empty one if `text` is not a JSON object."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):

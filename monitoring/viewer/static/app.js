@@ -1,4 +1,4 @@
-// The shell: which view of which runs, kept in the address; keyboard; news every two seconds.
+// The frame of the page: keeps view and runs in the address, handles keys, polls for changes every two seconds.
 
 import { ago, fixed, h, notice } from "./dom.js";
 import { get } from "./data.js";
@@ -12,10 +12,10 @@ const VIEWS = { curves, videos, ranking, fleet };
 const POLL_MS = 2000;
 const LIVE_S = 120;
 
-/** The address after #: view, focused run, runs compared, and what the view adds. */
+/** The address after #: view, selected run, compared runs, and the parameters of the view. */
 const state = { view: "curves", run: null, shown: [], parameters: {} };
 let runs = [];
-/** A run keeps its colour when others appear. */
+/** The colour number of each run, which does not change when other runs appear. */
 const numbers = new Map();
 let mounted = null;
 let reachable = true;
@@ -32,12 +32,12 @@ function readAddress() {
   state.parameters = parameters;
 }
 
-/** Runs named on the command line are compared; of a whole folder, the newest one is shown. */
+/** Compare up to four runs; of more, show the newest. */
 function defaultShown() {
   return runs.length <= 4 ? runs.map((run) => run.name) : [runs[0].name];
 }
 
-/** Change the address; what is not named stays, what is null goes. */
+/** Change the address. Parameters that are not named stay; those set to null are removed. */
 export function go(change, { replace = false } = {}) {
   const { view = state.view, run = state.run, shown = state.shown, ...rest } = change;
   const kept = view === state.view && run === state.run ? state.parameters : {};
@@ -71,7 +71,7 @@ function colourOf(name) {
   return colour(numbers.get(name));
 }
 
-/** Show what the address says, as the run's files are now. */
+/** Show the view in the address, with the current content of the run's files. */
 async function show() {
   readAddress();
   drawTabs();
@@ -121,7 +121,7 @@ function drawRuns() {
       h("button", {
         class: "swatch",
         style: { borderColor: own, background: shown ? own : "transparent" },
-        title: shown ? "take it out of the curves" : "compare it in the curves",
+        title: shown ? "remove from the curves" : "add to the curves",
         "aria-pressed": String(shown),
         onclick: () => go({ shown: shown ? others : [...others, run.name] }),
       }),

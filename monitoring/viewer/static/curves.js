@@ -1,4 +1,4 @@
-// Curves: every metric over the updates, the chosen runs together.
+// Curves: every metric over the updates, for all chosen runs.
 
 import { csv, download, h, notice, short } from "./dom.js";
 import { get } from "./data.js";
@@ -34,7 +34,7 @@ export const curves = {
       data.set(name, { spread: data.get(name)?.spread, ...(await get("curves", { run: name })) });
     }));
     layOut();
-    // The spread needs every group of the run to be read once; the lines need not wait for that.
+    // Show the lines first: for the spread, the server must read every group of the run once.
     await Promise.all(stale.map(async (name) => {
       const spread = await get("spread", { run: name });
       Object.assign(data.get(name), { spread, revision: revisions.get(name) });
@@ -59,9 +59,9 @@ function toolbar() {
     h("label", {}, h("input", {
       type: "checkbox", checked: settings.spread,
       onchange: (event) => { settings.spread = event.target.checked; repaint(); },
-    }), "spread over groups (middle 80 %) of the chosen run"),
+    }), "spread over groups (middle 80 %) of the selected run"),
     h("span", { class: "grow" }),
-    h("button", { onclick: saveAll, title: "every metric of the chosen run" }, "All metrics as CSV"),
+    h("button", { onclick: saveAll, title: "save every metric of the selected run" }, "All metrics as CSV"),
   );
 }
 
@@ -69,7 +69,7 @@ function windowText() {
   return settings.half ? `mean of ${2 * settings.half + 1} updates` : "off";
 }
 
-/** Make the cards that the chosen runs have data for; those that are there stay. */
+/** Create a card for every metric of the chosen runs. Keep the cards if the metrics have not changed. */
 function layOut() {
   if (!current.shown.length) {
     grid.replaceChildren(notice("No run is chosen: click a coloured box on the left."));
@@ -90,7 +90,7 @@ function layOut() {
   repaint();
 }
 
-/** The declared metrics of all loaded runs by section, then the held-out scores, then whatever else was recorded. */
+/** The metrics of all loaded runs by section: rewards, held-out scores, other declared metrics, all others. */
 function sections() {
   const loaded = current.shown.map((name) => data.get(name)).filter(Boolean);
   const titles = [...new Set(loaded.flatMap((run) => run.sections.map(([title]) => title)))];
@@ -111,7 +111,7 @@ function sections() {
     .filter(([, m]) => m.length);
 }
 
-/** Title and unit; a share needs none, nor does a title that names it. */
+/** Title and unit. The unit is left out for shares, and if the title contains it. */
 function labelOf({ title, unit }) {
   const named = unit === "share" || title.toLowerCase().split(" ").includes(unit);
   return unit && !named ? `${title}, ${unit}` : title;
@@ -168,7 +168,7 @@ function lines(card, name) {
     ? [{ ...base, y: raw, hoverinfo: "skip", line: { color: faint(colour, 0.28), width: 1 } }] : [];
   traces.push({ ...base, y: smoothed ? smooth(raw, settings.half) : raw, line: { color: colour, width: 1.8 },
     marker: { color: colour }, hovertemplate: "%{y:.4g}" });
-  // Bands of several runs would hide one another.
+  // Draw the band of one run only: several would hide one another.
   const bounds = card.band && settings.spread && (name === current.run || current.shown.length === 1) && run.spread;
   return bounds ? [...band(bounds.version, bounds.low[card.band], bounds.high[card.band], colour), ...traces] : traces;
 }
@@ -197,7 +197,7 @@ function evaluated(card, name) {
   }];
 }
 
-/** What a card shows, unsmoothed, as columns for a CSV; an evaluation brings its interval. */
+/** The unsmoothed values of a card as columns for a CSV. Evaluations include their intervals. */
 function columns(metric, names = current.shown) {
   return names.flatMap((name) => {
     const run = data.get(name);

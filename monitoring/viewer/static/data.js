@@ -1,4 +1,4 @@
-// What the server knows. Paths are relative, so that the page also works behind a proxy's prefix.
+// Requests to the server. Paths are relative, so that the page also works behind a proxy with a path prefix.
 
 export async function get(path, parameters = {}) {
   const response = await fetch(`api/${path}?${new URLSearchParams(parameters)}`);
@@ -6,7 +6,7 @@ export async function get(path, parameters = {}) {
   return response.json();
 }
 
-/** A picture of frames side by side, and what they are: {url, info}, or {reason}. */
+/** A picture of frames side by side and their description, {url, info}; on failure, {reason}. */
 export async function frames(kind, parameters) {
   const response = await fetch(`frames/${kind}?${new URLSearchParams(parameters)}`);
   if (!response.ok) return { reason: await reason(response) };
@@ -28,8 +28,8 @@ export function marksText(marks) {
     sar: (v) => `pixels of ${v}`,
     interlaced: () => "interlaced",
     transfer: (v) => `HDR (${v})`,
-    truncated: (v) => `cut short: ${v}`,
-    damaged_frames: (v) => `damaged: ${v.join(", ")}`,
+    truncated: (v) => `truncated: ${v}`,
+    damaged_frames: (v) => `damaged frames: ${v.join(", ")}`,
   };
   return Object.entries(marks ?? {}).map(([name, value]) => words[name]?.(value) ?? `${name}: ${value}`).join("; ");
 }

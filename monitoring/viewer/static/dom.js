@@ -1,8 +1,8 @@
-// Elements and numbers. Texts of models and files enter the page as text nodes only.
+// Create elements and format numbers. Texts from models and files are inserted only as text nodes.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element: h("td", {class: "number", onclick: f}, "text", child). */
+/** Create an element: h("td", {class: "number", onclick: f}, "text", child). */
 export function h(tag, attributes = {}, ...children) {
   return build(document.createElement(tag), attributes, children);
 }
@@ -22,12 +22,12 @@ function build(element, attributes, children) {
   return element;
 }
 
-/** A number with fixed digits; a dash for what is missing. */
+/** Format a number with a fixed number of decimals; a dash if it is missing. */
 export function fixed(value, digits = 2) {
   return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
 }
 
-/** A number with three significant digits, as people write it. */
+/** Format a number with three significant digits; numbers from 1,000 without decimals. */
 export function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
@@ -47,7 +47,7 @@ export function clock(seconds) {
   return seconds ? new Date(seconds * 1000).toLocaleString("sv") : "–";
 }
 
-/** A completion as it was written, its tags dimmed. */
+/** The text of a completion, with dimmed tags. */
 export function trace(text) {
   return (text ?? "").split(/(<\/?(?:think|answer)>)/).map((piece) => (/^<\/?(think|answer)>$/.test(piece)
     ? h("span", { class: "tag" }, piece) : piece));
@@ -57,7 +57,7 @@ export function notice(text) {
   return h("p", { class: "notice" }, text);
 }
 
-/** Scroll a container, and nothing around it, until an element in it shows. */
+/** Scroll only the container, until the element inside it is visible. */
 export function reveal(container, element) {
   const [outer, inner] = [container.getBoundingClientRect(), element.getBoundingClientRect()];
   if (inner.top < outer.top || inner.bottom > outer.bottom) {
@@ -65,14 +65,14 @@ export function reveal(container, element) {
   }
 }
 
-/** Hand the browser a file to keep. */
+/** Make the browser save a file. */
 export function download(name, text) {
   const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Columns [{name, x, y}] as CSV, joined by x. */
+/** Convert columns [{name, x, y}] to CSV, joined by x. */
 export function csv(key, columns) {
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const rows = new Map();

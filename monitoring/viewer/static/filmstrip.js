@@ -1,9 +1,9 @@
-// A video's frames, cut from one picture that holds them side by side.
+// Show a video's frames, cut from one picture that has them side by side.
 
 import { h } from "./dom.js";
 import { frames, marksText } from "./data.js";
 
-/** A row of frames that fills itself; a click makes them larger. `kind` and `parameters` say which. */
+/** A row of frames, which loads by itself; a click enlarges it. `kind` and `parameters` are those of `frames`. */
 export function filmstrip(title, kind, parameters) {
   const caption = h("figcaption", {}, title);
   const row = h("div", { class: "frames waiting" });
@@ -32,6 +32,6 @@ async function fill(row, caption, kind, parameters) {
   })));
   row.style.setProperty("--frames", indices.length);
   caption.title = `frames ${indices.join(", ")} of ${total}, ${source[1]}×${source[0]} px shown to the model at `
-    + `${width}×${height} px, read by ${decoder}`;
+    + `${width}×${height} px, decoded by ${decoder}`;
   if (Object.keys(marks).length) caption.append(h("span", { class: "marks" }, marksText(marks)));
 }

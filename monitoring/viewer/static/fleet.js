@@ -1,4 +1,4 @@
-// Fleet: who sampled what, where the time went, what failed.
+// Fleet: the work of each worker, the durations of each update, and failures.
 
 import { clock, h, notice } from "./dom.js";
 import { get, marksText } from "./data.js";
@@ -16,10 +16,10 @@ export const fleet = {
     };
     parts = {
       workers: h("section", { class: "workers" }),
-      phases: card("Where an update's time went", "seconds since the update before", true),
-      lanes: card("Who sampled what", "groups of each worker", true),
-      text: card("Share of the text", "characters of both copies' answers"),
-      staleness: card("Staleness", "versions by which the oldest token of a group was behind"),
+      phases: card("Time per update", "seconds since the previous update, by phase", true),
+      lanes: card("Groups per worker", "number of groups that each worker sampled", true),
+      text: card("Text per worker", "share of the characters of all answers, clean and perturbed"),
+      staleness: card("Staleness", "policy versions between a group's oldest token and the policy it trained"),
       faults: h("section", {}),
       failures: h("section", {}),
       marked: h("section", {}),
@@ -49,7 +49,7 @@ function drawPhases({ version, seconds }) {
   draw(parts.phases.plot, traces, { showlegend: true, margin: { l: 40, r: 10, t: 24, b: 34 }, yaxis: { rangemode: "tozero", range: [0, ceiling(seconds)] }, xaxis: { title: "version" } });
 }
 
-/** The top of the scale: what nearly all updates stay under, so that one evaluation does not flatten the rest. */
+/** The top of the axis: above nearly all updates, so that one long evaluation does not flatten the others. */
 function ceiling(seconds) {
   const columns = Object.values(seconds);
   const sums = (columns[0] ?? []).map((_, i) => columns.reduce((sum, values) => sum + (values[i] ?? 0), 0)).sort((a, b) => a - b);
@@ -89,24 +89,24 @@ function drawWorkers(workers) {
   const characters = workers.reduce((sum, w) => sum + w.characters, 0);
   const number = (text) => h("td", { class: "number" }, text);
   parts.workers.replaceChildren(h("h3", {}, "Workers"), h("table", {},
-    h("thead", {}, h("tr", {}, h("th", {}, "worker"), ...["groups", "share", "text", "unparsed", "first update", "last update"].map((t) => h("th", { class: "number" }, t)), h("th", {}, "last heard of"))),
+    h("thead", {}, h("tr", {}, h("th", {}, "worker"), ...["groups", "share", "text", "unparsed", "first update", "last update"].map((t) => h("th", { class: "number" }, t)), h("th", {}, "last group"))),
     h("tbody", {}, ...workers.map((w) => {
       const silent = newest - w.last_update >= SILENT_UPDATES;
       return h("tr", {}, h("td", {}, h("i", { class: `state ${silent ? "silent" : "serving"}` }), w.worker),
         number(w.groups.toLocaleString("en")), number(`${((100 * w.groups) / groups).toFixed(0)} %`), number(`${((100 * w.characters) / (characters || 1)).toFixed(0)} %`),
         number(`${((100 * w.unparsed) / (w.completions || 1)).toFixed(1)} %`), number(String(w.first_update)), number(String(w.last_update)),
-        h("td", { class: silent ? "bad" : "" }, silent ? `silent since update ${w.last_update}, ${clock(w.last_time)}` : clock(w.last_time)));
+        h("td", { class: silent ? "bad" : "" }, silent ? `none since update ${w.last_update}, ${clock(w.last_time)}` : clock(w.last_time)));
     }))));
 }
 
 function drawEvents({ failures, faults, marked }) {
   parts.faults.replaceChildren(h("h3", {}, `Actors that failed: ${faults.length}`), faults.length ? h("table", {},
-    h("thead", {}, h("tr", {}, h("th", {}, "when"), h("th", {}, "actor"), h("th", {}, "what happened"))),
+    h("thead", {}, h("tr", {}, h("th", {}, "when"), h("th", {}, "actor"), h("th", {}, "reason"))),
     h("tbody", {}, ...[...faults].reverse().map((f) => h("tr", {}, h("td", { class: "name" }, clock(f.time)), h("td", { class: "name" }, f.actor ?? "–"), h("td", { class: "text" }, f.reason ?? ""))))) : notice("None is recorded."));
   parts.failures.replaceChildren(h("h3", {}, `Videos that failed: ${failures.length}`), failures.length ? h("table", {},
     h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "stage"), h("th", {}, "reason"))),
     h("tbody", {}, ...[...failures].reverse().map((f) => h("tr", {}, h("td", { class: "number" }, String(f.update)), h("td", { class: "name", title: f.path ?? "" }, f.video_id ?? "–"), h("td", {}, f.stage ?? "–"), h("td", { class: "text" }, f.reason ?? ""))))) : notice("None is recorded."));
-  parts.marked.replaceChildren(h("h3", {}, `Videos with marks: ${marked.length}`), marked.length ? h("table", {},
-    h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "marks of its file"))),
+  parts.marked.replaceChildren(h("h3", {}, `Videos with unusual files: ${marked.length}`), marked.length ? h("table", {},
+    h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", {}, "video"), h("th", {}, "properties of the file"))),
     h("tbody", {}, ...[...marked].reverse().map((f) => h("tr", {}, h("td", { class: "number" }, String(f.update)), h("td", { class: "name", title: f.path ?? "" }, f.video_id ?? "–"), h("td", { class: "text" }, marksText(f.marks)))))) : notice("None is recorded."));
 }

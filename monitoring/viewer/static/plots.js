@@ -1,4 +1,4 @@
-// Plotly in the page's colours.
+// Draw with Plotly in the page's colours.
 
 const RUN_COLOURS = {
   light: ["#2f6fdd", "#d9622b", "#16936a", "#9a4fd1", "#c23b84", "#8a7a14", "#0c8fa8", "#6b7280"],
@@ -14,12 +14,12 @@ export function colour(number) {
   return colours[number % colours.length];
 }
 
-/** A #rrggbb colour, see-through. */
+/** Make a #rrggbb colour transparent. */
 export function faint(hex, alpha) {
   return `rgba(${channels(hex).join(",")},${alpha})`;
 }
 
-/** A #rrggbb colour as it looks over the plots' ground when it is see-through. */
+/** The opaque colour that a transparent #rrggbb colour has on the background of plots. */
 export function mixed(hex, alpha) {
   const ground = channels(css("--surface"));
   return `rgb(${channels(hex).map((c, i) => Math.round(alpha * c + (1 - alpha) * ground[i])).join(",")})`;
@@ -35,7 +35,7 @@ export function css(name) {
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
 
-/** Draw, or redraw keeping the zoom. `layout` is merged into the page's. */
+/** Draw a plot, or redraw it with the same zoom. `layout` is merged into the default layout. */
 export function draw(element, traces, layout = {}) {
   const axis = {
     gridcolor: css("--grid"),
@@ -75,8 +75,8 @@ export function savePicture(element, filename) {
   return Plotly.downloadImage(element, { format: "png", width: 900, height: 420, scale: 2, filename });
 }
 
-/** Centred moving mean over 2 * half + 1 values. Missing values are left out of it; before the first value and
- *  after the last one it is missing, too. */
+/** Centred moving mean over 2 * half + 1 values, without missing values. It is missing before the first and
+ *  after the last value. */
 export function smooth(values, half) {
   if (half === 0) return values;
   const sums = [0];

@@ -1,4 +1,4 @@
-// Ranking: what an evaluated version said against what people said.
+// Ranking: the scores of an evaluated version against MOS.
 
 import { fixed, h, notice, reveal, trace } from "./dom.js";
 import { get } from "./data.js";
@@ -25,7 +25,7 @@ export const ranking = {
     };
     main.append(
       h("div", { class: "toolbar" }, h("label", {}, "split", parts.split),
-        h("button", { onclick: () => move(-1), title: "version before (←)" }, "◀"), h("label", {}, "version", parts.version),
+        h("button", { onclick: () => move(-1), title: "previous version (←)" }, "◀"), h("label", {}, "version", parts.version),
         h("button", { onclick: () => move(1), title: "next version (→)" }, "▶"), parts.figures),
       h("div", { class: "columns" },
         h("article", { class: "card" }, parts.plot, parts.fit),
@@ -156,9 +156,9 @@ function drawMisses() {
   const rows = worst();
   const silent = shown.rows.filter((row) => row.miss === null);
   parts.misses.replaceChildren(
-    h("h3", {}, "Worst misses"),
+    h("h3", {}, "Largest errors"),
     h("table", {},
-      h("thead", {}, h("tr", {}, h("th", { class: "number" }, "miss"), h("th", { class: "number" }, "MOS"), h("th", { class: "number" }, "score"), h("th", {}, "video"), h("th", {}, "distortion"), h("th", {}, "answer"))),
+      h("thead", {}, h("tr", {}, h("th", { class: "number" }, "error"), h("th", { class: "number" }, "MOS"), h("th", { class: "number" }, "score"), h("th", {}, "video"), h("th", {}, "distortion"), h("th", {}, "answer"))),
       h("tbody", {}, ...[...silent, ...rows].slice(0, SHOWN_MISSES).map((row) => h("tr", {
         class: `link${row === chosen ? " chosen" : ""}`, "data-video": row.video_id, onclick: () => open(row),
       },

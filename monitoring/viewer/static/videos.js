@@ -1,4 +1,4 @@
-// Videos: what was said of a video in an update, and how that changed.
+// Videos: the answers to each video of an update, and how they changed over the run.
 
 import { fixed, h, notice, reveal, svg, trace } from "./dom.js";
 import { get } from "./data.js";
@@ -6,10 +6,10 @@ import { draw, faint, colour as seriesColour, css } from "./plots.js";
 import { filmstrip } from "./filmstrip.js";
 
 const ORDERS = {
-  miss: ["largest miss first", (g) => -(g.miss ?? -1)],
+  miss: ["largest error first", (g) => -(g.miss ?? -1)],
   reward: ["lowest reward first", (g) => g.total ?? 9],
   mos: ["MOS", (g) => g.mos],
-  spread: ["widest spread first", (g) => -(g.score_std ?? -1)],
+  spread: ["largest spread first", (g) => -(g.score_std ?? -1)],
   file: ["as sampled", (g) => g.place],
 };
 const SHORT = { regression: "regr.", ranking: "rank.", temporal: "temp.", format: "form." };
@@ -41,7 +41,7 @@ export const videos = {
     }, ...Object.entries(ORDERS).map(([key, [label]]) => h("option", { value: key, selected: key === settings.order }, label)));
     main.append(
       h("div", { class: "toolbar" },
-        h("button", { onclick: () => move(-1), title: "update before (←)" }, "◀"), slider,
+        h("button", { onclick: () => move(-1), title: "previous update (←)" }, "◀"), slider,
         h("button", { onclick: () => move(1), title: "next update (→)" }, "▶"), parts.number, parts.newest,
         h("span", { class: "grow" }), h("label", {}, "videos by", order)),
       h("div", { class: "columns" }, parts.list, h("div", { class: "detail" }, parts.group, parts.history)),
@@ -130,7 +130,7 @@ function drawList() {
   )));
 }
 
-/** MOS (line) and mean score (dot) on the scale of 1 to 5. */
+/** MOS (line) and mean score (dot) on the scale from 1 to 5. */
 function gauge(row) {
   const at = (value) => `${((value - SCALE.low) / (SCALE.high - SCALE.low)) * 100}%`;
   return h("span", { class: "gauge" },
@@ -186,7 +186,7 @@ function drawGroup() {
   drawAnswers();
 }
 
-/** The scores of both copies against the MOS, as dots on one scale. */
+/** The scores for both copies as dots on one scale, with a line at the MOS. */
 function scoreStrip() {
   const [width, height, left, right] = [860, 64, 70, 12];
   const x = (value) => left + ((value - SCALE.low) / (SCALE.high - SCALE.low)) * (width - left - right);
@@ -238,13 +238,13 @@ function drawAnswers() {
 }
 
 function cell(key, value, digits) {
-  if (key === "score" && value === null) return h("td", { class: "number bad", title: "no score could be read" }, "none");
+  if (key === "score" && value === null) return h("td", { class: "number bad", title: "the score does not parse" }, "none");
   const sign = key === "advantage" && value ? (value > 0 ? " up" : " down") : "";
   return h("td", { class: `number ${key}${sign}` }, (sign === " up" ? "+" : "") + fixed(value, digits));
 }
 
 function answer(completion) {
-  const cut = completion.finish_reason === "length" ? h("span", { class: "chip" }, "cut at the length limit") : null;
+  const cut = completion.finish_reason === "length" ? h("span", { class: "chip" }, "cut at the token limit") : null;
   return h("td", { class: "text" }, ...trace(completion.text), cut);
 }
 
@@ -254,7 +254,7 @@ function drawHistory(past) {
   parts.history.replaceChildren(
     h("h3", {}, `This video over the run: ${past.visits.length} visit${past.visits.length === 1 ? "" : "s"}`),
     h("div", { class: "past" }, plot, h("table", {},
-      h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", { class: "number" }, "reward"), h("th", { class: "number" }, "best"), h("th", {}, "the answer that earned most"))),
+      h("thead", {}, h("tr", {}, h("th", { class: "number" }, "update"), h("th", { class: "number" }, "reward"), h("th", { class: "number" }, "best"), h("th", {}, "answer with the highest reward"))),
       h("tbody", {}, ...rows.map((visit) => h("tr", {
         class: `link${visit.update === group.update ? " chosen" : ""}`,
         onclick: () => current.go({ update: visit.update, video: past.video_id }),
