@@ -1,1 +1,1 @@
-"""The tiny base model of the demo: made from nothing, warm-started to describe but not to score well."""
+"""The tiny base model of the demo: trained from scratch to describe distortions, but not to score well."""

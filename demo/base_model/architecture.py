@@ -1,6 +1,7 @@
-"""Architecture of the tiny base: an HF-native InternVL that one CPU core can sample from.
+"""Architecture of the tiny base model: an HF-native InternVL, small enough for one CPU core to sample from.
 
-At this size the usual initialisation (0.02, layer scale 0.1) learns next to nothing; 0.08 and 1 do.
+At this size, training hardly progresses with the usual initialisation (standard deviation 0.02, layer scale
+0.1); it works with 0.08 and 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ N_FRAMES = 4
 DOWNSAMPLE_RATIO = 0.5
 TOKENS_PER_FRAME = int((FRAME_PX // PATCH_PX * DOWNSAMPLE_RATIO) ** 2)
 HIDDEN = 128
-HEADS = 4  # of 32 each: the smallest head vLLM's CPU attention serves
+HEADS = 4  # of dimension 32 each, the smallest that vLLM's CPU attention supports
 VISION_LAYERS = 3
 TEXT_LAYERS = 3
 PIXEL_MEAN = 0.45
@@ -27,7 +28,7 @@ ROPE_THETA = 10_000.0
 
 
 def build_config(tokenizer: Any) -> Any:
-    """The `InternVLConfig` that goes with `tokenizer` (its vocabulary is padded to a multiple of 64)."""
+    """Build the `InternVLConfig` for `tokenizer`, whose vocabulary size is rounded up to a multiple of 64."""
     from transformers import InternVLConfig
 
     return InternVLConfig(
@@ -68,13 +69,13 @@ def build_config(tokenizer: Any) -> Any:
 
 
 def pixel_values(frames: np.ndarray) -> torch.Tensor:
-    """The image processor's result for frames of the model's own size.
+    """Normalise frames as the image processor does. They must already have the model's frame size.
 
     Args:
         frames: uint8 [..., FRAME_PX, FRAME_PX, 3].
 
     Returns:
-        Float32 [n, 3, FRAME_PX, FRAME_PX], the leading axes flattened.
+        Float32 [n, 3, FRAME_PX, FRAME_PX], with the leading axes flattened.
     """
     flat = torch.from_numpy(np.ascontiguousarray(frames)).reshape(-1, FRAME_PX, FRAME_PX, 3)
     scaled = flat.permute(0, 3, 1, 2).to(torch.float32) / 255

@@ -1,4 +1,4 @@
-"""Clips in memory, for training and evaluating the tiny base."""
+"""Clips in memory, for training and evaluating the tiny base model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Clips:
-    """`n` clips, one entry a clip in each field.
+    """`n` clips; each field has one entry per clip.
 
     Attributes:
         frames: uint8 [n, N_FRAMES, FRAME_PX, FRAME_PX, 3].
-        kinds: the distortion of each.
+        kinds: the distortion of each clip.
         mos: float64 [n], 1 to 5.
-        sources: the content of each, over which intervals are bootstrapped; empty if unknown.
+        sources: the source content of each clip, which intervals are bootstrapped over; empty if unknown.
         headline: bool [n], whether the clip counts in the headline figures.
     """
 
@@ -35,7 +35,7 @@ class Clips:
             raise ValueError(f"the fields of Clips have different lengths: {sorted(lengths)}")
 
     def where(self, keep: np.ndarray | Sequence[bool]) -> Clips:
-        """The clips for which `keep` is true."""
+        """Select the clips for which `keep` [n] is true."""
         index = np.flatnonzero(np.asarray(keep))
         return Clips(
             self.frames[index],
@@ -47,10 +47,11 @@ class Clips:
 
 
 def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Flips, a transposition and a permutation of the colours, one draw for all: none changes the quality.
+    """Randomly flip and transpose frames and permute their colours, which leaves the quality unchanged. All
+    frames are changed in the same way.
 
     Args:
-        frames: uint8 [..., height, width, 3], height equal to width.
+        frames: uint8 [..., height, width, 3], with equal height and width.
     """
     if rng.random() < 0.5:
         frames = frames[..., :, ::-1, :]

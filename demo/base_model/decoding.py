@@ -1,7 +1,7 @@
-"""Forward passes with a video's prompt shared by its answers, and sampling.
+"""Compute logits of several answers to one video with a shared prompt, and sample answers.
 
-A video's frames pass through the vision tower once. In training its prompt passes through the text model
-once, and the answers attend to its keys and values; gradients flow through the shared part.
+A video's frames pass through the vision tower once. In training, its prompt passes through the text model
+once, and all answers attend to the prompt's keys and values. Gradients flow through this shared part.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ MAX_ANSWER_TOKENS = 26
 
 
 def prompt_token_ids(processor: Any, n_frames: int) -> Tensor:
-    """The prompt of a video of `n_frames` as token ids [n_tokens], image placeholders expanded."""
+    """The prompt for a video of `n_frames` as token ids [n_tokens], with expanded image placeholders."""
     blank = [np.zeros((FRAME_PX, FRAME_PX, 3), dtype=np.uint8)] * n_frames
     batch = processor(text=[prompt_text(processor, n_frames)], images=blank, return_tensors="pt")
     return cast(Tensor, batch["input_ids"][0])
 
 
 def frame_stride(processor: Any) -> int:
-    """Tokens from one frame's image tokens to the next frame's, the same for all frames of a prompt."""
+    """The distance in tokens from the start of one frame to that of the next, equal for all frames."""
     starts = (prompt_token_ids(processor, 2) == processor.start_image_token_id).nonzero().flatten().tolist()
     return int(starts[1] - starts[0])
 
 
 def embed_prompts(model: Any, prompt_ids: Tensor, frames: np.ndarray) -> Tensor:
-    """Prompts with the features of their frames in place: [n_videos, n_prompt_tokens, hidden].
+    """Embed prompts, with the features of their frames inserted: [n_videos, n_prompt_tokens, hidden].
 
     Args:
         prompt_ids: [n_prompt_tokens], the same for all videos.
@@ -43,26 +43,26 @@ def embed_prompts(model: Any, prompt_ids: Tensor, frames: np.ndarray) -> Tensor:
 
 
 def frame_features(model: Any, frames: np.ndarray) -> Tensor:
-    """Features of frames [n_videos, ...] for the text model: [n_videos, n_image_tokens, hidden]."""
+    """Compute features of frames [n_videos, ...] for the text model: [n_videos, n_image_tokens, hidden]."""
     features = model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
     return cast(Tensor, features.reshape(len(frames), -1, features.shape[-1]))
 
 
 def place_features(model: Any, prompt_ids: Tensor, features: Tensor) -> Tensor:
-    """Prompts with `features` from `frame_features` in place: [n_videos, n_prompt_tokens, hidden]."""
+    """Embed prompts, with `features` from `frame_features` inserted: [n_videos, n_prompt_tokens, hidden]."""
     embedded = model.get_input_embeddings()(prompt_ids).expand(len(features), -1, -1)
     is_image = (prompt_ids == model.config.image_token_id).expand(len(features), -1).unsqueeze(-1)
     return embedded.masked_scatter(is_image, features)
 
 
 def encode_answers(tokenizer: Any, answers: Sequence[str]) -> Tensor:
-    """Answers as token ids [n, n_tokens], each closed by the end of turn, padded on the right."""
+    """Tokenize answers to ids [n, n_tokens]; each ends with the end-of-turn token and is right-padded."""
     closed = [answer + tokenizer.eos_token for answer in answers]
     return cast(Tensor, tokenizer(closed, padding=True, return_tensors="pt")["input_ids"])
 
 
 def answer_logits(model: Any, prompts: Tensor, answers: Tensor) -> Tensor:
-    """Logits of each answer token given its prompt and the tokens before it.
+    """Compute the logits of each answer token, given the prompt and the preceding answer tokens.
 
     Args:
         prompts: [n_videos, n_prompt_tokens, hidden] from `embed_prompts`.
@@ -83,9 +83,10 @@ def answer_logits(model: Any, prompts: Tensor, answers: Tensor) -> Tensor:
 
 
 def sample_answers(model: Any, processor: Any, prompts: Tensor, n_answers: int, temperature: float) -> Tensor:
-    """Sampled answers as ids [n_videos, n_answers, n_tokens], padded after the end of turn.
+    """Sample answers as ids [n_videos, n_answers, n_tokens], padded after the end of turn.
 
-    `temperature` 0 is greedy; otherwise torch's global generator draws. Vision placeholders are never drawn.
+    `temperature` 0 decodes greedily; otherwise torch's global generator is used. Vision placeholders are
+    never sampled.
     """
     allowed = set(sampleable_token_ids(processor))
     drawn = model.generate(

@@ -1,4 +1,4 @@
-"""Agreement of the tiny base with labels: of greedy scores, and of the means of several samples."""
+"""Measure how well the tiny base model's scores agree with labels: greedy scores, and means of samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAMPLES = 8
 def answers_of(
     model: Any, processor: Any, clips: Clips, n_answers: int, temperature: float, seed: int = 0
 ) -> list[list[str]]:
-    """The answers of `model` for each clip, as text."""
+    """Sample `n_answers` answers to each clip; returns their texts by clip."""
     prompt_ids = prompt_token_ids(processor, N_FRAMES)
     texts: list[list[str]] = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -34,16 +34,16 @@ def answers_of(
 
 
 def scores_of(texts: list[list[str]]) -> np.ndarray:
-    """Scores [n_clips, n_answers], NaN where an answer does not parse."""
+    """Parse the scores [n_clips, n_answers]; NaN for answers that do not parse."""
     parsed = [[parse_score(text) for text in row] for row in texts]
     return np.array([[np.nan if p is None else p.score for p in row] for row in parsed])
 
 
 def evaluate(model: Any, processor: Any, clips: Clips, seed: int = 0) -> dict[str, float]:
-    """Agreement of `model` with the labels of `clips`; a clip without any parsed score is left out.
+    """Measure how well the scores of `model` agree with labels. Clips without a parsed score are left out.
 
-    `srcc`, with a 95 % interval over sources, and `plcc` (unfitted) are of greedy scores; `mean_srcc` and
-    `mean_plcc` are of the means of `SAMPLES` sampled scores.
+    `srcc`, with a 95 % interval bootstrapped over sources, and `plcc` (unfitted) use greedy scores.
+    `mean_srcc` and `mean_plcc` use the means of `SAMPLES` sampled scores.
     """
     greedy = scores_of(answers_of(model, processor, clips, 1, temperature=0.0))[:, 0]
     sampled = scores_of(answers_of(model, processor, clips, SAMPLES, temperature=1.0, seed=seed))

@@ -1,9 +1,8 @@
-"""Initial weights of the tiny base: random, except for two parts with a known form.
+"""Initialise the tiny base model: random weights, except for two parts that are constructed.
 
-The patch embedding starts as the DCT basis of an 8x8 block, the representation in which compression, blur
-and noise differ most. One pair of attention heads of the first text layer starts by subtracting
-from each image token the one at the same place in the frame before, so that a picture that stands still
-gives zero.
+The patch embedding starts as the DCT basis of an 8x8 block, in which compression, blur and noise differ
+most. Two attention heads of the first text layer start by computing the difference between each image token
+and the token at the same position in the previous frame, which is zero if the picture does not change.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from demo.base_model.architecture import HEADS, HIDDEN, PATCH_PX, ROPE_THETA, bu
 _LUMA = (0.299, 0.587, 0.114)
 _BLUE_CHROMA = (-0.169, -0.331, 0.5)
 _RED_CHROMA = (0.5, -0.419, -0.081)
-# Length of the position vectors of the subtracting heads: long enough that softmax picks one token.
+# Norm of the position vectors of the subtracting heads, large enough for softmax to select a single token.
 _POSITION_NORM = 7.0
 
 
 def build_model(tokenizer: Any, frame_stride: int, seed: int) -> Any:
-    """A freshly initialised `InternVLForConditionalGeneration` in float32; the same seed, the same weights.
+    """Build an `InternVLForConditionalGeneration` in float32. The same seed gives the same weights.
 
     Args:
-        frame_stride: tokens from one frame's image tokens to the next frame's in the prompt.
+        frame_stride: distance in tokens between the start of one frame and of the next in the prompt.
     """
     from transformers import InternVLForConditionalGeneration
 
@@ -43,11 +42,11 @@ def build_model(tokenizer: Any, frame_stride: int, seed: int) -> Any:
 
 
 def _subtract_frame_before(attention: Any, frame_stride: int) -> None:
-    """Make heads 0 and 1, which share keys and values, attend to the token `frame_stride` back and to the
-    token itself, and add the difference of the two values.
+    """Make heads 0 and 1, which share keys and values, output the difference of two tokens' values.
 
-    Content has no influence: queries and keys are biases only, which rotary positions turn into a function of
-    the distance that peaks at the wanted one.
+    Head 0 attends to the token `frame_stride` positions before, head 1 to the token itself. The tokens'
+    content has no influence: queries and keys consist of biases only. With rotary position embeddings, their
+    product depends only on the distance, and peaks at the wanted one.
     """
     size = HIDDEN // HEADS
     frequency = ROPE_THETA ** (-torch.arange(0, size, 2) / size)
@@ -62,10 +61,11 @@ def _subtract_frame_before(attention: Any, frame_stride: int) -> None:
 
 
 def dct_patch_embedding(n_filters: int, patch_px: int) -> torch.Tensor:
-    """Filters of a patch embedding that compute the patch's DCT: all of luma, then the low half of chroma.
+    """Build the filters of a patch embedding that compute the DCT of each patch.
 
-    Half of the filters are luma, a quarter each is blue and red chroma, ordered by frequency; high
-    frequencies, which are small in natural images and distinguish the distortions, are amplified.
+    Half of the filters are for luma, a quarter each for the lower frequencies of blue and red chroma; each
+    part is ordered by frequency. High frequencies are amplified, because they are small in natural images but
+    distinguish the distortions.
 
     Returns:
         Float tensor [n_filters, 3, patch_px, patch_px].

@@ -1,8 +1,11 @@
-"""`make_base` trains the tiny base from scratch to the shipped weights, in one seeded and resumable call.
+"""Train the tiny base model from scratch to the shipped weights. `make_base` is seeded and resumable.
 
-Stages, each with its result in the work folder: clips for the warm start; vision tower; text model on the
-tower's features; both together, which is the shipped base (right words, miscalibrated scores); and, from that
-base, training on the true scores of the train split, the ceiling that the demo is compared with.
+The stages, each of which saves its result in the work folder:
+    warm     clips for the warm start
+    tower    the vision tower
+    reader   the text model, on the frozen tower's features
+    base     both together; the result is the shipped base, with right words and miscalibrated scores
+    ceiling  from that base, on the true scores of the train split; the upper bound for the demo's result
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from demo.clips.warm import warm_clips
 
 logger = logging.getLogger(__name__)
 
-# Far from the seeds of the demo set's own clips.
+# Larger than any seed of the demo set's clips, so that no clip is shared.
 WARM_CLIPS_FIRST_SEED = 1_000_000
 HELD_OUT_SPLITS = ("test", "ood")
 LOG_NAME = "make-base.jsonl"
@@ -48,7 +51,7 @@ VIEW = ModelView(
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Settings of `make_base`; the defaults made the shipped weights."""
+    """Settings of `make_base`. The defaults are those of the shipped weights."""
 
     seed: int = 0
     n_warm_clips: int = 16_000
@@ -66,14 +69,14 @@ class Recipe:
 def make_base(
     out: Path, work: Path, manifest: Path, recipe: Recipe | None = None, resume: bool = True
 ) -> None:
-    """Make the tiny base, its ceiling and its log.
+    """Train the tiny base model and its ceiling, and log the training.
 
     Args:
-        out: folder of the model; receives weights, processor, `scoring.json`, `make-base.jsonl` and
-            `ceiling.json`.
-        work: folder of intermediate results and checkpoints.
-        manifest: the demo set's; the ceiling is trained on its train split, figures are of test and ood.
-        resume: continue from the results in `work`; otherwise they are deleted first.
+        out: output folder for weights, processor, `scoring.json`, `make-base.jsonl` and `ceiling.json`.
+        work: folder for intermediate results and checkpoints.
+        manifest: the manifest of the demo set. The ceiling is trained on its train split; test and ood are
+            used for evaluation.
+        resume: continue from the results in `work`; otherwise, delete them first.
     """
     recipe = recipe or Recipe()
     out.mkdir(parents=True, exist_ok=True)
@@ -140,7 +143,7 @@ def load_clips(videos: Sequence[Video], split: str) -> Clips:
 
 
 def _warm_clips(path: Path, recipe: Recipe) -> Clips:
-    """The clips of the warm start, from `path` if it exists."""
+    """Load the clips of the warm start from `path`; make and save them if the file does not exist."""
     if not path.exists():
         logger.info("making %d clips for the warm start", recipe.n_warm_clips)
         made = warm_clips(recipe.n_warm_clips, WARM_CLIPS_FIRST_SEED, recipe.workers)
@@ -153,7 +156,7 @@ def _warm_clips(path: Path, recipe: Recipe) -> Clips:
 
 
 def _load(model: Any, stage: Stage) -> bool:
-    """Load the stage's result into `model`; returns whether there is one."""
+    """Load the stage's result into `model`, if it exists; returns whether it does."""
     if not stage.result.exists():
         return False
     state = load_file(stage.result)
@@ -164,7 +167,7 @@ def _load(model: Any, stage: Stage) -> bool:
 def _figures(
     model: Any, processor: Any, held_out: Mapping[str, Clips], stage: Stage
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures of each split: of its headline rows, and of all rows."""
+    """Evaluate each split on its headline rows and on all rows; returns figures by split and by these two."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with torch.no_grad():
         for split, clips in held_out.items():

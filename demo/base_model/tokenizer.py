@@ -1,8 +1,8 @@
-"""Tokenizer, chat template and processor of the tiny base.
+"""Build tokenizer, chat template and processor of the tiny base model.
 
-A byte-level BPE trained on the prompt and on every trace, until each word is one token. Digits are single
-tokens, so a score is always `digit . digit digit`. The four tags are ordinary added tokens, not special ones,
-so that decoding with special tokens skipped keeps them.
+The tokenizer is a byte-level BPE, trained on the prompt and on every trace until each word is one token. Each
+digit is one token, so a score always has the tokens `digit . digit digit`. The four tags are ordinary added
+tokens, not special tokens, so that decoding with `skip_special_tokens` keeps them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VISION_TOKENS = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
-# As Qwen2 splits text: words with their leading space, digits one by one, runs of punctuation.
+# Split text as Qwen2 does: words with their leading space, single digits, runs of punctuation.
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 CHAT_TEMPLATE = (
@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(corpus: Iterable[str]) -> Any:
-    """A `PreTrainedTokenizerFast` for which every word of `corpus` and of the prompt is one token."""
+    """Train a `PreTrainedTokenizerFast` in which every word of `corpus` and of the prompt is one token."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -76,8 +76,8 @@ def build_tokenizer(corpus: Iterable[str]) -> Any:
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """The `InternVLProcessor`: up to 12 tiles a frame, as in published InternVL checkpoints; frames of the
-    model's own size are not resized."""
+    """Build the `InternVLProcessor`. It allows up to 12 tiles per frame, as published InternVL checkpoints,
+    and does not resize frames that have the model's frame size."""
     from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 
     size = {"height": FRAME_PX, "width": FRAME_PX}

@@ -1,7 +1,7 @@
-"""Warm-up of the vision tower alone: predict kind and quality of single frames.
+"""Pretrain the vision tower alone, to predict distortion kind and quality of single frames.
 
-Trained together with the text model from the start, the features are far weaker, so the tower has its own
-supervision. It is trained through the projector, which warms up the text model's input, too.
+The features are far weaker if the tower is trained together with the text model from the start. Training
+passes through the projector, which is pretrained, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VISION_PREFIXES = ("model.vision_tower.", "model.multi_modal_projector.")
 
 
 class FrameScorer(nn.Module):
-    """Vision tower, projector and a linear head over their mean: logits of the kinds, then quality."""
+    """Vision tower and projector, with a linear head on the mean feature for kind logits and quality."""
 
     def __init__(self, model: Any, kinds: list[str]) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class FrameScorer(nn.Module):
         self.head = nn.Linear(HIDDEN, len(kinds) + 1)
 
     def forward(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Kind logits [n, kinds] and quality [n], 0 (worst) to 1, of frames uint8 [..., px, px, 3]."""
+        """Return kind logits [n, kinds] and quality [n], 0 (worst) to 1, of frames uint8 [..., px, px, 3]."""
         features = self.model.model.get_image_features(pixel_values=pixel_values(frames)).pooler_output
         out = self.head(features.mean(1))
         return out[:, :-1], out[:, -1]
 
     @torch.no_grad()
     def quality(self, frames: np.ndarray, batch: int = 32) -> np.ndarray:
-        """Mean quality over the frames of each clip: frames [n, t, px, px, 3] to [n]."""
+        """Mean quality [n] over the frames of each clip, from frames [n, t, px, px, 3]."""
         parts = [
             self(frames[i : i + batch])[1].reshape(-1, frames.shape[1]).mean(1)
             for i in range(0, len(frames), batch)
@@ -50,7 +50,7 @@ class FrameScorer(nn.Module):
         return torch.cat(parts).numpy()
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """Parameters of the warm-up by name: vision tower, projector, head."""
+        """The trained parameters by name: vision tower, projector, head."""
         vision = {n: p for n, p in self.model.named_parameters() if n.startswith(VISION_PREFIXES)}
         return vision | {f"head.{n}": p for n, p in self.head.named_parameters()}
 
@@ -60,10 +60,10 @@ def warm_up_tower(
 ) -> FrameScorer:
     """Train `model`'s vision tower and projector in place on single frames of `clips`.
 
-    Clips with a temporal distortion are left out: no single frame shows it.
+    Clips with a temporal distortion are left out, because single frames do not show it.
 
     Args:
-        held_out: clips by name, whose SRCC is logged during training; they select nothing.
+        held_out: clips by split. Their SRCC is logged during training, and affects no decision.
     """
     clips = clips.where([kind not in TEMPORAL_KINDS for kind in clips.kinds])
     kinds = sorted(set(clips.kinds))

@@ -1,8 +1,9 @@
-"""Answers that the tiny base is trained on: a sentence that names distortion and strength, then a score.
+"""Generate the answers to train the tiny base model on: a sentence that names distortion and strength, and a
+score.
 
-The strength word follows the perceived quality and is right. The score of the warm start is systematically
-wrong, like that of a model that describes what it sees but does not know the scale: every kind of distortion
-has an offset, the scale is squeezed, and noise is added.
+The word for the strength is right: it follows the perceived quality. The score in the warm start is
+systematically wrong, like that of a model that describes what it sees but does not know the scale: every
+distortion kind has an offset, the scale is compressed, and noise is added.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import product
 import numpy as np
 
 MIN_SCORE, MAX_SCORE = 1.0, 5.0
-# From the best fifth of the scale to the worst.
+# One word per fifth of the scale, from the best to the worst.
 STRENGTHS = ("faint", "slight", "moderate", "strong", "severe")
 
 
@@ -40,7 +41,7 @@ TEMPLATES = (
     "{Effect}, with {strength} {noun}.",
 )
 
-# Offsets of the warm start's scores, by kind: what GRPO has to unlearn.
+# Offsets of the scores in the warm start, by distortion kind. GRPO has to correct them.
 SCORE_OFFSETS: dict[str, float] = {
     "h264": -1.0,
     "hevc": -0.6,
@@ -55,7 +56,7 @@ SCORE_SPREAD = 0.5
 
 
 def strength_index(mos: float) -> int:
-    """0 (faint) to 4 (severe): which fifth of the scale `mos` (1 to 5) falls in, from the top."""
+    """The fifth of the scale that contains `mos` (1 to 5), counted from the top: 0 (faint) to 4 (severe)."""
     return min(len(STRENGTHS) - 1, max(0, int((MAX_SCORE - mos) / (MAX_SCORE - MIN_SCORE) * len(STRENGTHS))))
 
 
@@ -78,19 +79,19 @@ def thought(kind: str, mos: float, template: int) -> str:
 
 
 def completion(kind: str, mos: float, score: float, template: int) -> str:
-    """A whole answer: thought and score, the latter to two decimals and within 1 to 5."""
+    """The whole answer: the sentence, and the score clipped to 1 to 5, with two decimals."""
     clipped = min(MAX_SCORE, max(MIN_SCORE, score))
     return f"<think>{thought(kind, mos, template)}</think><answer>{clipped:.2f}</answer>"
 
 
 def miscalibrated_score(kind: str, mos: float, rng: np.random.Generator) -> float:
-    """The score that the warm start teaches for a clip of quality `mos` (not yet clipped)."""
+    """The unclipped score that the warm start teaches for a clip of quality `mos`."""
     middle = (MIN_SCORE + MAX_SCORE) / 2
     return middle + SCORE_SQUEEZE * (mos - middle) + SCORE_OFFSETS[kind] + SCORE_SPREAD * rng.normal()
 
 
 def corpus() -> list[str]:
-    """Every trace, each with a score: the training data of the tokenizer."""
+    """All possible traces, each with a score, as training data for the tokenizer."""
     levels = np.linspace(MAX_SCORE - 0.1, MIN_SCORE + 0.1, len(STRENGTHS))
     return [
         completion(kind, float(mos), float(mos), template)

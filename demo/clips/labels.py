@@ -1,7 +1,7 @@
-"""Labels from 1 (very poor) to 5 (excellent) for the demo's clips.
+"""Label the demo's clips from 1 (very poor) to 5 (excellent).
 
-Where VMAF detects a distortion, the label is a function of VMAF. VMAF measures luma only, hardly responds to
-shifts of brightness and is wrong for freezes and frames out of order, so those kinds are labelled by a
+For distortions that VMAF detects, the label is a function of VMAF. VMAF measures only luma, hardly responds
+to changes in brightness, and is wrong for frozen and reordered frames. Such distortions are labelled by a
 formula of their strength.
 """
 
@@ -13,10 +13,10 @@ from data.distortions import FORMULA_KINDS
 from demo.clips.contents import CLIP_FRAMES
 
 SAMPLED = tuple(int((i + 0.5) * CLIP_FRAMES / 4) for i in range(4))
-"""The frames that the tiny base sees: the middle one of each of four segments."""
+"""Indices of the frames that the tiny base model is shown: the middle frame of each of four segments."""
 
 _VISIBLE_DIFFERENCE = 2.0
-"""Mean absolute difference of two frames, in grey levels, above which motion is visible."""
+"""Mean absolute difference between two frames, in grey levels, above which motion counts as visible."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -24,13 +24,13 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 def vmaf_scores(
     pristine: Sequence[np.ndarray], distorted: Sequence[np.ndarray], batch_frames: int = 256
 ) -> np.ndarray:
-    """VMAF of each clip, the mean over its frames.
+    """Compute the VMAF of each clip, as the mean over its frames.
 
-    The motion feature is off, so that frames are scored one by one.
+    The motion feature is disabled, so that each frame is scored independently.
 
     Args:
-        pristine, distorted: clips of uint8 [T, H, W, 3], all of one shape.
-        batch_frames: frames that are computed at once.
+        pristine, distorted: clips, uint8 [T, H, W, 3], all with the same shape.
+        batch_frames: number of frames per batch.
     Returns:
         float64 [n].
     """
@@ -50,26 +50,29 @@ def vmaf_scores(
 
 
 def mos_from_vmaf(vmaf: float) -> float:
-    """1 + 4 (v / 95)^0.8 with v the VMAF limited to 0..95: monotone, 5 at VMAF 95 where differences stop
-    being visible, and bent so that labels spread over the scale."""
+    """Map VMAF to a label: 1 + 4 (v / 95)^0.8, where v is the VMAF clipped to 0 to 95.
+
+    The function is monotone and reaches 5 at VMAF 95, above which differences are not visible. The exponent
+    spreads the labels over the scale.
+    """
     return 1.0 + 4.0 * (min(max(vmaf, 0.0), 95.0) / 95.0) ** 0.8
 
 
 def mos_by_formula(strength: float) -> float:
-    """5 - 4 strength."""
+    """Map a strength from 0 to 1 to a label: 5 - 4 * strength."""
     return 5.0 - 4.0 * strength
 
 
 def label(kind: str, strength: float, vmaf: float) -> tuple[float, str]:
-    """(label, "vmaf" or "formula") of a clip."""
+    """Label a clip; returns (label, "vmaf" or "formula")."""
     if kind in FORMULA_KINDS:
         return mos_by_formula(strength), "formula"
     return mos_from_vmaf(vmaf), "vmaf"
 
 
 def sampled_frames_show(pristine: np.ndarray, distorted: np.ndarray) -> bool:
-    """Whether a temporal distortion is visible in the sampled frames: two neighbouring ones are equal though
-    the undistorted ones differ visibly."""
+    """Whether a temporal distortion is visible in the frames at SAMPLED: two neighbouring frames are equal,
+    although the same frames of the pristine clip differ visibly."""
     sampled = list(SAMPLED)
     moved = np.abs(np.diff(pristine[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))
     still = np.abs(np.diff(distorted[sampled].astype(np.float32), axis=0)).mean((1, 2, 3))

@@ -1,4 +1,4 @@
-"""Clips for the warm start of the tiny base, in none of the three splits, made and labelled on the fly."""
+"""Make and label clips for the warm start of the tiny base model. They are in none of the three splits."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,7 +15,8 @@ _CHUNK = 64
 
 
 def warm_clip(seed: int) -> tuple[np.ndarray, np.ndarray, str, float]:
-    """(pristine, distorted, kind, strength) of one clip, whole; uniform over kinds and strengths."""
+    """Make one clip: (pristine, distorted, kind, strength), with all frames. Kinds and strengths are drawn
+    uniformly."""
     rng = np.random.default_rng(seed)
     sources = contents("warm")
     real = [c for c in sources if c.kind != "generated"]
@@ -27,10 +28,10 @@ def warm_clip(seed: int) -> tuple[np.ndarray, np.ndarray, str, float]:
 
 
 def warm_clips(n: int, first_seed: int, workers: int) -> dict[str, np.ndarray]:
-    """Make `n` clips from seeds first_seed, first_seed + 1, … in `workers` processes.
+    """Make `n` clips from the seeds first_seed, first_seed + 1, … in `workers` processes.
 
     Returns:
-        `frames` uint8 [n, 4, 96, 96, 3] as the model sees them, `kinds` str [n] and `mos` float64 [n].
+        `frames` uint8 [n, 4, 96, 96, 3], as the model is shown them, `kinds` str [n] and `mos` float64 [n].
     """
     starts = range(first_seed, first_seed + n, _CHUNK)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
@@ -39,7 +40,7 @@ def warm_clips(n: int, first_seed: int, workers: int) -> dict[str, np.ndarray]:
 
 
 def one_thread() -> None:
-    """Keep OpenCV and torch to one thread each: worker processes share the cores."""
+    """Limit OpenCV and torch to one thread each, because worker processes share the cores."""
     import torch
 
     single_threaded()
