@@ -1,1 +1,1 @@
-"""The video-quality rewards of VQAThinker, and the pool of actors that computes them."""
+"""The video-quality rewards of VQAThinker, and the pool of actors that compute them."""

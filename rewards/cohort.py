@@ -1,4 +1,4 @@
-"""All rewards of one cohort: texts in, a table out. Pure, so that any actor gives the same answer."""
+"""Compute all rewards of one cohort from its texts. A pure function, so every actor gives the same result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from rewards.registry import rewards_of, weight_of
 from rewards.reward import Groups, Reward, answers_of, compute_all
 
 TOTAL = "total"
-"""The weighted sum of the rewards, under which it stands beside them in records and metrics."""
+"""The name of the weighted sum of the rewards in records and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class CohortTexts:
-    """What the models wrote of the K videos of a cohort: `clean[k]` holds the texts of video k's group,
-    `perturbed[k]` those of its perturbed copy, or None without one."""
+    """The completions for the K videos of a cohort. `clean[k]` holds the texts of video k's group,
+    `perturbed[k]` the texts for its perturbed copy, or None if it has none."""
 
     mos: list[float]
     label_sets: list[str]
@@ -32,19 +32,22 @@ class CohortTexts:
 
 @dataclass(frozen=True, slots=True)
 class RewardTable:
-    """K lists of arrays [G_k], one entry a completion. `scores` are NaN where nothing was parsed; `rewards`
-    are unweighted, by name; `total` is their weighted sum. All are 0 where nothing was parsed."""
+    """The rewards of a cohort: K arrays [G_k] each, with one entry per completion.
+
+    `scores` are NaN for completions that do not parse. `rewards` are unweighted, by name, and `total` is
+    their weighted sum; both are 0 for completions that do not parse.
+    """
 
     scores: Groups
     perturbed_scores: Groups
     rewards: dict[str, Groups]
     total: Groups
     needing_scale: frozenset[str]
-    """Rewards that a video with a rank-only label cannot earn."""
+    """Names of the rewards that are undefined for videos with a rank-only label."""
 
     @property
     def columns(self) -> dict[str, Groups]:
-        """The total and the rewards, by name, as records and metrics hold them."""
+        """The total and the rewards, by the names used in records and metrics."""
         return {TOTAL: self.total} | self.rewards
 
 
@@ -53,10 +56,10 @@ def score_cohort(
 ) -> RewardTable:
     """Parse and reward every completion of a cohort.
 
-    Perturbed groups are ranked against the other videos' perturbed groups.
+    Perturbed groups are ranked against the perturbed groups of the other videos.
 
     Args:
-        rewards: those of `config` (the default), where they have been loaded already.
+        rewards: the rewards of `config`, if they are already loaded; by default, they are loaded here.
     """
     rewards = rewards_of(config) if rewards is None else rewards
     labels = (cohort.mos, cohort.rank_only, cohort.label_sets)

@@ -1,4 +1,4 @@
-"""Settings of the rewards, their weights included. Importable without torch or ray."""
+"""Settings of the rewards, including their weights. Importable without torch or ray."""
 
 from typing import TYPE_CHECKING
 
@@ -28,4 +28,4 @@ else:
 
 
 class RewardConfig(_WithWeights):
-    """The settings, and `NAME_weight` for every reward of the project."""
+    """The reward settings, with a field `NAME_weight` for every built-in reward."""

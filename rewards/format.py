@@ -1,4 +1,4 @@
-"""Whether an answer has the form that was asked for."""
+"""The format reward: whether an answer has the requested format."""
 
 import re
 from collections.abc import Sequence
@@ -17,20 +17,17 @@ _TAG = re.compile(r"</?(?:think|answer)>")
 
 
 def reward(answers: Answers, settings: RewardSettings) -> Groups:
-    """The format reward of a cohort."""
+    """Compute the format reward of a cohort."""
     return [format_reward(t, s) for t, s in zip(answers.texts, answers.scores, strict=True)]
 
 
 def format_reward(texts: Sequence[str], scores: np.ndarray) -> np.ndarray:
-    """1 for a text that is nothing but `<think>…</think><answer>…</answer>` with a score in it, else 0.
-
-    An answer that does not parse earns nothing at all, its form included.
-    """
+    """1 for each text that is exactly `<think>…</think><answer>…</answer>` and whose score parses, else 0."""
     return np.array([float(is_well_formed(t)) for t in texts]) * np.isfinite(scores)
 
 
 def is_well_formed(text: str) -> bool:
-    """Whether the whole text is `<think>…</think><answer>…</answer>`, white space around the parts allowed,
-    with no tag twice."""
+    """Whether the whole text is `<think>…</think><answer>…</answer>`, with no repeated tag. White space
+    around the two parts is allowed."""
     match = _WELL_FORMED.fullmatch(text)
     return match is not None and not any(_TAG.search(part) for part in match.groups())

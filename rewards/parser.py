@@ -1,4 +1,4 @@
-"""Reading an answer: one score and nothing else, or no score at all."""
+"""Parse the score of an answer. An answer without exactly one valid score has no score."""
 
 import re
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ _NUMBER = re.compile(r"[0-9]{1,3}(?:\.([0-9]+))?")
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A score on the scale of 1 to 5, and the number of decimals that the text gave it."""
+    """A score from 1 to 5, and the number of its decimals in the text."""
 
     score: float
     decimals: int
 
 
 def parse_score(text: str) -> Parsed | None:
-    """The score of an answer, or None.
+    """Parse the score of an answer; returns None if it does not parse.
 
-    Exactly one `<answer>` must hold exactly one plain number from 1 to 5. "between 2 and 4", "7", "3,5" and
-    "3.5/5" are no scores: to guess would reward what the model did not say.
+    There must be exactly one `<answer>`, with exactly one plain number from 1 to 5. "between 2 and 4", "7",
+    "3,5" and "3.5/5" do not parse: guessing a score would reward something that the model did not say.
     """
     answers = _ANSWER.findall(text)
     if len(answers) != 1:

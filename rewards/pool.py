@@ -1,4 +1,4 @@
-"""The pool of reward actors: whole cohorts go to whichever has the least to do."""
+"""The pool of reward actors. Each cohort goes to the actor with the fewest outstanding cohorts."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ START_TIMEOUT_S = 120.0
 
 
 class RewardsFailed(RuntimeError):
-    """A cohort could not be scored, though actors were replaced."""
+    """A cohort could not be scored, although failed actors were replaced."""
 
 
 class RewardActor:
-    """A thin shell around `score_cohort`."""
+    """An actor that calls `score_cohort`."""
 
     def __init__(self, config: RewardConfig) -> None:
         self._config = config
@@ -39,7 +39,8 @@ class RewardActor:
 
 
 class RewardPool:
-    """
+    """A pool of reward actors, which replaces actors that fail.
+
     pool = RewardPool(config)
     await pool.start()
     table = await pool.score(cohort)
@@ -52,24 +53,29 @@ class RewardPool:
         on_fault: Callable[[str, str], None] = lambda actor, reason: None,
         on_recovery: Callable[[str, str, float], None] = lambda actor, successor, seconds: None,
     ) -> None:
-        """`on_fault` is told of an actor that has to be replaced, and why; `on_recovery` when its cohort has
-        been scored by another, and after how many seconds."""
+        """Create the pool; `start` starts its actors.
+
+        Args:
+            on_fault: called with the name of an actor that must be replaced, and the reason.
+            on_recovery: called when another actor has scored a failed actor's cohort, with the names of both
+                and the seconds since the failure.
+        """
         self._config = config
         self._on_fault = on_fault
         self._on_recovery = on_recovery
         self._outstanding: dict[Any, int] = {}
 
     async def start(self) -> None:
-        """Start all actors; raises DeadlineError if they are not up in time."""
+        """Start all actors. Raises DeadlineError if they do not respond in time."""
         actors = [self._add() for _ in range(self._config.actors)]
         await asyncio.gather(
             *(remote(RewardActor.ping).on(actor, "reward actor", START_TIMEOUT_S) for actor in actors)
         )
 
     async def score(self, cohort: CohortTexts) -> RewardTable:
-        """Rewards of one cohort. An actor that dies or hangs is replaced and the cohort given to another.
+        """Compute the rewards of one cohort. If its actor dies or hangs, replace it and use another.
 
-        Raises RewardsFailed after `MAX_ATTEMPTS`; an error of the rewards themselves as it is.
+        Raises RewardsFailed after `MAX_ATTEMPTS`. An error raised by a reward is not retried.
         """
         reason: Exception | None = None
         failed_s = 0.0
@@ -92,7 +98,7 @@ class RewardPool:
         raise RewardsFailed(f"a cohort could not be scored in {MAX_ATTEMPTS} attempts: {reason}")
 
     async def close(self) -> None:
-        """End all actors."""
+        """Kill all actors."""
         actors, self._outstanding = list(self._outstanding), {}
         for actor in actors:
             ray.kill(actor)
@@ -104,7 +110,7 @@ class RewardPool:
 
     def _replace(self, actor: Any, reason: Exception) -> None:
         if self._outstanding.pop(actor, None) is None:
-            return  # another cohort has already found out
+            return  # already replaced by the call for another cohort
         logger.warning("a reward actor died or hung and is replaced: %s", reason)
         self._on_fault("a reward actor", fault_report(reason, "it is replaced"))
         ray.kill(actor)

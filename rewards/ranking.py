@@ -1,4 +1,4 @@
-"""Whether a score puts its video on the right side of the others: Thurstone fidelity over a cohort."""
+"""The ranking reward: how well a score orders its video in the cohort, measured by Thurstone fidelity."""
 
 import numpy as np
 from scipy.special import ndtr
@@ -13,12 +13,13 @@ EPS = 1e-6
 
 
 def reward(answers: Answers, settings: RewardSettings) -> Groups:
-    """The ranking reward of a cohort."""
+    """Compute the ranking reward of a cohort."""
     return ranking_rewards(answers.scores, answers.mos, answers.comparable)
 
 
 def group_moments(scores: np.ndarray) -> tuple[float, float]:
-    """(mean, variance with n - 1) of a group's parsed scores; NaN mean if none parsed, variance 0 of one."""
+    """Return (mean, variance) of a group's parsed scores. The variance divides by n - 1; it is 0 for fewer
+    than two scores. The mean is NaN if no score parses."""
     parsed = scores[np.isfinite(scores)]
     if parsed.size == 0:
         return np.nan, 0.0
@@ -28,18 +29,21 @@ def group_moments(scores: np.ndarray) -> tuple[float, float]:
 def ranking_rewards(
     groups: list[np.ndarray], mos: np.ndarray, comparable: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """The pairwise ranking reward of every completion of a cohort.
+    """Compute the pairwise ranking reward of every completion of a cohort, as VQAThinker defines it.
 
-    For a completion of video i with score s, against each other video j of which a score was parsed:
-    p = Phi((s - mu_j) / sqrt(var_i + var_j + eps)), g = 1, 1/2 or 0 as y_i is above, equal to or below y_j,
-    fidelity sqrt(p g + eps) + sqrt((1 - p)(1 - g) + eps); the reward is the mean over j (VQAThinker).
+    A completion of video i with score s is compared with each other video j that has a parsed score:
+        p = Phi((s - mu_j) / sqrt(var_i + var_j + eps)), the probability that i is better
+        g = 1, 1/2 or 0 if the label y_i is above, equal to or below y_j
+        fidelity = sqrt(p g + eps) + sqrt((1 - p)(1 - g) + eps)
+    The reward is the mean fidelity over j.
 
     Args:
-        groups: K arrays of scores, NaN where nothing was parsed.
-        mos: [K] labels.
-        comparable: bool [K, K], whether i and j share a scale; all of them by default.
+        groups: K arrays of scores; NaN for completions that do not parse.
+        mos: labels [K].
+        comparable: bool [K, K], whether the labels of i and j share a scale; default: all do.
     Returns:
-        K arrays like `groups`, in [0.002, 1.001]; 0 where nothing was parsed or i has no opponent.
+        K arrays with the shapes of `groups`, in [0.002, 1.001]; 0 if the completion does not parse, or i can
+        be compared with no other video.
     """
     count = len(groups)
     if comparable is None:

@@ -1,7 +1,7 @@
-"""All rewards there are: the method's own, and those that a run's settings name.
+"""Collect the rewards of a run: the built-in rewards, and those in files that its settings name.
 
-To add one to the project, write its module (see `rewards/reward.py`) and list it here, after those that it
-needs. Settings, records, curves and dashboards follow from this list.
+To add a built-in reward, write its module (see `rewards/reward.py`) and list it in BUILT_IN, after the
+rewards that it needs. Settings, records, curves and dashboards are derived from this list.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ BUILT_IN = tuple(reward_of(module) for module in (regression, ranking, temporal,
 
 
 def rewards_of(config: RewardSettings) -> list[Reward]:
-    """The rewards of a run, each after those that it needs.
+    """The rewards of a run, each after the rewards that it needs.
 
     Raises:
-        RewardError: if a custom file does not load, takes the name of another reward, or needs one that is
+        RewardError: if a custom file does not load, has the name of another reward, or needs a reward that is
             not declared before it.
     """
     found = list(BUILT_IN)
@@ -38,24 +38,25 @@ def rewards_of(config: RewardSettings) -> list[Reward]:
 
 
 def check_custom(config: RewardSettings) -> None:
-    """Load every custom reward and try it on a probe cohort. Raises RewardError."""
+    """Load every custom reward and test it on a small cohort. Raises RewardError."""
     rewards = rewards_of(config)
     for number, path in enumerate(config.custom, start=len(BUILT_IN)):
         check_reward(rewards[number], path, rewards[:number], config)
 
 
 def weight_of(reward: Reward, config: RewardSettings) -> float:
-    """Its weight in the total: `rewards.NAME_weight`, or of a user's file what the file says."""
+    """The weight of a reward in the total: the setting `rewards.NAME_weight`; for a custom reward, the weight
+    in its file."""
     return float(getattr(config, f"{reward.name}_weight", reward.weight))
 
 
 def samples_perturbed(config: RewardSettings) -> bool:
-    """Whether a reward that counts compares the clean copy with the perturbed one."""
+    """Whether perturbed copies are sampled: some reward with a weight above 0 needs them."""
     return any(reward.needs_perturbed and weight_of(reward, config) > 0 for reward in rewards_of(config))
 
 
 def describe_rewards(config: RewardSettings) -> list[dict[str, Any]]:
-    """What a run's record says of each of its rewards."""
+    """Describe each reward of a run for its run.json."""
     return [
         {
             "name": reward.name,

@@ -1,4 +1,4 @@
-"""How close a score is to the label: a Gaussian, so that near misses still earn a graded reward."""
+"""The regression reward: a Gaussian of the distance between score and label."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ NEEDS_SCALE = True
 
 
 def reward(answers: Answers, settings: RewardSettings) -> Groups:
-    """The regression reward of a cohort; 0 for videos whose label is rank-only."""
+    """Compute the regression reward of a cohort; 0 for videos whose label is rank-only."""
     return [
         np.zeros(len(scores))
         if rank_only
@@ -30,15 +30,16 @@ def regression_reward(
     sigma: float = 0.5,
     short_answer_factor: float = 0.8,
 ) -> np.ndarray:
-    """exp(-(s - y)^2 / (2 sigma^2)), times `short_answer_factor` for answers of fewer than two decimals
-    (VQAThinker's bell-shaped regression reward).
+    """Compute VQAThinker's bell-shaped regression reward, exp(-(s - y)^2 / (2 sigma^2)).
+
+    It is multiplied by `short_answer_factor` for scores written with fewer than two decimals.
 
     Args:
-        scores: any shape; NaN where nothing was parsed.
-        decimals: same shape, decimals in the text of each score.
+        scores: array of any shape; NaN for completions that do not parse.
+        decimals: same shape; the number of decimals of each score in the text.
         mos: label, broadcast against `scores`.
     Returns:
-        float64 of the same shape, in [0, 1]; 0 where nothing was parsed.
+        float64 of the same shape, in [0, 1]; 0 for completions that do not parse.
     """
     bell = np.exp(-((scores - mos) ** 2) / (2 * sigma**2))
     factor = np.where(np.asarray(decimals) < 2, short_answer_factor, 1.0)

@@ -1,17 +1,17 @@
-"""What a reward is: a module that names itself and scores one copy of a cohort.
+"""The interface of rewards. A reward is a module that defines these names:
 
-    NAME = "brevity"                       what it is called in settings, records and curves
-    WEIGHT = 0.2                           its weight unless `rewards.NAME_weight` says otherwise
+    NAME = "brevity"                       its name in settings, records and curves
+    WEIGHT = 0.2                           its default weight; `rewards.NAME_weight` overrides a built-in one
     DESCRIPTION = "1 for answers of at most 40 words."
-    def reward(answers, settings): ...     K arrays [G_k], one value a completion of the clean copy
+    def reward(answers, settings): ...     returns K arrays [G_k], one value per completion of the clean copy
 
-Three more names are optional:
+Three further names are optional:
 
-    NEEDS = ("ranking",)                   rewards declared before it whose values it reads, for both copies
-    NEEDS_PERTURBED = True                 it compares the clean copy with the perturbed one
-    NEEDS_SCALE = True                     rank-only labels are no target: its mean leaves such videos out
+    NEEDS = ("ranking",)                   rewards declared before it, whose values it reads for both copies
+    NEEDS_PERTURBED = True                 it compares the clean copy with the perturbed copy
+    NEEDS_SCALE = True                     it is undefined for rank-only labels; its mean excludes such videos
 
-The four rewards of the method are such modules, and so is a user's own file (`rewards.custom`).
+The four built-in rewards are such modules, and so are users' files (`rewards.custom`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rewards.parser import parse_score
 from rewards.settings import RewardSettings
 
 Groups = list[np.ndarray]
-"""K arrays [G_k]: one entry for each completion of each video."""
+"""K arrays [G_k], one per video, with one entry per completion."""
 
 RESERVED = frozenset(
     {
@@ -37,7 +37,7 @@ RESERVED = frozenset(
         "score", "advantage", "advantages", "text",
     }
 )  # fmt: skip
-"""Names that records and metrics already use."""
+"""Names that records and metrics use for other data, so that no reward may have them."""
 
 
 @dataclass(slots=True)
@@ -45,26 +45,26 @@ class Answers:
     """The parsed answers to one copy, clean or perturbed, of the K videos of a cohort."""
 
     texts: list[list[str]]
-    """What the model wrote: K groups of G_k answers. A group is empty where a video has no such copy."""
+    """The completions: K groups of G_k texts. A group is empty if the video has no such copy."""
     scores: Groups
-    """The parsed scores, NaN where an answer does not parse."""
+    """The parsed scores; NaN for answers that do not parse."""
     decimals: Groups
-    """Decimals in the text of each score."""
+    """The number of decimals of each score in the text."""
     mos: np.ndarray
     """float64 [K]: the labels, from 1 to 5."""
     rank_only: np.ndarray
-    """bool [K]: the label is an order among videos and no target."""
+    """bool [K]: whether the label only orders videos and is not a target for scores."""
     comparable: np.ndarray
-    """bool [K, K]: the two labels are on one scale."""
+    """bool [K, K]: whether the labels of two videos are on the same scale."""
     rewards: dict[str, Groups] = field(default_factory=dict)
-    """Values of the rewards computed before, by name."""
+    """The values of the rewards computed before this one, by name."""
     perturbed: Answers | None = None
-    """Of the clean copy: the answers to the perturbed one."""
+    """On the answers to the clean copy: the answers to the perturbed copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """A reward as its module declares it; see the module's docstring."""
+    """A reward as declared by its module. The docstring of this file describes the fields."""
 
     name: str
     weight: float
@@ -74,11 +74,11 @@ class Reward:
     needs_perturbed: bool = False
     needs_scale: bool = False
     sha256: str = ""
-    """Of a user's file: the hash of its text."""
+    """The hash of a user's file; empty for built-in rewards."""
 
 
 class RewardError(ValueError):
-    """A user's reward file cannot be used; says which, why, and what to do."""
+    """A user's reward file cannot be used. The message names the file, the cause and the fix."""
 
 
 def answers_of(
@@ -98,7 +98,7 @@ def answers_of(
 
 
 def reward_of(module: Any, where: str = "", sha256: str = "") -> Reward:
-    """The reward that a module declares. Raises RewardError if it lacks a part of it."""
+    """Build the reward that a module declares. Raises RewardError if a name is missing or invalid."""
     where = where or module.__name__
     missing = [name for name in ("NAME", "WEIGHT", "DESCRIPTION", "reward") if not hasattr(module, name)]
     if missing:
@@ -133,16 +133,16 @@ def reward_of(module: Any, where: str = "", sha256: str = "") -> Reward:
 
 
 def load_reward(path: str, text: str) -> Reward:
-    """The reward in a user's file, of which `text` is the content. Runs the file.
+    """Load the reward in a user's file by executing its content, `text`.
 
     Raises:
-        RewardError: if the file does not load or declares no reward.
+        RewardError: if the file raises an error or declares no valid reward.
     """
     module = types.ModuleType(f"custom_reward_{hashlib.sha256(path.encode()).hexdigest()[:8]}")
     module.__file__ = path
     try:
         exec(compile(text, path, "exec"), module.__dict__)
-    except Exception as error:  # whatever a user's file raises
+    except Exception as error:  # a user's file may raise any error
         line = getattr(error, "lineno", None) or _line_in(path, error)
         at = f", line {line}" if line else ""
         raise RewardError(f"{path}{at}: does not load: {type(error).__name__}: {error}") from error
@@ -150,10 +150,10 @@ def load_reward(path: str, text: str) -> Reward:
 
 
 def compute_checked(reward: Reward, answers: Answers, settings: RewardSettings) -> Groups:
-    """The reward's values, 0 where an answer does not parse.
+    """Compute a reward; set it to 0 for answers that do not parse.
 
     Raises:
-        RewardError: if the values are not finite numbers of the shape of the scores.
+        RewardError: if the values do not have the shape of the scores, or are not finite numbers.
     """
     values = reward.compute(answers, settings)
     wanted = [len(group) for group in answers.scores]
@@ -164,7 +164,7 @@ def compute_checked(reward: Reward, answers: Answers, settings: RewardSettings) 
     if [group.shape for group in found] != [(n,) for n in wanted]:
         raise RewardError(
             f"reward '{reward.name}' returned groups of shape {[group.shape for group in found]}; "
-            f"it needs one value a completion: {[(n,) for n in wanted]}"
+            f"it needs one value per completion: {[(n,) for n in wanted]}"
         )
     paid = [np.where(np.isfinite(s), v, 0.0) for v, s in zip(found, answers.scores, strict=True)]
     if not all(np.isfinite(group).all() for group in paid):
@@ -173,10 +173,12 @@ def compute_checked(reward: Reward, answers: Answers, settings: RewardSettings) 
 
 
 def compute_all(rewards: Sequence[Reward], answers: Answers, settings: RewardSettings) -> None:
-    """Fill in `answers.rewards`, and for the rewards that others need those of the perturbed copy.
+    """Compute all rewards into `answers.rewards`.
+
+    Rewards that others need are also computed for the perturbed copy.
 
     Raises:
-        RewardError: as `compute_checked`.
+        RewardError: as in `compute_checked`.
     """
     needed = {need for reward in rewards for need in reward.needs}
     for reward in rewards:
@@ -186,13 +188,13 @@ def compute_all(rewards: Sequence[Reward], answers: Answers, settings: RewardSet
 
 
 def check_reward(reward: Reward, where: str, before: Sequence[Reward], settings: RewardSettings) -> None:
-    """Try a user's reward on a probe cohort.
+    """Test a user's reward on a small cohort.
 
     Args:
-        where: its file.
+        where: the path of its file.
         before: the rewards declared before it.
     Raises:
-        RewardError: naming the file, and the line where there is one.
+        RewardError: if it fails; names the file and, if known, the line.
     """
     labels: tuple[list[float], list[bool], list[str]] = [1.5, 3.0, 4.5], [False, True, False], ["a", "a", "b"]
     answers = answers_of(_PROBE, *labels)
@@ -201,7 +203,7 @@ def check_reward(reward: Reward, where: str, before: Sequence[Reward], settings:
         compute_all([*before, reward], answers, settings)
     except RewardError as error:
         raise RewardError(f"{where}: {error}") from error
-    except Exception as error:  # whatever a user's function raises
+    except Exception as error:  # a user's function may raise any error
         line = _line_in(where, error)
         at = f", line {line}" if line else ""
         raise RewardError(
@@ -218,7 +220,7 @@ _PROBE = [
 
 
 def _line_in(path: str, error: BaseException) -> int | None:
-    """The last line of the file at `path` that the error passed through."""
+    """The line number of the innermost frame of the error's traceback that is in the file at `path`."""
     trace, line = error.__traceback__, None
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == path:

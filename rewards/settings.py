@@ -1,4 +1,4 @@
-"""Settings of the rewards but for their weights. Importable without torch or ray."""
+"""Settings of the rewards, except for their weights. Importable without torch or ray."""
 
 from pathlib import Path
 from typing import Self
@@ -10,30 +10,31 @@ class RewardSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     actors: int = Field(2, ge=1)
-    """Reward actors in the pool; each takes whole cohorts."""
+    """Number of reward actors. Each scores whole cohorts."""
     cpus_per_actor: float = Field(0.1, gt=0)
     """CPU cores that Ray reserves for one reward actor."""
     timeout_s: float = Field(60.0, gt=0)
-    """Deadline of scoring one cohort."""
+    """Deadline for scoring one cohort."""
     sigma: float = Field(0.5, gt=0)
     """Width of the bell-shaped regression reward, in MOS points."""
     short_answer_factor: float = Field(0.8, ge=0, le=1)
-    """The regression reward is multiplied by this when the answer has fewer than two decimals."""
+    """Factor of the regression reward for scores with fewer than two decimals."""
     temporal_bonus: float = Field(0.3, ge=0)
-    """Bonus of each of the two conditions (ranking, regression) of the temporal reward."""
+    """Bonus of the temporal reward for each of its two conditions (ranking, regression)."""
     temporal_ranking_threshold: float = Field(0.5, ge=0)
     """A completion's ranking reward must exceed this to earn the ranking half of the bonus."""
     temporal_regression_threshold: float = Field(0.9, ge=0)
     """A completion's regression reward must exceed this to earn the regression half of the bonus."""
     custom: list[str] = Field([])
-    """Files with rewards of your own, as docs/method.md shows; their weight is in the file. They run as
-    Python code on the reward actors."""
+    """Files with custom rewards, described in docs/method.md. Each file sets its weight, and runs as Python
+    code on the reward actors."""
     custom_texts: dict[str, str] = Field({})
-    """Content of each file of `custom`. It is filled in when a run starts, so that a resumed run has the
-    same rewards."""
+    """Content of each file in `custom`, by path. It is filled in when a run starts, so that a resumed run
+    uses the same rewards."""
 
     def with_custom_texts(self) -> Self:
-        """The settings with absolute paths and the content of every custom file that is not held yet.
+        """Return the settings with absolute paths, and the content of every custom file. Files whose content
+        is already in `custom_texts` are not read again.
 
         Raises:
             OSError: if a file cannot be read.

@@ -1,4 +1,4 @@
-"""Whether a video scores at least as high as its copy with perturbed frame order."""
+"""The temporal reward: a bonus if a video earns at least as much as its copy with perturbed frame order."""
 
 import numpy as np
 
@@ -8,7 +8,8 @@ from rewards.settings import RewardSettings
 NAME = "temporal"
 WEIGHT = 1.0
 DESCRIPTION = (
-    "a bonus for scoring the clean copy at least as well as the perturbed one; 0 samples no such copy."
+    "a bonus for scoring the clean copy at least as well as the perturbed copy. "
+    "With weight 0, no perturbed copies are sampled."
 )
 NEEDS = ("ranking", "regression")
 NEEDS_PERTURBED = True
@@ -16,7 +17,7 @@ _ROUNDING = 1e-9
 
 
 def reward(answers: Answers, settings: RewardSettings) -> Groups:
-    """The temporal reward of a cohort; 0 for videos without a perturbed copy."""
+    """Compute the temporal reward of a cohort; 0 for videos without a perturbed copy."""
     assert answers.perturbed is not None
     clean, perturbed = answers.rewards, answers.perturbed.rewards
     return [
@@ -48,16 +49,17 @@ def temporal_reward(
     ranking_threshold: float = 0.5,
     regression_threshold: float = 0.9,
 ) -> np.ndarray:
-    """The bonus of each completion of one video's clean group.
+    """Compute the bonus of each completion of one video's clean group.
 
-    For each of the two rewards by itself: if the clean group's mean (unparsed answers count as 0) is at least
-    the perturbed group's, completions above the threshold earn `bonus` (VQAThinker, made per video).
+    The two rewards, ranking and regression, are treated separately: if the clean group's mean is at least the
+    perturbed group's, completions above the threshold earn `bonus`. Answers that do not parse count as 0.
+    This is VQAThinker's temporal reward, applied per video.
 
     Args:
-        ranking, regression: [G] rewards of the clean group.
+        ranking, regression: rewards [G] of the clean group.
         perturbed_ranking, perturbed_regression: rewards of the perturbed group, of any length.
     Returns:
-        float64 [G], 0 to 2 * bonus.
+        float64 [G], from 0 to 2 * bonus.
     """
     earned = np.zeros(len(ranking))
     for clean, perturbed, threshold in (

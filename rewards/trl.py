@@ -1,18 +1,18 @@
-"""The rewards as functions for TRL's `GRPOTrainer(reward_funcs=...)`. TRL itself is not imported.
+"""Provide the rewards as functions for TRL's `GRPOTrainer(reward_funcs=...)`, without importing TRL.
 
     from rewards.trl import reward_functions
     trainer = GRPOTrainer(model, reward_funcs=reward_functions(), train_dataset=dataset, ...)
 
-The completions that TRL hands over at once are the cohort. The dataset's columns:
+The completions that TRL passes in one call form the cohort. The dataset's columns are:
 
     mos         label from 1 to 5; required
-    video_id    completions of one video are one group; may be left out if `num_generations` is given
-    label_set   scores are compared within one set only; default: all are one set
-    rank_only   true: the label is an order and no target
-    perturbed   true: the row shows the video's copy with its frames out of order, for the temporal reward
+    video_id    completions with the same id form a group; optional if `num_generations` is given
+    label_set   the ranking reward compares only videos of the same set; default: all are one set
+    rank_only   true: the label only orders videos and is not a target for scores
+    perturbed   true: the row shows the copy with perturbed frame order, for the temporal reward
 
-TRL calls the functions on every device by itself, with that device's completions: give each at least two
-videos, and whole groups, or the ranking reward compares less than it could.
+TRL calls the functions separately on every device, with that device's completions. Give each device whole
+groups of at least two videos; otherwise the ranking reward has fewer videos to compare, or none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,16 +33,17 @@ def reward_functions(
     components: Sequence[str] = ("format", "regression", "ranking"),
     num_generations: int | None = None,
 ) -> list[RewardFunction]:
-    """One function for each of `components`, unweighted: weights are `GRPOConfig(reward_weights=[...])`.
+    """Return one function per component. Rewards are unweighted; use `GRPOConfig(reward_weights=[...])`.
 
-    `temporal` needs rows marked `perturbed` beside the clean ones, in the same batch (neighbouring rows of a
-    dataset that is not shuffled, and an even number of rows a batch). The model answers for them under the
-    weights that it answers for the clean ones; all components are 0 there, so that a group of them has no
-    advantage and is trained on by the KL term alone, if at all.
+    `temporal` needs each clean row and its `perturbed` row in the same batch: put them next to each other,
+    do not shuffle the dataset, and use an even number of rows per batch. Both rows are then answered with the
+    same weights. All components are 0 for perturbed rows, so their groups have zero advantage and contribute
+    only the KL term, if there is one.
 
     Args:
-        num_generations: completions of one group, which come one after the other; default: groups follow
-            from `video_id`.
+        components: names of the rewards.
+        num_generations: number of completions per group, which must be consecutive; default: group by
+            `video_id`.
     Raises:
         ValueError: for an unknown component.
     """
@@ -75,14 +76,14 @@ def _reward_function(
             rewards[rows] = values
         return rewards.tolist()
 
-    reward.__name__ = f"{component.name}_reward"  # what TRL calls it in its logs
+    reward.__name__ = f"{component.name}_reward"  # TRL logs the reward under this name
     return reward
 
 
 def _groups(
     n_completions: int, columns: Mapping[str, Any], num_generations: int | None
 ) -> tuple[dict[Any, list[int]], dict[Any, list[int]]]:
-    """Rows of each video's clean and of its perturbed completions, by video."""
+    """Group the row indices by video; returns (clean rows, perturbed rows)."""
     if "video_id" in columns:
         videos = list(columns["video_id"])
     elif num_generations is not None:
@@ -123,7 +124,7 @@ def _cohort(
 
 
 def _text(completion: Any) -> str:
-    """What the model wrote: a string, or a list of chat messages where prompts are conversations."""
+    """The text of a completion: a string, or a list of chat messages if prompts are conversations."""
     if isinstance(completion, str):
         return completion
     parts: list[str] = []
