@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def no_environment(error: ModuleNotFoundError) -> str:
-    """Say how to install a missing package. Raises `error` if it is a module of this project."""
+    """The message for a missing package, with the fix. Raises `error` if it is a module of this project."""
     package = str(error.name).partition(".")[0]
     folder = Path(__file__).resolve().parent
     if (folder / package).is_dir() or (folder / f"{package}.py").is_file():
@@ -17,7 +17,7 @@ def no_environment(error: ModuleNotFoundError) -> str:
     )
 
 
-if sys.version_info < (3, 11):  # noqa: UP036  an older Python stops with a SyntaxError in some module
+if sys.version_info < (3, 11):  # noqa: UP036  older Pythons would fail with a SyntaxError in a module
     sys.exit(
         f"error: {sys.executable} is older than Python 3.11: run `make setup`, then use .venv/bin/python"
     )
@@ -39,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-OVERRIDES = {"ignore_unknown_options": True}  # typer does not know the settings of a run
+OVERRIDES = {"ignore_unknown_options": True}  # settings of a run are not declared as typer options
 
 app.command(context_settings=OVERRIDES, rich_help_panel="Train")(runs.train)
 app.command(rich_help_panel="Train")(runs.view)

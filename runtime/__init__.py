@@ -1,1 +1,1 @@
-"""The ground floor: the Ray session, bounded calls, killable processes, files, and errors for users."""
+"""The basis of all other packages: Ray session, calls with deadlines, killable processes, files, errors."""

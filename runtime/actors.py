@@ -1,4 +1,4 @@
-"""Typed calls of actors, the causes of their errors, and how an actor's end shows."""
+"""Call actors with type checking, find the causes of their errors, and detect that an actor has ended."""
 
 import time
 from collections.abc import Callable, Coroutine
@@ -22,22 +22,22 @@ ACTOR_IS_GONE = (
     ray.exceptions.NodeDiedError,
     ray.exceptions.LocalRayletDiedError,
 )
-"""What Ray raises for a call of a dead actor: a RayActorError, or the reason itself where a lack of memory or
-the loss of its machine killed it."""
+"""The errors that Ray raises for a call of a dead actor: RayActorError, or a more specific error if the actor
+ran out of memory or its node died."""
 
 POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteCall(Generic[A_co, T_co]):
-    """A call of a method of actors of class `A_co`, which returns `T_co`; `remote` makes it."""
+    """A method call on actors of class `A_co` that returns `T_co`. Create it with `remote`."""
 
     method: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     async def on(self, actor: Any, name: str, timeout_s: float) -> T_co:
-        """Call one actor; `name` is for the message of the DeadlineError."""
+        """Make the call on one actor. Raises DeadlineError, whose message contains `name`."""
         answer = getattr(actor, self.method).remote(*self.args, **self.kwargs)
         return cast(T_co, await within(answer, timeout_s, f"{name}.{self.method}"))
 
@@ -49,20 +49,20 @@ def remote(
 @overload
 def remote(method: Callable[Concatenate[A, P], T], *args: P.args, **kwargs: P.kwargs) -> RemoteCall[A, T]: ...
 def remote(method: Any, *args: Any, **kwargs: Any) -> RemoteCall[Any, Any]:
-    """A call of `method`, a function of the actor's class: `remote(RolloutWorker.load_weights, 3, buckets)`.
+    """Create a call of a method of the actor's class: `remote(RolloutWorker.load_weights, 3, buckets)`.
 
-    A type checker compares the arguments with the method's own.
+    Type checkers compare the arguments with the signature of the method.
     """
     return RemoteCall(method.__name__, args, kwargs)
 
 
 def value_of(reference: "ray.ObjectRef[T]") -> T:
-    """The reference itself, typed as its value: a remote method gets the value of a reference it is given."""
+    """Return the reference unchanged, but typed as its value: Ray passes the value to the remote method."""
     return cast(T, reference)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error behind those that Ray and task groups wrap around it."""
+    """The original error inside the errors in which Ray and task groups wrap it."""
     while True:
         if isinstance(error, ray.exceptions.RayTaskError):
             error = error.cause
@@ -73,23 +73,23 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def explained(error: BaseException) -> str:
-    """Type and message of an error's root cause."""
+    """The type and message of an error's root cause, as text."""
     cause = root_cause(error)
     return f"{type(cause).__name__}: {cause}"
 
 
 def fault_report(error: BaseException, remedy: str) -> str:
-    """What to record of an actor's fault: one line with what failed and what is done about it, then all else
-    that the error and its cause say."""
+    """Build the report of an actor's failure. Its first line has the error and the remedy; the rest of the
+    error's message follows, and its cause if that has several lines."""
     first, *rest = str(error).strip().splitlines() or [type(error).__name__]
     cause = str(error.__cause__ or "").strip()
     return "\n".join([f"{first}; {remedy}", *rest, *(cause.splitlines() if "\n" in cause else [])])
 
 
 def processes_left(pids: list[int], timeout_s: float) -> list[int]:
-    """Wait until processes of this machine have ended; returns those that have not after `timeout_s`.
+    """Wait until processes of this machine have ended; returns those that still run after `timeout_s`.
 
-    Ray reports an actor as dead as soon as it is killed; its memory is free when its process has ended.
+    Ray reports an actor as dead as soon as it is killed, but its memory is freed only when its process ends.
     """
     deadline_s = time.monotonic() + timeout_s
     while (left := [pid for pid in pids if _runs(pid)]) and time.monotonic() < deadline_s:
@@ -102,4 +102,4 @@ def _runs(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie holds no memory
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie process uses no memory

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class DeadlineError(TimeoutError):
-    """A remote call took too long; names the actor, the call and the seconds."""
+    """A call exceeded its deadline. The message names the actor, the call and the seconds."""
 
 
 async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
@@ -16,25 +16,25 @@ async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
 
     Args:
         awaitable: a coroutine, a future or a Ray object reference.
-        seconds: the deadline, from now.
-        what: the actor and the call, for the message: "rollout-3.sample".
+        seconds: the deadline, counted from now.
+        what: the actor and the call, for the error message, such as "rollout-3.sample".
 
     Raises:
-        DeadlineError: if there is no result in time. A remote call keeps running: to stop it, kill its actor.
+        DeadlineError: if there is no result in time. A remote call keeps running until its actor is killed.
     """
     try:
         async with asyncio.timeout(seconds) as deadline:
             return await awaitable
     except TimeoutError as error:
         if not deadline.expired():
-            raise  # the awaited call's own
+            raise  # raised by the awaited call itself
         raise DeadlineError(f"{what}: no answer within {seconds:g} s") from error
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all calls concurrently; returns their results.
 
-    If one fails, the others are cancelled, and have ended when its error is raised.
+    If one fails, the others are cancelled; its error is raised after they have ended.
     """
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
@@ -46,7 +46,7 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def one_ahead(calls: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
-    """The results of `calls` in order. While the caller uses one, the next call is in progress."""
+    """Yield the results of `calls` in order. While the caller uses a result, the next call is in progress."""
     coming: asyncio.Task[T] | None = None
     try:
         for call in calls:

@@ -1,4 +1,4 @@
-"""Runs many calls with bounded concurrency."""
+"""Run many calls with bounded concurrency."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
@@ -16,11 +16,11 @@ async def concurrently(
     limit: int,
     weight: Callable[[T], int] = lambda item: 1,
 ) -> AsyncGenerator[R, None]:
-    """Yields `await call(item)` for every item, in the order in which they are done.
+    """Yield `await call(item)` for every item, in the order of completion.
 
-    Items of no more weight than `limit` in all are being worked on or waiting to be taken, so that memory
-    does not grow with their number. The first call that fails ends the others, and its error is raised.
-    Close the iterator (`contextlib.aclosing`) where it may be left early: that calls off what is running.
+    The total weight of items in progress and of results not yet yielded is at most `limit`, which bounds
+    memory. The first call that fails cancels the others, and its error is raised. If the caller may stop
+    iterating early, it must close the iterator (`contextlib.aclosing`), which cancels the running calls.
     """
     results: asyncio.Queue[Any] = asyncio.Queue()
     room = asyncio.Semaphore(limit)

@@ -1,4 +1,4 @@
-"""How a command reaches Ray. Importable without ray."""
+"""Settings of the connection to Ray. Importable without ray."""
 
 from typing import Annotated, Literal
 
@@ -9,16 +9,16 @@ class ClusterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     address: str | None = None
-    """Address of a running Ray cluster; default: the one this process belongs to (RAY_ADDRESS, a submitted
-    job), else a Ray of its own, started and stopped with the run."""
+    """Address of a running Ray cluster. Default: the cluster in RAY_ADDRESS, or that of a submitted job;
+    otherwise, Ray is started on this machine for the run, and stopped with it."""
     object_store_mb: int | None = Field(None, ge=80)
-    """Size of the object store of a Ray that the run starts itself."""
+    """Size of Ray's object store in MiB, if the run starts Ray itself."""
     placement_timeout_s: float = Field(300.0, gt=0)
-    """Deadline of getting the resources for an actor; on an autoscaling cluster also of starting the
+    """Deadline for getting the resources of an actor. On an autoscaling cluster, it includes the start of
     nodes."""
     autoscaling: bool = False
-    """The cluster starts nodes on demand, so missing resources at the start are no error."""
+    """The cluster starts nodes on demand: do not treat missing resources at the start as an error."""
     prefetch_videos: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Videos decoded ahead of sampling; `auto`: those of one update, and 32 at least."""
+    """Number of videos decoded ahead of sampling. `auto`: the videos of one update, but at least 32."""
     shutdown_timeout_s: float = Field(60.0, gt=0)
-    """Deadline of ending the actors of a run."""
+    """Deadline for ending the actors of a run."""

@@ -1,13 +1,13 @@
-"""Errors that launch.py prints without a traceback; it exits with 2, for CommandFailed with 1."""
+"""Errors that launch.py prints without a traceback. It exits with status 1 for CommandFailed, else with 2."""
 
 
 class ConfigError(ValueError):
-    """A setting that is unknown, ill-typed or contradicts another; says which one and what to do."""
+    """A setting is unknown, has the wrong type or contradicts another. The message names it and the fix."""
 
 
 class RunDirectoryError(ValueError):
-    """The folder is not what the command needs; says what to do."""
+    """A run directory cannot be used as the command needs. The message gives the fix."""
 
 
 class CommandFailed(RuntimeError):
-    """A command that cannot finish although its input is right; says why."""
+    """A command cannot finish although its input is valid. The message gives the cause."""

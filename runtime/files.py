@@ -1,4 +1,4 @@
-"""Writing files whole: neither a crash nor a full disk leaves part of one."""
+"""Write files atomically, so that a crash or a full disk leaves no partial file."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from runtime.errors import RunDirectoryError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old text or the new one and nothing between."""
+    """Write a file atomically: at any time, even after a crash, it holds either the old or the new text."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w") as file:
         file.write(text)
@@ -20,11 +20,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def naming_file(path: Path) -> Iterator[None]:
-    """Re-raise an OSError as a RunDirectoryError that names the file; ENOSPC alone does not."""
+    """Re-raise an OSError as a RunDirectoryError that names the file, which ENOSPC errors do not."""
     try:
         yield
     except OSError as error:
         raise RunDirectoryError(
-            f"{path} cannot be written: {error.strerror}. What it holds is intact: free storage, then resume "
+            f"{path} cannot be written: {error.strerror}. Its content is intact: free storage, then resume "
             f"with `--resume`"
         ) from error

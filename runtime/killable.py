@@ -1,7 +1,7 @@
-"""Work on files in processes that may be killed: decoders crash and hang.
+"""Process files in separate processes that can be killed, because decoders may crash or hang.
 
-Each process runs `python -m MODULE`, whose main program is `serve(function)`; one JSON line is a job, one
-JSON line its result.
+Each process runs `python -m MODULE`, whose main program calls `serve(function)`. It reads one job per line
+from standard input and writes one result per line, both as JSON.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _END_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one job, or the reason in `failure`."""
+    """The result of one job; if it failed, the reason in `failure`."""
 
     result: Any = None
     failure: str = ""
@@ -37,27 +37,28 @@ def run_isolated(
     timeout_s: float,
     progress: Callable[[int], None] | None = None,
 ) -> list[Outcome]:
-    """Do all jobs in other processes.
+    """Run all jobs in separate processes.
+
+    A job fails if it exceeds its deadline or its process dies; the other jobs continue.
 
     Args:
-        module: its main program serves.
-        jobs: values for JSON.
-        processes: how many at once.
-        timeout_s: deadline of one job. Past it the process is killed and the job has failed. A process that
-            dies fails its job, too. The other jobs continue.
+        module: the module to run, whose main program calls `serve`.
+        jobs: JSON values.
+        processes: maximum number of concurrent processes.
+        timeout_s: deadline of one job, after which its process is killed.
         progress: called with the number of jobs done.
     Returns:
-        One outcome a job, in their order.
+        One outcome per job, in the order of `jobs`.
     """
     return asyncio.run(_run(module, jobs, processes, timeout_s, progress or (lambda done: None)))
 
 
 def serve(function: Callable[[Any], Any]) -> None:
-    """The main program of a process: answer jobs until there are no more.
+    """Run the main program of a process: call `function` for each job until standard input ends.
 
-    What `function` raises as a ValueError or an OSError is the job's failure; anything else ends the process.
+    If `function` raises ValueError or OSError, only that job fails. Any other error ends the process.
     """
-    # Libraries write to standard output, too: results go to a copy of it, and they to standard error.
+    # Libraries may print to standard output: write results to a copy of it, and redirect it to stderr.
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print(json.dumps("ready"), file=results, flush=True)
@@ -141,10 +142,10 @@ async def _read(process: Process) -> Any:
 
 
 async def _end(process: Process) -> None:
-    """Kill a process."""
+    """Kill a process and wait until it has ended, for at most _END_S."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
-    # A process that waits for a dead file server outlives even SIGKILL: stop waiting for it.
+    # A process blocked on a dead file server survives even SIGKILL: stop waiting for it.
     with contextlib.suppress(DeadlineError):
         await within(_ended(process), _END_S, "end of a process")
 

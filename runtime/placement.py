@@ -1,4 +1,4 @@
-"""Resources for actors: a placement group, or an error that says what was asked for and what there was."""
+"""Reserve resources for actors in a placement group. Errors name the requested and available resources."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from runtime.node_labels import on_nodes
 
 
 class PlacementError(RuntimeError):
-    """The cluster did not grant an actor's resources in time; says which, what it has, and the fix."""
+    """The cluster did not grant resources in time. The message names them, those available, and the fix."""
 
 
 async def reserve(
@@ -25,23 +25,23 @@ async def reserve(
     """Reserve the resources of actors, one bundle each, on as few nodes as possible.
 
     Args:
-        who: whom it is for, for the message.
-        bundles: all alike; one lies on one node.
-        fix: what the user can do without them, for the message.
-        label_selector: what the nodes' labels must be.
-        first_choice: id of the node to take if it has room.
+        who: the actors that need the resources, for the error message.
+        bundles: equal bundles, each of which is placed on one node.
+        fix: what the user can do if the resources are missing, for the error message.
+        label_selector: conditions on the labels of the nodes.
+        first_choice: id of the preferred node.
 
-    Raises PlacementError if the cluster has not granted them within `timeout_s`.
+    Raises PlacementError if the cluster does not grant the resources within `timeout_s`.
     """
     selector = dict(label_selector or {})
     group = placement_group(
         list(bundles),
-        strategy="PACK" if len(bundles) > 1 else "STRICT_PACK",  # only the latter heeds `first_choice`
+        strategy="PACK" if len(bundles) > 1 else "STRICT_PACK",  # only STRICT_PACK uses `first_choice`
         bundle_label_selector=[selector] * len(bundles) if selector else None,
         _soft_target_node_id=first_choice,
     )
     try:
-        # `wait` blocks, and costs no worker process, as `ready` would.
+        # Use `wait`, which blocks: `ready` would start a worker process.
         granted = await asyncio.to_thread(group.wait, timeout_s)
     except BaseException:
         remove_placement_group(group)
@@ -58,7 +58,7 @@ async def reserve(
 
 
 def bundle_of(cpus: float, gpus: float) -> dict[str, float]:
-    """The resources of one actor, as Ray wants them named."""
+    """The resources of one actor under the names that Ray uses."""
     return {"CPU": cpus, "GPU": float(gpus)} if gpus else {"CPU": cpus}
 
 

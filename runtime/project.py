@@ -1,4 +1,4 @@
-"""The project's folder, and the new paths of folders that old configurations name."""
+"""The project's folder, and the new paths of moved folders that old configurations still name."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ _MOVED = {"models/tiny-internvl": "demo/tiny-internvl", "data/demo/clips": "demo
 
 
 def moved(path: str) -> str:
-    """The new path of a file that lay in a folder of this project that has moved.
+    """The new path of a file in a folder of this project that was moved.
 
-    Returns `path` itself if it is not such a path, or still exists.
+    Returns `path` unchanged if it is not in such a folder, or still exists.
     """
     full = Path(path).expanduser().absolute()
     for old, new in _MOVED.items():

@@ -1,4 +1,4 @@
-"""Connects a command to Ray: to a running cluster, or to one that it starts and stops on this machine."""
+"""Connect a command to Ray: to a running cluster, or to one that it starts and stops on this machine."""
 
 import contextlib
 import logging
@@ -23,9 +23,9 @@ def in_submitted_job() -> bool:
 
 
 def cluster_address(config: ClusterConfig) -> str | None:
-    """Address of the cluster to join, or None to start a Ray of one's own.
+    """The address of the cluster to join; None if Ray is to be started on this machine.
 
-    Raises ConfigError for the address that jobs are submitted to, which no driver can join.
+    Raises ConfigError for an http:// address, which accepts submitted jobs but no drivers.
     """
     address = config.address or os.environ.get("RAY_ADDRESS") or ("auto" if in_submitted_job() else None)
     if address is not None and address.startswith(("http://", "https://")):
@@ -37,7 +37,7 @@ def cluster_address(config: ClusterConfig) -> str | None:
 
 
 def join_cluster(address: str, runtime_env: dict[str, Any] | None = None) -> None:
-    """Become a driver of a running cluster, in the namespace of runs. Raises ConfigError if none answers."""
+    """Connect to a running cluster as a driver, in the namespace of runs. Raises ConfigError on failure."""
     try:
         ray.init(
             address=address,
@@ -55,10 +55,11 @@ def join_cluster(address: str, runtime_env: dict[str, Any] | None = None) -> Non
 
 @contextlib.contextmanager
 def ray_session(config: ClusterConfig, cpus_needed: float) -> Iterator[None]:
-    """Join the cluster or start one, and leave or stop it at the end.
+    """Join a cluster or start Ray on this machine; disconnect from it or stop it at the end.
 
-    A Ray of its own gets as many CPUs as the run needs, even if the machine has fewer, because rollout and
-    learner take turns; and some to spare for workers added during the run. A cluster's CPUs are not changed.
+    If Ray is started here, it is given as many CPUs as the run needs, even if the machine has fewer, because
+    rollout and learner take turns. SPARE_CPUS are added for workers added during the run. A running cluster
+    keeps its CPUs.
     """
     address = cluster_address(config)
     if address is None:
@@ -73,7 +74,7 @@ def ray_session(config: ClusterConfig, cpus_needed: float) -> Iterator[None]:
             runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}},
         )
     else:
-        # A submitted job already ships its working directory; a driver on the head node ships it here.
+        # A submitted job has already uploaded its working directory. Other drivers upload it here.
         join_cluster(address, None if in_submitted_job() else {"working_dir": str(PROJECT_ROOT)})
     try:
         yield

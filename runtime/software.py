@@ -1,4 +1,4 @@
-"""Which builds of torch and vLLM are installed here, without importing them."""
+"""Detect the installed builds of torch and vLLM without importing them."""
 
 import runpy
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ _FIX = {
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """`cuda` is the version that torch was built for, None for a CPU build or without torch; `vllm_builds`
-    are the packages that hold the module vllm."""
+    """The installed builds. `cuda` is the CUDA version of torch, None for a CPU build or without torch.
+    `vllm_builds` are the installed packages that contain the module vllm."""
 
     cuda: str | None
     vllm_builds: tuple[str, ...]
@@ -30,8 +30,8 @@ def installed_software() -> Software:
 
 
 def software_problem(software: Software, device: Device) -> str | None:
-    """Why a machine with `software` cannot run engines and learner ranks on `device`, and the fix; None if it
-    can."""
+    """The reason why a machine with `software` cannot run engines and learner ranks on `device`, and the fix;
+    None if it can."""
     if len(software.vllm_builds) > 1:
         found = f"both {' and '.join(software.vllm_builds)} are installed and overwrite each other"
     elif not software.vllm_builds:
