@@ -1,10 +1,10 @@
-"""Tries the GPU image from inside, on a machine without a GPU:
+"""Check the GPU image from inside, on a machine without a GPU:
 
     docker run --rm --network none -v "$PWD/setup/check_container.py:/check.py:ro" vqathinker-ray \\
         python /check.py ray status
 
-The arguments are the image's health check. `make check-image` calls this in an image that it builds itself.
-Every check prints a line; the first that fails ends it with status 1.
+The arguments are the command of the image's health check. `make check-image` builds an image and runs this
+file in it. Every check prints a line; the first failure ends the program with status 1.
 """
 
 import ast
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PROJECT = Path("/app")
-OPTIONAL = ("vmaf_torch", "wandb")  # of extras that the image does not have
+OPTIONAL = ("vmaf_torch", "wandb")  # packages of extras, which the image does not install
 RAY_PROCESSES = {"raylet", "gcs_server"}
 C_EXTENSION = """
 #include <Python.h>
@@ -31,7 +31,7 @@ PyMODINIT_FUNC PyInit_probe(void) { return PyModule_Create(&module); }
 
 
 class CheckFailedError(Exception):
-    """What is wrong with the image."""
+    """A check of the image failed. The message says why."""
 
 
 def passed(text: str) -> None:
@@ -39,7 +39,7 @@ def passed(text: str) -> None:
 
 
 def run(*command: str | Path, timeout_s: float = 300) -> str:
-    """The output of a command; raises CheckFailedError with it when the command fails."""
+    """Run a command; returns its output. If it fails, raises CheckFailedError with the output."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False
     )
@@ -49,7 +49,7 @@ def run(*command: str | Path, timeout_s: float = 300) -> str:
 
 
 def check_user() -> None:
-    """Unprivileged, owner of what runs write, and with Ray in the PATH of a login shell."""
+    """Check that the user is not root, can write to runs/, and has Ray in the PATH of a login shell."""
     if os.geteuid() == 0:
         raise CheckFailedError("the image runs as root")
     (PROJECT / "runs" / "probe").touch()
@@ -59,7 +59,7 @@ def check_user() -> None:
 
 
 def check_packages() -> None:
-    """A consistent environment with the CUDA builds."""
+    """Check that the installed packages are consistent, and torch is a CUDA build."""
     run(sys.executable, "-m", "pip", "check")
     import torch
 
@@ -70,7 +70,7 @@ def check_packages() -> None:
 
 
 def check_compiler() -> None:
-    """What Triton does for each kernel: compile a module against Python.h, and load it."""
+    """Compile a module against Python.h and load it, as Triton does for each kernel."""
     with tempfile.TemporaryDirectory() as folder:
         source, built = Path(folder, "probe.c"), Path(folder, "probe.so")
         source.write_text(C_EXTENSION)
@@ -83,7 +83,8 @@ def check_compiler() -> None:
 
 
 def check_libraries() -> None:
-    """What vLLM and NCCL open by name at run time, without a word where it is missing."""
+    """Load the libraries that vLLM and NCCL open by name at run time. Neither reports an error if one is
+    missing."""
     for name in ("libnuma.so.1", "libibverbs.so.1", "libmlx5.so.1"):
         ctypes.CDLL(name)
     nccl = Path(sysconfig.get_path("purelib"), "nvidia", "nccl", "lib", "libnccl.so.2")
@@ -98,7 +99,7 @@ def check_libraries() -> None:
 
 
 def project_modules() -> list[str]:
-    """Every module of the project that is in the image, in the form in which it is imported."""
+    """The import names of all modules of the project in the image."""
     rooms = [folder for folder in PROJECT.iterdir() if folder.is_dir()]
     files = [PROJECT / "launch.py", *(file for room in rooms for file in room.rglob("*.py"))]
     names = [file.relative_to(PROJECT).with_suffix("").parts for file in files]
@@ -106,7 +107,7 @@ def project_modules() -> list[str]:
 
 
 def imported_names(tree: ast.AST) -> Iterator[str]:
-    """The modules that a file imports, at its top or within a function, by their full names."""
+    """Yield the full names of the modules that a file imports, at the top or inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -115,7 +116,7 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
 
 
 def check_imports() -> None:
-    """All modules of the project, and all that they import, also what they import within functions."""
+    """Import all modules of the project, and all modules that they import, including inside functions."""
     sys.path.insert(0, str(PROJECT))
     modules = project_modules()
     for module in modules:
@@ -132,7 +133,7 @@ def check_imports() -> None:
 
 
 def check_ray(health_check: Sequence[str]) -> None:
-    """A head node starts as this user; the health check says whether one is there."""
+    """Check that this user can start a head node, and that the health check detects whether it runs."""
     if RAY_PROCESSES & set(running()):
         raise CheckFailedError("another Ray is running in this process namespace, which `ray stop` would end")
 
@@ -158,7 +159,7 @@ def running() -> Iterator[str]:
         try:
             yield comm.read_text().strip()
         except OSError:
-            continue  # it has ended since
+            continue  # the process has ended
 
 
 def main(health_check: Sequence[str]) -> None:

