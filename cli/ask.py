@@ -44,7 +44,7 @@ def ask_once(
     """
     for path in videos:
         if path.is_dir() and frame_rate is None:
-            raise ConfigError(f"{path} is a folder; --as-video takes its numbered pictures for a video")
+            raise ConfigError(f"{path} is a folder; with --as-video, its numbered pictures are one video")
         if not path.exists():
             raise ConfigError(f"{path}: no such file")
     if not question.strip():

@@ -131,7 +131,7 @@ def evaluate(
     from data.tables import check_table_name
 
     if checkpoint is not None and predictions is not None:
-        raise ConfigError("--checkpoint and --predictions: give one, and the other as --compare")
+        raise ConfigError("--checkpoint and --predictions: give only one, and the other as --compare")
     if predictions is not None:
         check_table_name(predictions)
     first = checkpoint if predictions is None else str(predictions)
@@ -146,7 +146,7 @@ def ask(
     context: typer.Context,
     video: Annotated[
         Path,
-        typer.Argument(metavar="VIDEO", help="file of the video, or with --as-video a folder of pictures"),
+        typer.Argument(metavar="VIDEO", help="video file; with --as-video, a folder of pictures"),
     ],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="question in plain words")],
     beside: Annotated[Path | None, typer.Option(help="second video, for questions that compare two")] = None,
@@ -180,7 +180,7 @@ def ask(
 def quiz(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="SET", help="q-bench-video, finevq, omnivqa-fg or vqa2-levels")
+        str, typer.Argument(metavar="SET", help="quiz set: q-bench-video, finevq, omnivqa-fg or vqa2-levels")
     ],
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="question files of the set")],
     videos: Annotated[Path, typer.Option(help="folder of the set's videos")],

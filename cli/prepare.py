@@ -106,7 +106,7 @@ def prepare_ladder(
     kind: Annotated[
         list[str] | None, typer.Option(help="distortion to apply; may be repeated", show_default="all seven")
     ] = None,
-    rungs: Annotated[int, typer.Option(help="clips per ladder")] = 5,
+    rungs: Annotated[int, typer.Option(help="clips per ladder, one per strength")] = 5,
     seconds: Annotated[float, typer.Option(help="length of a clip, cut from the middle of the video")] = 2.0,
     max_px: Annotated[int, typer.Option(help="longer side of a clip in pixels")] = 256,
     split: Annotated[str, typer.Option(help="split assigned to all rows")] = "train",

@@ -38,9 +38,9 @@ def _table(title: str, *columns: str, caption: str | None = None) -> Table:
 
 
 def _model_table(model: str, report: Report) -> Table:
-    caption = "Below a figure: its 95 % interval over sources. Below a set: its scale, that of RMSE."
+    caption = "Second lines: 95 % interval over sources; for a set, its scale, which RMSE uses."
     if len(report.results) > 1:
-        caption += " The weighted mean is by n."
+        caption += " The weighted mean weights sets by n."
     table = _table(f"{model}: agreement with MOS", caption=caption)
     table.add_column("set", overflow="fold")
     table.add_column("n", justify="right")

@@ -136,7 +136,7 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
             *(Line(p.name if p is counted else f"({p.name})", p.gb, p.how) for p in learner.phases),
             Line("allocator slack", SLACK * held, f"{SLACK:.0%} of the above"),
             Line("context", CONTEXT_GB, "CUDA context, NCCL, library workspaces"),
-            Line("in all", learner.total_gb, "without those in brackets: they come at other times"),
+            Line("in all", learner.total_gb, "without lines in brackets, which occur at other times"),
         ],
     )
     if host := host_lines(config, model):

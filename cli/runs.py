@@ -122,7 +122,7 @@ def stop(
 def scale(
     run: RunArgument,
     rollout_workers: Annotated[int, typer.Option(min=1, help="target number of rollout workers")],
-    timeout_s: Annotated[float, typer.Option(help="seconds to wait for the target number")] = 1800.0,
+    timeout_s: Annotated[float, typer.Option(help="seconds to wait for the workers")] = 1800.0,
 ) -> None:
     """Add or remove rollout workers of a running job without pausing training.
 

@@ -192,7 +192,7 @@ def report_notes(report: Report) -> Iterator[tuple[str, str, str, str]]:
     for model, (means, _) in report.means.items():
         for missing in sorted({tuple(mean.missing) for mean in means.of.values() if mean.missing}):
             figures = [NAMES[name] for name, mean in means.of.items() if tuple(mean.missing) == missing]
-            yield model, "means", ", ".join(figures), f"leave out {', '.join(missing)}, which have none"
+            yield model, "means", ", ".join(figures), f"without {', '.join(missing)}, where undefined"
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -125,7 +125,9 @@ def _in_folder(folder: Path, as_video: bool) -> tuple[list[tuple[str, str]], int
                 others += 1
     if not videos:
         hint = (
-            f"; --as-video takes a folder of numbered pictures ({pictures} here) for one" if pictures else ""
+            f"; with --as-video, a folder of numbered pictures ({pictures} here) is one video"
+            if pictures
+            else ""
         )
         raise InputError(
             f"{folder}: none of its {others} files has the suffix of a video "

@@ -48,8 +48,8 @@ def resolve_checkpoint(name: str | None = None, runs: Path = RUNS) -> Checkpoint
     is_hub_name = slash and owner and model and "/" not in model and not name.startswith((".", "~"))
     if path.exists() or not is_hub_name or path.parent.is_dir() or owner == RUNS.name:
         raise ConfigError(
-            f"--checkpoint {name}: no such folder, and no hub name (owner/name); give a run directory, the "
-            f"folder of a Hugging Face checkpoint, or a hub name"
+            f"--checkpoint {name}: neither an existing folder nor a hub name (owner/name); give a run "
+            f"directory, the folder of a Hugging Face checkpoint, or a hub name"
         )
     return Checkpoint(name, name, ModelView(), "defaults; hub names have no scoring.json")
 

@@ -107,7 +107,7 @@ def reward_of(module: Any, where: str = "", sha256: str = "") -> Reward:
             f"reward(answers, settings)"
         )
     if not callable(module.reward):
-        raise RewardError(f"{where}: reward is no function; define `def reward(answers, settings)`")
+        raise RewardError(f"{where}: reward is not a function; define `def reward(answers, settings)`")
     name = module.NAME
     if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED:
         raise RewardError(
@@ -160,7 +160,7 @@ def compute_checked(reward: Reward, answers: Answers, settings: RewardSettings) 
     try:
         found = [np.asarray(group, dtype=np.float64) for group in values]
     except (TypeError, ValueError) as error:
-        raise RewardError(f"reward '{reward.name}' returned no lists of numbers: {error}") from error
+        raise RewardError(f"reward '{reward.name}' did not return lists of numbers: {error}") from error
     if [group.shape for group in found] != [(n,) for n in wanted]:
         raise RewardError(
             f"reward '{reward.name}' returned groups of shape {[group.shape for group in found]}; "

@@ -78,6 +78,6 @@ def _turns(entry: Entry) -> tuple[str, str]:
     for role, what in (("human", "question"), ("ai", "answer")):
         if not said.get(role):
             raise entry.error(
-                "conversations", f'has no {what}: a turn of {{"from": "{role}", "value": text}}'
+                "conversations", f'has no {what}; add a turn {{"from": "{role}", "value": text}}'
             )
     return _PLACEHOLDER.sub("", said["human"]), said["ai"]

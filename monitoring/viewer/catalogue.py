@@ -49,7 +49,7 @@ def _find(name: str, folder: Path) -> Path:
     for path in (Path(name), folder / name):
         if path.is_dir() and holds_run(path):
             return path.resolve()
-    reason = "is no run directory (no run.json)" if Path(name).is_dir() else "does not exist"
+    reason = "is not a run directory (no run.json)" if Path(name).is_dir() else "does not exist"
     known = ", ".join(path.name for path in _runs_in(folder)) or "none"
     raise RunDirectoryError(f"{name} {reason}; runs in {folder.absolute()}: {known}")
 

@@ -88,5 +88,5 @@ class Records:
         record = self._decoder.decode(line)
         for name, kind in self._fields.items():
             if not isinstance(record.get(name), kind):
-                raise msgspec.ValidationError(f"{name} is no {kind.__name__}")
+                raise msgspec.ValidationError(f"{name} is not of type {kind.__name__}")
         return record

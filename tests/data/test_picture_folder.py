@@ -135,7 +135,7 @@ def test_each_folder_with_pictures_is_a_video(folder: Path, monkeypatch: pytest.
     assert found.ignored == 3
     assert {ref.frame_rate for ref in found.refs(4)} == {24}
     assert [video_id for video_id, _ in find_videos(["frames"]).videos] == ["frames/b.mp4"]
-    with pytest.raises(InputError, match=r"--as-video takes a folder of numbered pictures \(1 here\)"):
+    with pytest.raises(InputError, match=r"with --as-video, a folder of numbered pictures \(1 here\)"):
         find_videos(["frames/inner"])
     (folder / "table.csv").write_text("path\ninner\n")
     assert find_videos(["frames/table.csv"], frame_rate=24).videos == [("inner", str(folder / "inner"))]
@@ -151,7 +151,7 @@ def test_options_of_picture_folders(folder: Path) -> None:
     assert "give --as-video, too" in output
     code, output, _ = launch("ask", str(folder), "What is it?")
     assert code == 2
-    assert "is a folder; --as-video takes its numbered pictures for a video" in output
+    assert "is a folder; with --as-video, its numbered pictures are one video" in output
 
 
 def test_a_question_is_asked_about_picture_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

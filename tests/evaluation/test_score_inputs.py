@@ -156,7 +156,7 @@ def test_a_checkpoint_without_a_view_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./gone", "runs/gone", "gone", "a/b/c", "tests/gone"])
 def test_a_checkpoint_that_is_not_there(name: str) -> None:
-    with pytest.raises(ConfigError, match="no such folder, and no hub name"):
+    with pytest.raises(ConfigError, match="neither an existing folder nor a hub name"):
         resolve_checkpoint(name)
 
 

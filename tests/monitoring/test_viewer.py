@@ -323,7 +323,7 @@ def test_which_runs_are_shown(run: RunDirectory, tmp_path: Path) -> None:
     assert "third" in catalogue.runs(), "runs that start later appear"
     with pytest.raises(RunDirectoryError, match=r"forst does not exist; runs in .*: first, second, third"):
         Catalogue(["forst"], run.path.parent)
-    with pytest.raises(RunDirectoryError, match="is no run directory"):
+    with pytest.raises(RunDirectoryError, match="is not a run directory"):
         Catalogue([str(run.path.parent / "notes")], run.path.parent)
     with pytest.raises(RunDirectoryError, match="holds no run yet"):
         Catalogue([], tmp_path / "none")
