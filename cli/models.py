@@ -163,7 +163,7 @@ def ask(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="seed of the answer if the temperature is above 0")] = 0,
     gpus_per_replica: Annotated[
-        int | None, typer.Option("--gpus", min=0, help="GPUs of the engine; default: 1 if there are any")
+        int | None, typer.Option("--gpus", min=0, help="GPUs of the engine; default: 1 if available, else 0")
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:

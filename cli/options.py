@@ -36,7 +36,7 @@ Replicas = Annotated[
     int | None, typer.Option(min=1, help="number of engines; default: 1; on a cluster, one per free GPU")
 ]
 GpusPerReplica = Annotated[
-    int | None, typer.Option(min=0, help="GPUs per engine; default: 1 if there are any, else 0")
+    int | None, typer.Option(min=0, help="GPUs per engine; default: 1 if available, else 0")
 ]
 Exact = Annotated[
     bool, typer.Option("--exact", help="make answers independent of batching, to the last bit; slower")

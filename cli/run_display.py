@@ -33,7 +33,7 @@ class RunFigures:
     last: dict[str, float] = field(default_factory=dict)
     """The metrics of the latest update."""
     workers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Recent statistics of each healthy rollout worker. Rates need two polls; until then they are missing."""
+    """Recent statistics of each healthy rollout worker. They are empty until two polls have returned."""
     faults: int = 0
 
     def take(self, event: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 def score_requests(
     ref: VideoRef, samples: int, seed: int, temperature: float, max_tokens: int
 ) -> list[SamplingRequest]:
-    """Request one greedy answer and `samples` sampled ones.
+    """Request one greedy answer and `samples` sampled answers.
 
     The seed of each sample depends only on `seed`, the video's id and the sample's index.
     """

@@ -43,7 +43,7 @@ class Prediction:
 async def predict(
     videos: Sequence[Video], fleet: RolloutFleet, decoder: Decoder, view: ModelView, samples: int, seed: int
 ) -> list[Prediction]:
-    """Ask the fleet for one greedy answer and `samples` sampled ones per video.
+    """Ask the fleet for one greedy answer and `samples` sampled answers per video.
 
     A video that cannot be decoded or sampled gets a prediction with its failure and no score.
 

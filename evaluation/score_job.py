@@ -77,7 +77,7 @@ def read_score_job(
     frame_rate: float | None = None,
     **overrides: Any,
 ) -> ScoreJob:
-    """Find the videos and the model; `root` and `frame_rate` are those of find_videos.
+    """Find the videos and the model. `root` and `frame_rate` have the same meaning as in find_videos.
 
     Raises InputError or ConfigError.
     """

@@ -8,7 +8,7 @@
     marks.jsonl          sampled videos with unusual files: damaged frames, non-square pixels, interlacing,
                          HDR
     fleet.jsonl          recent activity of the rollout workers, one line per worker about every ten seconds
-    faults.jsonl         actors that failed, and the reason; its records are never superseded
+    faults.jsonl         actors that failed, with the reason and the remedy; its records are never superseded
     recoveries.jsonl     the replacement of each failed actor, and the seconds until it was ready
     evaluations.jsonl    one line per evaluated version and split; predictions/ holds the answers
     checkpoints/v000025/ files for resuming: learner shards and checkpoint.json

@@ -22,9 +22,9 @@ class RewardSettings(BaseModel):
     temporal_bonus: float = Field(0.3, ge=0)
     """Bonus of the temporal reward for each of its two conditions (ranking, regression)."""
     temporal_ranking_threshold: float = Field(0.5, ge=0)
-    """A completion's ranking reward must exceed this to earn the ranking half of the bonus."""
+    """A completion earns the temporal bonus for ranking only if its ranking reward exceeds this."""
     temporal_regression_threshold: float = Field(0.9, ge=0)
-    """A completion's regression reward must exceed this to earn the regression half of the bonus."""
+    """A completion earns the temporal bonus for regression only if its regression reward exceeds this."""
     custom: list[str] = Field([])
     """Files with custom rewards, described in docs/method.md. Each file sets its weight, and runs as Python
     code on the reward actors."""

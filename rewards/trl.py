@@ -51,7 +51,7 @@ def reward_functions(
     rewards = rewards_of(config)
     known = [reward.name for reward in rewards]
     if unknown := [name for name in components if name not in known]:
-        raise ValueError(f"unknown components {', '.join(unknown)}: there are {', '.join(known)}")
+        raise ValueError(f"unknown components {', '.join(unknown)}; known are {', '.join(known)}")
     return [
         _reward_function(reward, rewards, config, num_generations)
         for name in components
@@ -67,7 +67,7 @@ def _reward_function(
         clean, perturbed = _groups(len(completions), columns, num_generations)
         if component.needs_perturbed and not perturbed:
             raise ValueError(
-                f"the {component.name} reward needs rows with perturbed=true beside the clean ones"
+                f"the {component.name} reward needs rows with perturbed=true in the batch of the clean rows"
             )
         texts = [_text(completion) for completion in completions]
         table = score_cohort(_cohort(texts, clean, perturbed, columns), config, all_rewards)

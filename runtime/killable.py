@@ -58,7 +58,7 @@ def serve(function: Callable[[Any], Any]) -> None:
 
     If `function` raises ValueError or OSError, only that job fails. Any other error ends the process.
     """
-    # Libraries may print to standard output: write results to a copy of it, and redirect it to stderr.
+    # Libraries may print to standard output: duplicate it for the results, then redirect it to stderr.
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print(json.dumps("ready"), file=results, flush=True)

@@ -10,7 +10,8 @@ from runtime.node_labels import on_nodes
 
 
 class PlacementError(RuntimeError):
-    """The cluster did not grant resources in time. The message names them, those available, and the fix."""
+    """The cluster did not grant resources in time. The message names the missing and available resources, and
+    the fix."""
 
 
 async def reserve(

@@ -1,4 +1,4 @@
-"""Write to TensorBoard and Weights & Biases from a separate process, so that no update waits for disk or
+"""Write to TensorBoard and Weights & Biases from a separate process, so that updates do not wait for disk or
 network."""
 
 import asyncio

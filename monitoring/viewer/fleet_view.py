@@ -32,7 +32,7 @@ def _marked(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _workers(groups: pd.DataFrame, times: dict[int, float | None]) -> list[dict[str, Any]]:
-    """The total work of each worker, and the first and last update that used a group of it."""
+    """The total work of each worker, and the first and last update with a group that it sampled."""
     result = []
     for worker in _workers_by_name(groups):
         own = groups[groups["worker"] == worker]
