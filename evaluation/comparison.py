@@ -164,7 +164,7 @@ def means_over(results: Sequence[SetResult]) -> list[Means]:
 def _differences(
     results: Mapping[str, Mapping[str, SetResult]], means: Mapping[str, Sequence[Means]]
 ) -> dict[str, dict[str, Difference]]:
-    """The first model's figures minus the second's, by set or mean, and figure."""
+    """Subtract the second model's figures from the first model's, for each set and mean."""
     first, second = means
     found = {
         name: difference(by_model[second].figures, by_model[first].figures)

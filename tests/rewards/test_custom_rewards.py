@@ -102,7 +102,7 @@ def test_the_text_travels_with_the_settings(tmp_path: Path) -> None:
         (HEAD + "NEEDS = ('beauty',)\ndef reward(a, s): ...\n", r"NEEDS names beauty; the rewards before"),
         (HEAD + "def reward(a, s):\n    return a.nothing\n", r"mine\.py, line 5: reward\(.*\) failed"),
         (HEAD + "def reward(a, s):\n    return [[1.0]] * 3\n", r"returned groups of shape"),
-        (HEAD + "def reward(a, s):\n    return [['x'] * len(g) for g in a.scores]\n", r"did not return lists of numbers"),
+        (HEAD + "def reward(a, s):\n    return [['x'] * len(g) for g in a.scores]\n", r"lists of numbers: "),
         (HEAD + "def reward(a, s):\n    return [s * float('nan') for s in a.scores]\n", r"is not finite"),
     ],
 )  # fmt: skip
