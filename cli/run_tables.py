@@ -226,7 +226,8 @@ def print_loop(
     updates: int,
     vary: bool,
 ) -> None:
-    """Seconds of an update and where they go, as configured and with one condition changed at a time."""
+    """Simulate `updates` updates; print the seconds per update by phase. With `vary`, print one row for each
+    variant of the configuration."""
     from cluster.planning.costs import update_costs
     from cluster.planning.workers import LSVQ_TRAIN, variants
 
@@ -234,14 +235,14 @@ def print_loop(
     found = update_costs(config, model, costs, answers)
     console.print(
         f"{config.learner.ranks} learner ranks and {config.rollout.replicas} engines; answers of "
-        f"{answers.mean_tokens:g} tokens, {answers.at_cap:.1%} run to the cap; an update takes the learner "
+        f"{answers.mean_tokens:g} tokens, {answers.at_cap:.1%} reach the cap; an update takes the learner "
         f"{found.update_s:.1f} s (lockstep {found.lockstep:.2f}), a checkpoint {found.checkpoint_s:.0f} s. "
-        f"Measured: {', '.join(measured) or 'nothing'}; the rest is arithmetic.",
+        f"Measured: {', '.join(measured) or 'nothing'}; all other times are computed.",
         highlight=False,
     )
     columns = ("update", "push", "evaluation", "checkpoint", "waits", "videos/s", "hours", "staleness")
     title = f"{updates} updates, simulated"
-    table = Table("condition", "s an update", *columns, title=title, title_justify="left")
+    table = Table("condition", "s per update", *columns, title=title, title_justify="left")
     videos = config.schedule.cohorts_per_update * config.schedule.videos_per_cohort
     for name, variant in (variants(plan) if vary else {"as configured": plan}).items():
         outcome = variant.simulate(model, costs, updates)
@@ -257,7 +258,7 @@ def print_loop(
         )
     console.print(table)
     console.print(
-        f"Seconds are the learner's; hours are of {config.schedule.epochs} epochs of LSVQ's {LSVQ_TRAIN:,} "
-        "videos, without the start and the evaluations before and after.",
+        f"Seconds of the learner. Hours for {config.schedule.epochs} epochs of LSVQ's {LSVQ_TRAIN:,} videos, "
+        "without the start and the evaluations before and after.",
         highlight=False,
     )

@@ -184,16 +184,16 @@ def plan(
     videos_at_once: Annotated[int, typer.Option(help="videos that a worker samples concurrently")] = 8,
     loop: Annotated[
         bool,
-        typer.Option("--loop", help="simulate updates token by token, and with settings changed in turn"),
+        typer.Option("--loop", help="simulate updates token by token; see --vary"),
     ] = False,
     answer_tokens: Annotated[float, typer.Option(help="--loop: mean length of an answer")] = 300.0,
-    at_cap: Annotated[float, typer.Option(help="--loop: share of answers that run to the cap")] = 0.002,
-    evaluated: Annotated[int | None, typer.Option(help="--loop: videos of an evaluation")] = None,
+    at_cap: Annotated[float, typer.Option(help="--loop: share of answers that reach the cap")] = 0.002,
+    evaluated: Annotated[int | None, typer.Option(help="--loop: videos per evaluation")] = None,
     updates: Annotated[int, typer.Option(help="--loop: updates to simulate")] = 100,
-    vary: Annotated[bool, typer.Option("--vary/--no-vary", help="--loop: also with settings changed")] = True,
+    vary: Annotated[bool, typer.Option("--vary/--no-vary", help="--loop: also vary each setting")] = True,
     costs: Annotated[
         Path | None,
-        typer.Option(help="--loop: JSON of measured constants, or of benchmarks.gpu_smoke"),
+        typer.Option(help="--loop: JSON file of measured constants, or of benchmarks.gpu_smoke"),
     ] = None,
 ) -> None:
     """Show the resources that a configuration needs. Requires no cluster, no model weights and no network."""

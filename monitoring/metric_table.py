@@ -209,7 +209,7 @@ _DECLARED = (
         "learner/lockstep",
         "Lockstep",
         OPTIMIZER,
-        "Tokens that ranks in step compute, over their share of the tokens: 1 where all are equally busy.",
+        "Tokens that the passes take in lockstep, relative to perfectly balanced ranks; 1 is ideal.",
     ),
     Metric("data/trained_videos", "Videos trained on", DATA, "Videos with nonzero advantages.", "videos"),
     Metric(
