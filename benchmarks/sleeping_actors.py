@@ -18,7 +18,7 @@ from data.records import Completion, Group, SamplingRequest
 from rollout.config import RolloutConfig
 from rollout.drain_gate import DrainGate
 from rollout.environment import in_flight
-from rollout.worker import WorkerInfo, WorkerStats
+from rollout.worker import HeldVersion, WorkerInfo, WorkerStats
 from runtime.calls import within
 
 CALL_TIMEOUT_S = 600.0
@@ -47,12 +47,12 @@ class SleepingEngine:
         self._tokens += sum(len(r.seeds) for r in requests)
         return [self._group(request, version) for request in requests]
 
-    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
+    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> HeldVersion:
         async with self._gate.closed() if self._keep else self._gate.drained():
             for bucket in buckets:
                 await within(bucket, CALL_TIMEOUT_S, f"{self._worker_id}: weights")
             self._version = version
-        return version
+        return HeldVersion(version)
 
     async def ping(self) -> int:
         return self._version

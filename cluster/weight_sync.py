@@ -12,7 +12,9 @@ from learner.group import LearnerFailed, LearnerGroup
 from learner.weight_transfer import BUFFERS
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
+from rollout.worker import HeldVersion
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 GRACE_S = 30.0
@@ -26,6 +28,7 @@ class WeightSync(Protocol):
     async def push(self) -> dict[str, float]:
         """Give every healthy worker the learner's weights and version; returns the seconds of each phase.
 
+        Engines sample while the weights are gathered, and pause while they load them.
         A worker that is lost on the way is replaced. Raises LearnerFailed if the learner cannot send.
         """
 
@@ -49,11 +52,13 @@ class ObjectStoreSync:
         started = time.perf_counter()
         self._weights = await self._learner.weight_buckets()
         gathered = time.perf_counter()
-        _confirm(self._weights.version, await self._fleet.load_weights_everywhere(self._weights))
+        held = await self._fleet.load_weights_everywhere(self._weights)
+        _confirm(self._weights.version, held)
         loaded = time.perf_counter()
         return {
             "sync/gather_s": gathered - started,
             "sync/load_s": loaded - gathered,
+            "sync/pause_s": _longest_pause_s(held),
             "sync/s": loaded - started,
         }
 
@@ -63,7 +68,8 @@ class ObjectStoreSync:
 
 
 class NcclSync:
-    """Over NCCL, straight from learner rank 0 into every engine.
+    """Over NCCL, straight from learner rank 0 into every engine. Rank 0 gathers the whole model into its host
+    memory before any engine pauses.
 
     The group is reopened between two updates when the set of workers has changed. A new worker takes the
     weights out of the object store instead, so the others need not stop for it.
@@ -81,23 +87,32 @@ class NcclSync:
 
     async def push(self) -> dict[str, float]:
         started = time.perf_counter()
+        version = await self._learner.gather_weights()
+        gathered = time.perf_counter()
         # This detects workers that died while idle; in a collective the others would hang for them.
         await self._fleet.ping_everyone()
-        version = self._learner.version
         async with self._fleet.settled() as workers:
             while workers != self._members:
                 workers = await self._open_group(workers)
             opened = time.perf_counter()
-            held: dict[str, int] = {}
+            held: dict[str, HeldVersion] = {}
+            broadcast_s = 0.0
             if workers:  # else new workers ask for the weights
-                held = await self._in_step(
+                broadcast_s, held = await self._in_step(
                     self._learner.send_weights(self._timeout_s),
                     {w: self._fleet.receive_weights(w, version, self._layout) for w in workers},
                 )
             self._pushed = True
         _confirm(version, held)
         sent = time.perf_counter()
-        return {"sync/open_s": opened - started, "sync/load_s": sent - opened, "sync/s": sent - started}
+        return {
+            "sync/gather_s": gathered - started,
+            "sync/open_s": opened - gathered,
+            "sync/broadcast_s": broadcast_s,
+            "sync/load_s": sent - opened,
+            "sync/pause_s": _longest_pause_s(held),
+            "sync/s": sent - started,
+        }
 
     async def join(self, worker_id: str) -> None:
         if self._pushed:  # else the base model, which the worker has read itself, or a push is to come
@@ -120,7 +135,7 @@ class NcclSync:
             "packed_buffer_size_bytes": self._buffer_bytes,
             "packed_num_buffers": BUFFERS,
         }
-        joined = await self._in_step(
+        _, joined = await self._in_step(
             self._learner.join_transfer(host, port, world_size, self._timeout_s),
             {
                 w: self._fleet.open_transfer(w, shared | {"rank_offset": 1 + i * self._engine_ranks})
@@ -132,9 +147,10 @@ class NcclSync:
         return list(joined)
 
     async def _in_step(
-        self, sender: Coroutine[Any, Any, None], calls: Mapping[str, Coroutine[Any, Any, T]]
-    ) -> dict[str, T]:
-        """Make the calls of one collective; returns the answers of the workers that completed it.
+        self, sender: Coroutine[Any, Any, S], calls: Mapping[str, Coroutine[Any, Any, T]]
+    ) -> tuple[S, dict[str, T]]:
+        """Make the calls of one collective; returns the sender's answer, and those of the workers that
+        completed it.
 
         When a member is lost, the others may hang in the collective and cannot be cancelled: those that do
         not return within GRACE_S are replaced, and the group is abandoned.
@@ -168,8 +184,8 @@ class NcclSync:
             self._learner.abandon()
             causes = "; ".join(str(e) for worker, e in lost.items() if receiving[worker] in first)
             raise LearnerFailed(f"learner: still in a weight transfer {GRACE_S:g} s after {causes}")
-        sending.result()
-        return {worker: task.result() for worker, task in receiving.items() if worker not in lost}
+        answers = {worker: task.result() for worker, task in receiving.items() if worker not in lost}
+        return sending.result(), answers
 
 
 def make_weight_sync(
@@ -182,10 +198,14 @@ def make_weight_sync(
     return (NcclSync if nccl else ObjectStoreSync)(learner, fleet, config)
 
 
-def _confirm(version: int, held: Mapping[str, int]) -> None:
-    odd = {worker: v for worker, v in held.items() if v != version}
+def _confirm(version: int, held: Mapping[str, HeldVersion]) -> None:
+    odd = {worker: h.version for worker, h in held.items() if h.version != version}
     if odd:
         raise RuntimeError(f"engines hold other versions than {version} after it was sent: {odd}")
+
+
+def _longest_pause_s(held: Mapping[str, HeldVersion]) -> float:
+    return max((worker.pause_s for worker in held.values()), default=0.0)
 
 
 def _error_of(task: asyncio.Task[Any]) -> BaseException | None:

@@ -185,13 +185,22 @@ class LearnerGroup:
         """Open the NCCL group of rank 0 and the engines; returns when all `world_size` members are in."""
         await self._call_all(remote(LearnerRank.join_transfer, host, port, world_size), timeout_s)
 
-    async def send_weights(self, timeout_s: float) -> None:
-        """Broadcast the current policy over the group that `join_transfer` opened.
+    async def gather_weights(self) -> int:
+        """Gather the current policy into rank 0's host memory, once an update in progress has ended; returns
+        its version."""
+        async with self._turn:
+            calls = [remote(LearnerRank.gather_weights)] * len(self._ranks)
+            await self._call_each(calls, self._config.update_timeout_s)
+            return self.version
+
+    async def send_weights(self, timeout_s: float) -> float:
+        """Broadcast the policy that `gather_weights` gathered over the group that `join_transfer` opened;
+        returns the seconds of rank 0.
 
         Raises:
             LearnerFailed: if an engine does not take it in time; a broadcast that hangs cannot be cancelled.
         """
-        await self._call_all(remote(LearnerRank.send_weights), timeout_s)
+        return (await self._call_all(remote(LearnerRank.send_weights), timeout_s))[0]
 
     async def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
         """Write a checkpoint; `extra` (JSON) comes back from `start(checkpoint=folder)`, with the version."""

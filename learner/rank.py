@@ -21,7 +21,7 @@ from learner.checkpoint import Snapshot, begin_checkpoint, finish_checkpoint, wr
 from learner.group_attention import select_attention_kernels
 from learner.records import LearnerInfo, RankShard
 from learner.trainer import LearnerSpec, Trainer
-from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
+from learner.weight_transfer import HostWeights, NcclSender, WeightLayout, weight_layout
 from learner.weights import gather_adapter, gather_buckets, send_behind
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
@@ -44,6 +44,7 @@ class LearnerRank:
         self._spec = spec
         self._threads = threads
         self._sender = NcclSender(self._bucket_bytes)
+        self._weights = HostWeights()
         self._snapshot = Snapshot()
 
     @in_group("control")
@@ -105,15 +106,20 @@ class LearnerRank:
             self._sender.join(host, port, world_size)
 
     @in_group("work")
-    def send_weights(self) -> None:
-        """Broadcast the policy to the engines; the other ranks take part in gathering it."""
+    def gather_weights(self) -> None:
+        """Gather the policy into rank 0's host memory, for `send_weights`."""
         buckets = gather_buckets(self._trainer.engine.module, self._bucket_bytes)
-        tensors = (named for bucket in buckets for named in bucket.items())
+        self._weights.take(named for bucket in buckets for named in bucket.items())
+
+    @in_group("work")
+    def send_weights(self) -> float:
+        """Broadcast to the engines what `gather_weights` gathered; returns the seconds. Only rank 0 sends."""
+        started_s = time.monotonic()
         if self._rank == 0:
-            self._sender.send(tensors)
-        else:
-            for _ in tensors:
-                raise AssertionError("only rank 0 is handed tensors")
+            import torch
+
+            self._sender.send(self._weights.tensors(torch.device("cuda")))
+        return time.monotonic() - started_s
 
     @in_group("work")
     def save(self, folder: Path, extra: dict[str, Any]) -> None:

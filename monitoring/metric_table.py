@@ -147,17 +147,52 @@ _DECLARED = (
         "Seconds to send weights and load them into engines.",
         "s",
     ),
+    Metric(
+        "sync/broadcast_s",
+        "Weight broadcast",
+        SPEED,
+        "Seconds that rank 0 spent broadcasting over NCCL, part of those of loading.",
+        "s",
+    ),
+    Metric(
+        "sync/pause_s",
+        "Pause of the engines",
+        SPEED,
+        "Seconds that new weights kept an engine from running anything, of the one that paused longest.",
+        "s",
+    ),
     Metric("sync/open_s", "Opening the transfer group", SPEED, "Seconds to open an NCCL group.", "s"),
-    Metric("learner/forward_s", "Forward passes", SPEED, "Seconds of the policy's forward passes.", "s"),
-    Metric("learner/backward_s", "Backward passes", SPEED, "Seconds of the backward passes.", "s"),
+    Metric(
+        "learner/forward_s",
+        "Forward passes",
+        SPEED,
+        "Seconds of the policy's forward passes by the host's clock. On a GPU they include waiting for the "
+        "backward pass before.",
+        "s",
+    ),
+    Metric(
+        "learner/backward_s",
+        "Backward passes",
+        SPEED,
+        "Seconds of the backward passes by the host's clock. On a GPU they end when the pass is launched.",
+        "s",
+    ),
     Metric(
         "learner/reference_s",
         "Reference passes",
         SPEED,
-        "Seconds of the reference policy's forward passes.",
+        "Seconds of the reference policy's forward passes by the host's clock. On a GPU they end when the "
+        "passes are launched.",
         "s",
     ),
-    Metric("learner/optimizer_s", "Optimizer step", SPEED, "Seconds of the optimizer step.", "s"),
+    Metric(
+        "learner/optimizer_s",
+        "Optimizer step",
+        SPEED,
+        "Seconds of the optimizer step by the host's clock. On a GPU they include waiting for the last "
+        "backward pass.",
+        "s",
+    ),
     Metric(
         "learner/inputs_wait_s",
         "Waiting for inputs",

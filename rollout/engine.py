@@ -78,6 +78,7 @@ class Engine(ABC):
         self._version = 0
         self._death: BaseException | None = None
         self._requests = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._paused_s = 0.0
 
     @property
     def version(self) -> int:
@@ -88,6 +89,11 @@ class Engine(ABC):
     def adapter_versions(self) -> list[int]:
         """Versions of the adapters held, oldest first."""
         return self._adapters.held
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds since the start in which nothing ran because weights were replaced."""
+        return self._paused_s
 
     @property
     def stats(self) -> EngineStats:
@@ -278,7 +284,15 @@ class Engine(ABC):
 
     @abstractmethod
     def _standstill(self) -> AbstractAsyncContextManager[None]:
-        """The engine computes nothing inside, and lets nothing new begin."""
+        """The engine computes nothing inside, and lets nothing new begin; `_paused` counts the seconds."""
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused_s += time.perf_counter() - started
 
     @abstractmethod
     async def _adopt(self, version: int) -> None:

@@ -105,14 +105,16 @@ class AsyncEngine(Engine):
     async def _standstill(self) -> AsyncIterator[None]:
         if self._mode == "finish":
             async with self._gate.drained():
-                yield
+                with self._paused():
+                    yield
             return
         async with self._gate.closed():
-            with self._fatal("pausing for new weights"):
-                await self._engine.pause_generation(mode="abort", clear_cache=True)
-            yield
-            with self._fatal("going on under new weights"):
-                await self._engine.resume_generation()
+            with self._paused():
+                with self._fatal("pausing for new weights"):
+                    await self._engine.pause_generation(mode="abort", clear_cache=True)
+                yield
+                with self._fatal("going on under new weights"):
+                    await self._engine.resume_generation()
 
     def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
         spans = output.outputs[0].weight_versions or []

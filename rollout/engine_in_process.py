@@ -3,8 +3,8 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,8 +94,11 @@ class InProcessEngine(Engine):
     async def _load_bucket(self, bucket: Bucket) -> None:
         await self._rpc("load_weight_bucket", bucket)
 
-    def _standstill(self) -> AbstractAsyncContextManager[None]:
-        return self._gate.drained()
+    @asynccontextmanager
+    async def _standstill(self) -> AsyncIterator[None]:
+        async with self._gate.drained():
+            with self._paused():
+                yield
 
     def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
         return [began_at] * len(output.outputs[0].token_ids)

@@ -17,7 +17,7 @@ from data.errors import permanent_cause
 from data.records import Group, SamplingRequest, Weights
 from rollout.errors import FleetExhausted, RolloutFailed
 from rollout.membership import Lost, Member, Roster, ask
-from rollout.worker import RolloutWorker, WorkerStats
+from rollout.worker import HeldVersion, RolloutWorker, WorkerStats
 from runtime.actors import RemoteCall, explained, remote, value_of
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class RolloutFleet(Roster):
             async with self._at_work(members):
                 yield [member.worker_id for member in members]
 
-    async def load_weights_everywhere(self, weights: Weights) -> dict[str, int]:
+    async def load_weights_everywhere(self, weights: Weights) -> dict[str, HeldVersion]:
         """Have every healthy worker load `weights`; returns the version that each holds then.
 
         As of every call of all workers: one that dies or misses the deadline is replaced and left out of the
@@ -114,7 +114,7 @@ class RolloutFleet(Roster):
         call = remote(RolloutWorker.load_weights, weights.version, weights.buckets)
         return await self.ask_healthy(call, self._config.sync_timeout_s)
 
-    async def load_weights(self, worker_id: str, weights: Weights) -> int:
+    async def load_weights(self, worker_id: str, weights: Weights) -> HeldVersion:
         """Have one worker load `weights`; returns the version that it holds then.
 
         As of every call of one worker: it may be healthy, joining or leaving. Raises RolloutFailed if it is
@@ -128,7 +128,7 @@ class RolloutFleet(Roster):
         """Have one worker join the NCCL group that the learner opens at the same time."""
         await self._ask(worker_id, remote(RolloutWorker.init_transfer, init_info))
 
-    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> int:
+    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> HeldVersion:
         """Have one worker take part in the learner's broadcast; returns the version that it holds then."""
         return await self._ask(worker_id, remote(RolloutWorker.receive_weights, version, update_info))
 

@@ -58,6 +58,15 @@ class WorkerStats:
     clock_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class HeldVersion:
+    """What a worker holds once it has taken weights: their version. `pause_s`: seconds in which its engine
+    let nothing run meanwhile."""
+
+    version: int
+    pause_s: float = 0.0
+
+
 class RolloutWorker:
     """Samples, and takes new weights. The fleet makes it an actor, in the environment that
     `engine_environment` gives."""
@@ -144,22 +153,20 @@ class RolloutWorker:
             results.append(result)
         return results
 
-    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
+    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> HeldVersion:
         """Take the weights of `version` out of the object store; returns the version now held.
 
         Each reference is to a `Bucket`, of the whole model's weights or of an adapter.
         """
-        await self._exit_if_dead(self._running.load_weights(version, self._fetch(buckets)))
-        return self._running.version
+        return await self._taking(self._running.load_weights(version, self._fetch(buckets)))
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Join the learner's NCCL group; see `Engine.init_transfer`."""
         await self._exit_if_dead(self._running.init_transfer(init_info))
 
-    async def receive_weights(self, version: int, update_info: dict[str, Any]) -> int:
+    async def receive_weights(self, version: int, update_info: dict[str, Any]) -> HeldVersion:
         """Take the weights of `version` out of the learner's broadcast; returns the version now held."""
-        await self._exit_if_dead(self._running.receive_weights(version, update_info))
-        return self._running.version
+        return await self._taking(self._running.receive_weights(version, update_info))
 
     async def ping(self) -> int:
         """The policy version held."""
@@ -189,6 +196,12 @@ class RolloutWorker:
         if self._engine is None:
             raise RuntimeError(f"{self._worker_id} has not been started")
         return self._engine
+
+    async def _taking(self, loading: Coroutine[Any, Any, None]) -> HeldVersion:
+        engine = self._running
+        paused_s = engine.paused_s
+        await self._exit_if_dead(loading)
+        return HeldVersion(engine.version, engine.paused_s - paused_s)
 
     def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Bucket]:
         """The buckets in order; each is fetched while the engine loads the one before."""

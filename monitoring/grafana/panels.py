@@ -224,7 +224,12 @@ FLEET = Dashboard(
         Panel(
             "Weight sync",
             "Seconds from the end of the update until all engines confirm.",
-            [metric("sync/s", "all"), metric("sync/load_s", "into engines")],
+            [
+                metric("sync/s", "all"),
+                metric("sync/gather_s", "gathering"),
+                metric("sync/load_s", "into engines"),
+                metric("sync/pause_s", "engines pause"),
+            ],
             unit="s",
         ),
         Panel(

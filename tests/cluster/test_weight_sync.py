@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from cluster import weight_sync
 from cluster.config import load_config
-from cluster.weight_sync import NcclSync
+from cluster.weight_sync import NcclSync, ObjectStoreSync
 from data.records import Weights
 from learner.group import LearnerFailed, LearnerGroup
 from learner.weight_transfer import WeightLayout, weight_layout
 from learner.weights import send_behind
+from monitoring.metric_table import METRICS
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
+from rollout.worker import HeldVersion
 from runtime.calls import one_ahead
 
 GPUS = ["--learner.gpus_per_rank=1", "--rollout.gpus_per_replica=2"]
@@ -28,6 +30,7 @@ class FakeLearner:
     """`fails` holds what becomes of a call by its name: an error, or None for one that never returns."""
 
     def __init__(self) -> None:
+        self.log: list[str] = []
         self.groups: list[int] = []
         self.sent = 0
         self.fails: dict[str, Exception | None] = {}
@@ -44,9 +47,14 @@ class FakeLearner:
         self.groups.append(world_size)
         await outcome("join_transfer", self.fails)
 
-    async def send_weights(self, timeout_s: float) -> None:
+    async def gather_weights(self) -> int:
+        self.log.append("gathered")
+        return self.version
+
+    async def send_weights(self, timeout_s: float) -> float:
         await outcome("send_weights", self.fails)
         self.sent += 1
+        return 0.5
 
     def abandon(self) -> None:
         self.abandoned = True
@@ -65,6 +73,7 @@ class FakeFleet:
         self.stuck: set[str] = set()
         self.fails: dict[tuple[str, str], Exception | None] = {}
         self.given_up: dict[str, bool] = {}
+        self.log: list[str] = []
 
     async def ping_everyone(self) -> dict[str, int]:
         self.workers = [w for w in self.workers if (w, "ping") not in self.fails]
@@ -79,20 +88,25 @@ class FakeFleet:
         yield list(self.workers)
 
     async def open_transfer(self, worker_id: str, init_info: dict[str, Any]) -> None:
+        self.log.append("opened")
         self.init_infos.append(init_info)
         await outcome((worker_id, "open_transfer"), self.fails)
 
-    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> int:
+    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> HeldVersion:
+        self.log.append("received")
         await outcome((worker_id, "receive_weights"), self.fails)
         return self._hold(worker_id, version)
 
-    async def load_weights(self, worker_id: str, weights: Weights) -> int:
+    async def load_weights(self, worker_id: str, weights: Weights) -> HeldVersion:
         return self._hold(worker_id, weights.version)
 
-    def _hold(self, worker_id: str, version: int) -> int:
+    async def load_weights_everywhere(self, weights: Weights) -> dict[str, HeldVersion]:
+        return {worker: self._hold(worker, weights.version) for worker in self.workers}
+
+    def _hold(self, worker_id: str, version: int) -> HeldVersion:
         if worker_id not in self.stuck:
             self.held[worker_id] = version
-        return self.held.get(worker_id, 0)
+        return HeldVersion(self.held.get(worker_id, 0), pause_s=len(worker_id) / 4)
 
 
 async def outcome(call: Any, fails: Mapping[Any, Exception | None]) -> None:
@@ -123,6 +137,25 @@ def test_every_engine_rank_has_a_place_of_its_own() -> None:
     assert sorted(taken) == [1, 2, 3, 4, 5, 6], "rank 0 is the learner's"
     assert {info["world_size"] for info in infos} == {7}
     assert fleet.held == {"r0": 1, "r1": 1, "r2": 1}
+
+
+def test_engines_pause_once_the_whole_model_is_gathered() -> None:
+    sync, learner, fleet = make(["r0"])
+    fleet.log = learner.log
+    asyncio.run(push(sync, learner, 1))
+    assert learner.log == ["gathered", "opened", "received"]
+
+
+@pytest.mark.parametrize("transport", [NcclSync, ObjectStoreSync])
+def test_a_push_says_how_long_each_phase_and_the_longest_pause_took(transport: type) -> None:
+    learner, fleet = FakeLearner(), FakeFleet(["r0", "r12345"])
+    sync = transport(cast(LearnerGroup, learner), cast(RolloutFleet, fleet), load_config(None, GPUS))
+    seconds = asyncio.run(sync.push())
+    assert seconds["sync/pause_s"] == 1.5
+    phases = ["gather_s", "load_s"] if transport is ObjectStoreSync else ["gather_s", "open_s", "load_s"]
+    assert sum(seconds[f"sync/{phase}"] for phase in phases) == pytest.approx(seconds["sync/s"])
+    assert seconds.get("sync/broadcast_s") == (None if transport is ObjectStoreSync else 0.5)
+    assert all(name in METRICS for name in seconds)
 
 
 def test_the_group_is_opened_anew_only_when_the_workers_change() -> None:

@@ -13,12 +13,11 @@ from cluster.weight_sync import NcclSync
 from learner.group import LearnerGroup
 from learner.weight_transfer import WeightLayout, weight_layout
 from rollout.fleet import RolloutFleet
+from rollout.worker import HeldVersion
 
 
 class Learner:
     """Sends nothing."""
-
-    version = 1
 
     async def weight_layout(self) -> WeightLayout:
         return weight_layout(nn.ModuleDict({"model": nn.Linear(3, 2, bias=False, dtype=torch.bfloat16)}))
@@ -29,8 +28,11 @@ class Learner:
     async def join_transfer(self, host: str, port: int, world_size: int, timeout_s: float) -> None:
         pass
 
-    async def send_weights(self, timeout_s: float) -> None:
-        pass
+    async def gather_weights(self) -> int:
+        return 1
+
+    async def send_weights(self, timeout_s: float) -> float:
+        return 0.0
 
 
 class Fleet:
@@ -50,9 +52,9 @@ class Fleet:
     async def open_transfer(self, worker_id: str, init_info: dict[str, Any]) -> None:
         self.init_info = init_info
 
-    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> int:
+    async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> HeldVersion:
         self.update_info = update_info
-        return version
+        return HeldVersion(version)
 
 
 def recorded_infos() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,15 +1,73 @@
 """The sending side of the NCCL transfer, around vLLM's own functions, with CUDA's streams faked."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from learner.group_attention import select_attention_kernels
-from learner.weight_transfer import NcclSender
+from learner.weight_transfer import HostWeights, NcclSender
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
+
+DTYPES = [torch.float32, torch.bfloat16, torch.int64, torch.uint8]
+
+
+@given(
+    models=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 5), max_size=3)),
+            max_size=8,
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    chunk_bytes=st.integers(1, 64),
+)
+def test_weights_come_out_of_host_memory_as_they_went_in(
+    models: list[list[tuple[torch.dtype, list[int]]]], chunk_bytes: int
+) -> None:
+    """Whatever their sizes are, cut over chunks or not, and in memory that held other weights before."""
+    host = HostWeights(chunk_bytes)
+    for seed, shapes in enumerate(models):
+        torch.manual_seed(seed)
+        weights = [
+            (str(number), torch.randint(0, 200, shape).to(dtype))
+            for number, (dtype, shape) in enumerate(shapes)
+        ]
+        host.take((name, tensor.clone()) for name, tensor in weights)
+        taken = list(host.tensors(torch.device("cpu")))
+        assert [name for name, _ in taken] == [name for name, _ in weights]
+        for (_, tensor), (_, expected) in zip(taken, weights, strict=True):
+            assert tensor.dtype == expected.dtype
+            assert torch.equal(tensor, expected)
+
+
+def test_the_memory_of_a_copy_is_used_for_the_next_and_no_tensor_shares_it() -> None:
+    host = HostWeights(chunk_bytes=16)
+    host.take([("a", torch.ones(5))])
+    ((_, first),) = host.tensors(torch.device("cpu"))
+    pointers = [chunk.data_ptr() for chunk in host._chunks]
+    assert len(pointers) == 2
+    host.take([("a", torch.zeros(5))])
+    assert [chunk.data_ptr() for chunk in host._chunks] == pointers
+    assert torch.equal(first, torch.ones(5))
+
+
+def test_a_copy_that_fails_leaves_no_mixture_to_send() -> None:
+    def broken() -> Iterator[tuple[str, torch.Tensor]]:
+        yield "a", torch.zeros(5)
+        raise RuntimeError("a rank died")
+
+    host = HostWeights()
+    host.take([("a", torch.ones(5)), ("b", torch.ones(5))])
+    with pytest.raises(RuntimeError, match="a rank died"):
+        host.take(broken())
+    assert list(host.tensors(torch.device("cpu"))) == []
 
 
 class FakeCuda:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +107,77 @@ def test_with_one_slot_a_new_adapter_waits_for_the_old_ones_requests(internvl: P
         "add version-1-2",
         "sample under version-1-2",
     ]
+
+
+class FakeLLM:
+    """vLLM's AsyncLLM with one request, which new weights break off after two tokens."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.prompts: list[list[int]] = []
+        self.paused = asyncio.Event()
+
+    async def generate(self, rendered: Any, params: Any, name: str) -> AsyncIterator[Any]:
+        self.prompts.append(rendered["prompt_token_ids"])
+        again = len(self.prompts) > 1
+        if not again:
+            await self.paused.wait()
+        yield SimpleNamespace(
+            outputs=[
+                SimpleNamespace(
+                    token_ids=[9] if again else [7, 8],
+                    finish_reason="stop" if again else "abort",
+                    logprobs=[],
+                    weight_versions=[],
+                )
+            ]
+        )
+
+    async def pause_generation(self, mode: str, clear_cache: bool) -> None:
+        self.calls.append(f"pause: {mode}, clear_cache={clear_cache}")
+        self.paused.set()
+
+    async def collective_rpc(self, method: str, args: tuple[Any, ...]) -> list[Any]:
+        self.calls.append(method)
+        await asyncio.sleep(0.02)
+        return [None]
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any) -> bool:
+            self.calls.append(name)
+            return True
+
+        return call
+
+
+def test_a_request_in_flight_is_prefilled_again_from_its_first_token(internvl: Path) -> None:
+    """No key or value of the old weights is left when it continues, and the pause is counted."""
+    from vllm import SamplingParams
+
+    from rollout.engine import EngineSettings
+    from rollout.engine_async import AsyncEngine
+
+    async def run() -> None:
+        settings = EngineSettings(
+            str(internvl), 1, RolloutConfig(engine="async", max_model_tokens=512), seed=0
+        )
+        engine: Any = AsyncEngine(settings)
+        engine._llm = llm = FakeLLM()
+        running = asyncio.create_task(
+            engine._kept({"prompt_token_ids": [1, 2, 3]}, SamplingParams(max_tokens=8))
+        )
+        while not llm.prompts:
+            await asyncio.sleep(0)
+        await engine.receive_weights(1, {})
+        assert (await running).outputs[0].token_ids == [7, 8, 9]
+        assert llm.prompts == [[1, 2, 3], [1, 2, 3, 7, 8]]
+        assert llm.calls[0] == "pause: abort, clear_cache=True"
+        assert llm.calls[-1] == "resume_generation"
+        dropped = {"reset_prefix_cache", "reset_mm_cache", "reset_encoder_cache"}
+        assert dropped <= set(llm.calls[llm.calls.index("finish_weight_update") :])
+        assert 0.06 <= engine.paused_s < 60
+
+    asyncio.run(run())
 
 
 def test_a_cpu_environment_on_a_gpu_node_is_named_with_its_fix(internvl: Path) -> None:

@@ -72,7 +72,8 @@ async def sampled_across_an_update(
         loading = asyncio.create_task(fleet.load_weights_everywhere(Weights(1, [weights])))
         await asyncio.sleep(0)
         newcomer = await ask(10, 11)
-        assert await loading == {"rollout-0": 1}
+        (held,) = (await loading).values()
+        assert (held.version, held.pause_s > 0) == (1, True)
         return await running, newcomer
     finally:
         await fleet.close()
