@@ -28,6 +28,7 @@ from typing import Any
 from cluster.buffer import CohortBuffer, UpdatePlan
 from cluster.checkpoint_writer import CheckpointWriter
 from cluster.journal import Journal
+from cluster.nccl_log import read_nccl_logs
 from cluster.preflight import Job
 from cluster.run_actors import RunActors
 from cluster.training_batch import FiniteUpdates, SampledVideo, ScoredCohort, cohort_texts, training_batch
@@ -41,7 +42,7 @@ from monitoring.run_dir import RunDirectory
 from monitoring.trace import Trace
 from rollout.errors import RolloutFailed
 from rollout.fleet_watch import FleetWatch
-from rollout.membership import WorkerStatus
+from rollout.member import WorkerStatus
 from runtime.actors import fault_report
 
 
@@ -87,6 +88,7 @@ class Controller:
         self._decodes: set[asyncio.Task[Any]] = set()
         """Decoding in progress, or done and not yet used."""
         self._restarts = 0
+        self._transport_noted = False
         self._checkpoints = CheckpointWriter(run, job.config)
         self._finite = FiniteUpdates(job.config.learner.max_skipped_updates)
 
@@ -120,6 +122,11 @@ class Controller:
         try:
             self.journal.stage("starting engines, learner ranks and reward actors")
             state = await self._actors.start(self._checkpoint)
+            healthy, wanted = len(self._actors.fleet.healthy), self._config.rollout.replicas
+            if healthy < wanted:
+                self.journal.note(
+                    f"{healthy} of {wanted} rollout workers are healthy; the others may join later"
+                )
             while True:
                 try:
                     await self._resume_from(state)
@@ -227,10 +234,19 @@ class Controller:
             self.journal.update(update, batch, metrics)
             self._trace.flush()
             self._watch.look(update)
+            await self._note_transport()
             await self._after_update(update + 1)
         if self._stopping.is_set() and not self._finished:
             await self._save(self._buffer.version)
         await self._checkpoints.finish()
+
+    async def _note_transport(self) -> None:
+        """Record once which transports NCCL chose; after the first update all its connections are open."""
+        if self._transport_noted:
+            return
+        self._transport_noted = True
+        if found := await asyncio.to_thread(read_nccl_logs, self._run.nccl):
+            self.journal.transport(found)
 
     async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
         """The cohorts of `update`, or None if the run is asked to stop before they are ready."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.config import RunConfig
+from cluster.nccl_log import NcclTransport, describe, tcp_warning
 from cluster.training_batch import TrainingBatch
 from evaluation.held_out import Prediction
 from monitoring.run_dir import RunDirectory
@@ -65,6 +66,13 @@ class Journal:
     def note(self, text: str) -> None:
         """Emit a line of text."""
         self._emit("note", text=text)
+
+    def transport(self, found: Sequence[NcclTransport]) -> None:
+        """Record which transports NCCL chose, and warn if it sends over TCP."""
+        self._run.record(nccl=[asdict(process) for process in found])
+        self.note(describe(found))
+        if (warning := tcp_warning(found)) is not None:
+            self._emit("warning", text=warning)
 
     def fault(self, actor: str, reason: str) -> None:
         """Record that an actor failed. Its event has the first line of `reason` alone."""

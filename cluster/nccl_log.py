@@ -6,8 +6,10 @@ communicator, and for each connection `Channel 00/0 : 0[0] -> 1[0] [send] via NE
 that reach each other in no other way.
 """
 
+import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from runtime.errors import ConfigError
 
 _TCP = "NET/Socket"
 _NETWORK = re.compile(rb"NCCL INFO Using network (.+)")
-_CONNECTION = re.compile(rb"NCCL INFO Channel .*\] via (P2P|SHM|NET/[^/\s(]+|COLLNET/[^/\s(]+)")
+_CONNECTION = re.compile(rb"NCCL INFO (?:Channel|CollNet) .*\] via (P2P|SHM|NET/[^/\s(]+|COLLNET/[^/\s(]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,21 @@ def nccl_log_environment(folder: Path) -> dict[str, str]:
     }
 
 
+def start_nccl_logs(folder: Path) -> dict[str, str]:
+    """Make `folder` ready for new logs, and return the environment of the processes that write them.
+
+    Logs of an earlier start are deleted. If this process's environment has a variable NCCL_DEBUG*, NCCL is
+    left to the user's settings, and nothing is returned.
+    """
+    if any(name.startswith("NCCL_DEBUG") for name in os.environ):
+        return {}
+    environment = nccl_log_environment(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("*.log"):
+        log.unlink()
+    return environment
+
+
 def read_nccl_logs(folder: Path) -> list[NcclTransport]:
     """Of each process that used NCCL. A log without a communicator is left out."""
     found = [_transport(path) for path in sorted(folder.glob("*.log"))]
@@ -58,7 +75,7 @@ def _transport(path: Path) -> NcclTransport:
     return NcclTransport(path.stem, networks, dict(sorted(connections.items())))
 
 
-def describe(transports: list[NcclTransport]) -> str:
+def describe(transports: Sequence[NcclTransport]) -> str:
     """One line: how many processes, and their connections by kind."""
     total: Counter[str] = Counter()
     for transport in transports:
@@ -69,7 +86,7 @@ def describe(transports: list[NcclTransport]) -> str:
     return f"NCCL in {len(transports)} processes: network {network}; connections: {kinds}"
 
 
-def tcp_warning(transports: list[NcclTransport]) -> str | None:
+def tcp_warning(transports: Sequence[NcclTransport]) -> str | None:
     """What to tell the user if NCCL sends over TCP, else None."""
     slow = [transport.process for transport in transports if transport.uses_tcp]
     if not slow:

@@ -9,6 +9,7 @@ from pathlib import Path
 import ray
 
 from cluster.config import DerivedSizes, RunConfig, derive_sizes
+from cluster.nccl_log import nccl_log_environment
 from cluster.placement_plan import PlacementPlan, demands, describe_nodes, plan_placement
 from cluster.planning.adapters import adapter_serving
 from cluster.planning.architecture import known_architecture
@@ -93,6 +94,8 @@ def read_job(config: RunConfig) -> Job:
         raise ConfigError(f"rewards.custom: {error}") from None
     check_wandb(config.metrics)
     _check_attention(config)
+    if config.device == "cuda" and config.run_dir is not None:
+        nccl_log_environment(RunDirectory(config.run_dir).nccl)
     videos = read_manifest(config.data.manifest, config.data.root)
     by_split: dict[str, list[Video]] = {}
     for video in videos:

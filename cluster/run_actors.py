@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from cluster.nccl_log import start_nccl_logs
 from cluster.preflight import Job
 from cluster.weight_sync import WeightSync, make_weight_sync
 from data.decode import Decoder, Reading
 from learner.group import LearnerGroup
+from monitoring.run_dir import RunDirectory
 from rewards.pool import RewardPool
 from rollout.drain_gate import DrainGate
 from rollout.fleet import RolloutFleet
@@ -48,6 +50,10 @@ class RunActors:
         self._on_recovery = on_recovery
         self._total_updates = job.sizes.updates
         self._adapters = job.adapters
+        self._nccl: dict[str, str] = {}
+        if config.device == "cuda":
+            assert config.run_dir is not None
+            self._nccl = start_nccl_logs(RunDirectory(config.run_dir).nccl)
         self.learner = self._make_learner()
         self.fleet = RolloutFleet(
             config.rollout,
@@ -58,6 +64,7 @@ class RunActors:
             frame_tokens=config.data.frame_tokens,
             placement_timeout_s=config.cluster.placement_timeout_s,
             adapters=job.adapters,
+            environment=self._nccl,
             on_join=self._join,
             starting=self._gpu_memory.entered if config.shares_gpu else nullcontext,
             on_fault=on_fault,
@@ -107,6 +114,7 @@ class RunActors:
             placement_timeout_s=config.cluster.placement_timeout_s,
             shutdown_timeout_s=config.cluster.shutdown_timeout_s,
             send_adapters=self._adapters is not None,
+            environment=self._nccl,
             alone=self._gpu_memory.drained if config.shares_gpu else nullcontext,
         )
 

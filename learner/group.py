@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,12 +68,15 @@ class LearnerGroup:
         placement_timeout_s: float = 300.0,
         shutdown_timeout_s: float = 60.0,
         send_adapters: bool = False,
+        environment: Mapping[str, str] | None = None,
         alone: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
     ) -> None:
         """Args:
         send_adapters: whether `weight_buckets` hands out adapters, in place of the whole model's weights.
+        environment: variables of the ranks' processes, besides those of `rank_environment`.
         alone: entered while ranks start or update, which takes and frees GPU memory.
         """
+        self._environment = dict(environment or {})
         self._alone = alone
         self._config = config
         self._spec = LearnerSpec(
@@ -272,7 +275,7 @@ class LearnerGroup:
                 max_restarts=0,
                 num_cpus=config.cpus_per_rank,
                 num_gpus=config.gpus_per_rank,
-                runtime_env={"env_vars": rank_environment(config)},
+                runtime_env={"env_vars": rank_environment(config) | self._environment},
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     placement_group=self._placement, placement_group_bundle_index=rank
                 ),

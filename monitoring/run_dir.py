@@ -1,7 +1,8 @@
 """The run directory, which holds all data of a run. Viewer, resume and report need nothing else.
 
     config.json          resolved configuration
-    run.json             hashes of manifest and base model, rewards, library versions, attempts
+    run.json             hashes of manifest and base model, rewards, library versions, attempts, the
+                         transports that NCCL chose
     metrics.jsonl        one line per update
     groups.jsonl         one line per video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
@@ -14,6 +15,7 @@
     checkpoints/v000025/ files for resuming: learner shards and checkpoint.json
     final/               the trained model for transformers and vLLM
     tensorboard/         the same metrics as TensorBoard events
+    nccl/                logs of NCCL in each process since the last start, on GPUs
     trace.json           timeline of all actors for ui.perfetto.dev, if `metrics.trace` is on
 
 A run that is resumed from version v continues under a new attempt number. Records of earlier attempts about
@@ -43,6 +45,7 @@ class RunDirectory:
         self.final = path / "final"
         self.tensorboard = path / "tensorboard"
         self.predictions = path / "predictions"
+        self.nccl = path / "nccl"
         self.trace = path / "trace.json"
 
     def create(
@@ -90,6 +93,10 @@ class RunDirectory:
         attempts.append({"from_version": from_version, "started": time.time()})
         self._write_state(state)
         return len(attempts) - 1
+
+    def record(self, **fields: Any) -> None:
+        """Keep `fields` in run.json, in place of what it had under their names."""
+        self._write_state(self.state() | fields)
 
     def state(self) -> dict[str, Any]:
         try:

@@ -1,8 +1,9 @@
 """Settings of the sampling fleet. Importable without torch, ray or vllm."""
 
+import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class RolloutConfig(BaseModel):
@@ -10,6 +11,10 @@ class RolloutConfig(BaseModel):
 
     replicas: int = Field(2, ge=1)
     """Rollout workers, each with an engine of its own; scaled independently of the learner."""
+    min_replicas: int | None = Field(None, ge=1)
+    """Workers that have to be healthy before a run starts; the others join when they have started, and those
+    that fail are started again, after pauses of 5 s to 10 minutes. Default: all of up to 4 replicas, and
+    three quarters of more."""
     gpus_per_replica: float = Field(0.0, ge=0)
     """GPUs of one engine (tensor parallelism inside one node); 0 runs the engine on the CPU. A fraction
     shares a GPU with a learner rank: `gpu_memory_utilization` must leave that rank its room."""
@@ -58,7 +63,10 @@ class RolloutConfig(BaseModel):
     max_retries: int = Field(3, ge=0)
     """Retries of one video's groups after a worker died, before the video counts as failed."""
     max_worker_restarts: int = Field(8, ge=0)
-    """Replacements of failed workers in a whole run, before the run ends with an error."""
+    """Replacements of failed workers within `restart_window_s`, before the run ends with an error. A start
+    that fails counts too, but not while `min_replicas` workers are healthy."""
+    restart_window_s: float = Field(3600.0, gt=0)
+    """Seconds over which `max_worker_restarts` counts."""
 
     @field_validator("gpus_per_replica")
     @classmethod
@@ -66,6 +74,21 @@ class RolloutConfig(BaseModel):
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(f"{gpus:g} is neither a fraction of one GPU nor a whole number of them")
         return gpus
+
+    @model_validator(mode="after")
+    def _no_more_are_needed_than_there_are(self) -> "RolloutConfig":
+        if self.min_replicas is not None and self.min_replicas > self.replicas:
+            raise ValueError(
+                f"rollout.min_replicas ({self.min_replicas}) is above rollout.replicas ({self.replicas}): "
+                f"lower it, or leave it out"
+            )
+        return self
+
+    def enough_replicas(self, replicas: int) -> int:
+        """How many of `replicas` workers have to be healthy for a run to start."""
+        if self.min_replicas is not None:
+            return min(self.min_replicas, replicas)
+        return replicas if replicas <= 4 else math.ceil(0.75 * replicas)
 
     @property
     def tensor_parallel_size(self) -> int:

@@ -16,7 +16,8 @@ import ray
 from data.errors import permanent_cause
 from data.records import Group, SamplingRequest, Weights
 from rollout.errors import FleetExhausted, RolloutFailed
-from rollout.membership import Lost, Member, Roster, ask
+from rollout.member import Lost, Member, ask
+from rollout.membership import Roster
 from rollout.worker import HeldVersion, RolloutWorker, WorkerStats
 from runtime.actors import RemoteCall, explained, remote, value_of
 

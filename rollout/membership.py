@@ -12,10 +12,9 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
@@ -24,66 +23,20 @@ from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from rollout.adapters import AdapterServing
 from rollout.config import RolloutConfig
 from rollout.draining import watch_drains
-from rollout.errors import EngineDead, FleetExhausted
+from rollout.errors import FleetExhausted
+from rollout.member import Lost, Member, WorkerStatus, ask
 from rollout.placement import Placement, place
 from rollout.router import Router
+from rollout.starting import RestartRate, enough_of
 from rollout.worker import RolloutWorker, WorkerInfo
-from runtime.actors import ACTOR_IS_GONE, RemoteCall, explained, fault_report, remote
-from runtime.calls import DeadlineError, together, within
-
-T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class Member:
-    """A worker of the set. It takes no work until `healthy`."""
-
-    worker_id: str
-    actor: Any
-    placement: Placement
-    healthy: bool = False
-    leaving: bool = False
-    running: int = 0
-    info: WorkerInfo | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """A worker as `launch.py status` shows it. `state` is starting, healthy or leaving."""
-
-    worker_id: str
-    state: str
-    node: str
-    pid: int | None
-    outstanding_tokens: int
-
-
-class Lost(Exception):
-    """A worker died, or counts as hung; it has to be replaced."""
-
-
-async def ask(member: Member, call: RemoteCall[RolloutWorker, T], timeout_s: float) -> T:
-    """Call an actor's method. Raises Lost if the worker has to be replaced, else the method's error."""
-    what = f"{member.worker_id}.{call.method}"
-    try:
-        return await call.on(member.actor, member.worker_id, timeout_s)
-    except DeadlineError as error:
-        raise Lost(str(error)) from error
-    except ACTOR_IS_GONE as error:
-        raise Lost(f"{what}: the worker died: {_first_line(error)}") from error
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, EngineDead):
-            raise Lost(f"{what}: {error.cause}") from error
-        raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
+from runtime.actors import explained, fault_report, remote
+from runtime.calls import DeadlineError, within
 
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 15.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 600.0
+"""Between two attempts to start a worker while there are enough others; each is twice the one before."""
 
 
 class Roster:
@@ -91,6 +44,7 @@ class Roster:
 
     Args:
         adapters: how engines serve adapters, if that is what they get after an update.
+        environment: variables of the workers' processes, besides those of `engine_environment`.
         on_join: called with the id of a worker that has started; gives it the current weights. The worker is
             healthy when it returns.
         on_fault: called with the id of a worker that has to be replaced, and the reason.
@@ -109,6 +63,7 @@ class Roster:
         frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS,
         placement_timeout_s: float = 300.0,
         adapters: AdapterServing | None = None,
+        environment: Mapping[str, str] | None = None,
         on_join: Callable[[str], Awaitable[None]] | None = None,
         on_fault: Callable[[str, str], None] = lambda worker_id, reason: None,
         on_recovery: Callable[[str, str, float], None] = lambda worker_id, successor, seconds: None,
@@ -122,6 +77,7 @@ class Roster:
         self._frame_tokens = frame_tokens
         self._adapters = adapters
         self._placement_timeout_s = placement_timeout_s
+        self._environment = dict(environment or {})
         self._on_join = on_join
         self._on_fault = on_fault
         self._on_recovery = on_recovery
@@ -135,7 +91,10 @@ class Roster:
         self._membership = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._background: set[asyncio.Task[None]] = set()
+        self._healing: set[asyncio.Task[None]] = set()
+        """One for each worker that did not start with the others; part of `_background`."""
         self._restarts = 0
+        self._rate = RestartRate(config.max_worker_restarts, config.restart_window_s)
         self._failure: FleetExhausted | None = None
 
     @property
@@ -172,8 +131,20 @@ class Roster:
         return self._restarts
 
     async def start(self, replicas: int) -> None:
-        """Start `replicas` workers in parallel; the first that fails to start ends the attempt."""
-        await self.resize(replicas)
+        """Start `replicas` workers in parallel; returns once `rollout.min_replicas` of them are healthy.
+
+        The others join when they have started, and those that fail to start are retried in the background.
+        Raises the error of a worker that fails if it would fail again, or if too few are left.
+        """
+        async with self._resizing:
+            launches = await self._launch_together(replicas, self._config.enough_replicas(replicas))
+            self._replicas = replicas
+        for number, launch in enumerate(launches):
+            if not launch.done() or launch.exception() is not None:
+                healing = self._in_background(self._heal(f"rollout-{number}", launch))
+                self._healing.add(healing)
+                healing.add_done_callback(self._healing.discard)
+        await asyncio.sleep(0)  # all have begun, so that cancelling one cancels its launch
         self._in_background(watch_drains(self._workers_on, self._move, self._config.group_timeout_s))
 
     async def resize(self, replicas: int) -> None:
@@ -185,11 +156,16 @@ class Roster:
         async with self._resizing:
             missing = replicas - self._replicas
             if missing > 0:
-                await self._launch_together(missing)
+                await self._launch_together(missing, missing)
             else:
+                unborn = list(self._healing)[:-missing] if missing else []
+                for healing in unborn:
+                    healing.cancel()
+                await asyncio.gather(*unborn, return_exceptions=True)
                 staying = [m for m in self._members.values() if m.healthy]
-                leaving = sorted(staying, key=self._router.outstanding)[:-missing] if missing else []
-                self._replicas -= len(leaving)
+                surplus = -missing - len(unborn)
+                leaving = sorted(staying, key=self._router.outstanding)[:surplus]
+                self._replicas -= len(unborn) + len(leaving)
                 await asyncio.gather(*(self.remove(m.worker_id) for m in leaving))
             self._replicas = max(self._replicas, replicas)
 
@@ -242,18 +218,32 @@ class Roster:
         await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.gather(*(self._end(member) for member in list(self._members.values())))
 
-    async def _launch_together(self, count: int) -> None:
-        """Start `count` workers in parallel, or none: if one fails to start, the others are removed."""
-        started: list[Member] = []
-
-        async def launch() -> None:
-            started.append(await self._launch())
-
+    async def _launch_together(self, count: int, needed: int) -> list[asyncio.Task[Member]]:
+        """Start `count` workers in parallel; returns once `needed` have joined. If too many fail to start,
+        the others are removed."""
+        launches = [asyncio.ensure_future(self._launch()) for _ in range(count)]
         try:
-            await together(launch() for _ in range(count))
-        except Exception:
-            await asyncio.gather(*(self.remove(member.worker_id) for member in started))
+            await enough_of(launches, needed)
+        except BaseException:
+            for launch in launches:
+                launch.cancel()
+            ended = await asyncio.gather(*launches, return_exceptions=True)
+            await asyncio.gather(*(self.remove(m.worker_id) for m in ended if isinstance(m, Member)))
             raise
+        return launches
+
+    async def _heal(self, worker_id: str, launch: asyncio.Task[Member]) -> None:
+        """Wait for a worker that did not start with the others, and start it again if it failed."""
+        try:
+            await launch
+        except Exception as error:
+            if permanent := permanent_cause(error):
+                self._exhaust(f"{worker_id} cannot start: {permanent}")
+                return
+            logger.warning("%s could not be started: %s", worker_id, explained(error))
+            self._on_fault(worker_id, fault_report(error, "another is started in its place"))
+            await self._pause(FIRST_PAUSE_S)
+            await self._launch_in_place_of(worker_id)
 
     async def _launch(self) -> Member:
         """Place and start a worker, and have it join."""
@@ -280,7 +270,8 @@ class Roster:
         # Two workers must not sample the same answers to requests without a seed.
         seed = (self._seed + number) % 2**31
         actor: Any = ray.remote(self._worker_class)
-        return actor.options(**placement.actor_options(self._worker_arguments[1])).remote(
+        options = placement.actor_options(self._worker_arguments[1], self._environment)
+        return actor.options(**options).remote(
             worker_id,
             *self._worker_arguments,
             seed,
@@ -290,14 +281,13 @@ class Roster:
         )
 
     def _give_up(self, member: Member, reason: Lost) -> None:
-        """Replace a worker that failed, up to `rollout.max_worker_restarts` times."""
+        """Replace a worker that failed, up to `rollout.max_worker_restarts` times in a window."""
         if not self._take_out(member, reason):
             return
         self._restarts += 1
-        if self._restarts > self._config.max_worker_restarts:
+        if self._rate.exceeded(time.monotonic()):
             self._exhaust(
-                f"{self._restarts} rollout workers had to be replaced, more than rollout.max_worker_restarts "
-                f"({self._config.max_worker_restarts}); the last one: {reason}"
+                f"more than {self._allowed} rollout workers had to be replaced; the last one: {reason}"
             )
 
     def _take_out(self, member: Member, reason: Lost) -> bool:
@@ -329,17 +319,20 @@ class Roster:
         self._in_background(self._launch_in_place_of(worker_id))
         await asyncio.sleep(0)  # it is leaving before the next look at the fleet
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def _replace(self, lost: Member) -> None:
         await lost.placement.end(lost.actor)
         await self._launch_in_place_of(lost.worker_id)
 
     async def _launch_in_place_of(self, worker_id: str) -> None:
-        started_s = time.monotonic()
+        """Start a worker, again and again if it fails. While enough others are healthy, there is a pause
+        between the attempts, and they are without end; else they count as restarts."""
+        started_s, pause_s = time.monotonic(), FIRST_PAUSE_S
         while self._failure is None:
             try:
                 successor = await self._launch()
@@ -351,8 +344,30 @@ class Roster:
                     return
                 self._restarts += 1
                 logger.warning("a replacement of %s could not be started: %s", worker_id, explained(error))
-                if self._restarts > self._config.max_worker_restarts:
-                    self._exhaust(f"replacements of {worker_id} could not be started: {explained(error)}")
+                if self._enough:
+                    await self._pause(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                elif self._rate.exceeded(time.monotonic()):
+                    self._exhaust(
+                        f"more than {self._allowed} restarts of rollout workers; a replacement of "
+                        f"{worker_id} could not be started: {explained(error)}"
+                    )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for `seconds` at most, and no longer than enough workers are healthy."""
+        until_s = time.monotonic() + seconds
+        while self._enough and (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, 1.0))
+
+    @property
+    def _enough(self) -> bool:
+        """Whether as many workers are healthy as a run needs to start."""
+        return len(self.healthy) >= self._config.enough_replicas(self._replicas)
+
+    @property
+    def _allowed(self) -> str:
+        config = self._config
+        return f"{config.max_worker_restarts} (rollout.max_worker_restarts) in {config.restart_window_s:g} s"
 
     async def _end(self, member: Member) -> None:
         """End a worker's engine, then its process, and free its resources."""

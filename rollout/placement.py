@@ -31,9 +31,14 @@ class Placement:
     group: PlacementGroup
     config: RolloutConfig
 
-    def actor_options(self, model_path: str) -> dict[str, Any]:
+    def actor_options(self, model_path: str, environment: Mapping[str, str]) -> dict[str, Any]:
         """Ray options of an actor that runs here. Ray never restarts it: a restarted actor would look healthy
-        without the current weights."""
+        without the current weights.
+
+        Args:
+            environment: variables of its process, besides those of `engine_environment`.
+        """
+        variables = engine_environment(self.config, Path(model_path).exists()) | dict(environment)
         return {
             "num_cpus": self.config.cpus_per_replica,
             "num_gpus": self.config.gpus_per_replica,
@@ -42,7 +47,7 @@ class Placement:
             "scheduling_strategy": PlacementGroupSchedulingStrategy(
                 self.group, placement_group_bundle_index=0
             ),
-            "runtime_env": {"env_vars": engine_environment(self.config, Path(model_path).exists())},
+            "runtime_env": {"env_vars": variables},
         }
 
     async def end(self, actor: Any) -> None:

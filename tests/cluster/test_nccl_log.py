@@ -1,11 +1,21 @@
 """The transports read from NCCL's logs, in the format of NCCL 2.29."""
 
+import asyncio
+import os
+import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from cluster.nccl_log import describe, nccl_log_environment, read_nccl_logs, tcp_warning
+from cluster.config import load_config
+from cluster.nccl_log import describe, nccl_log_environment, read_nccl_logs, start_nccl_logs, tcp_warning
+from cluster.run_actors import RunActors
+from monitoring.run_dir import RunDirectory
+from rollout.placement import Placement
 from runtime.errors import ConfigError
+from tests.fakes import FakeWorkers, controller_over, job
 
 _START = "node-1:41:41 [0] NCCL INFO "
 
@@ -25,11 +35,12 @@ def test_connections_are_counted_by_kind(tmp_path: Path) -> None:
         "Channel 00/0 : 0[0] -> 4[0] [send] via NET/IB/0(1)/GDRDMA",
         "Channel 00/0 : 0[0] -> 1[1] via P2P/IPC/read",
         "Channel 01 : 0[0] -> 1[1] via SHM/direct/direct",
+        "CollNet 00/0 : 0 [send] via COLLNET/SHARP/0/GDRDMA",
     )
     (found,) = read_nccl_logs(tmp_path)
     assert found.process == "node-1-41"
     assert found.networks == ("IB",)
-    assert found.connections == {"NET/IB": 2, "P2P": 1, "SHM": 1}
+    assert found.connections == {"COLLNET/SHARP": 1, "NET/IB": 2, "P2P": 1, "SHM": 1}
     assert not found.uses_tcp
     assert tcp_warning([found]) is None
     assert "NET/IB" in describe([found])
@@ -61,3 +72,59 @@ def test_names_that_nccl_would_replace_are_refused(tmp_path: Path) -> None:
     assert nccl_log_environment(tmp_path)["NCCL_DEBUG_FILE"] == f"{tmp_path}/%h-%p.log"
     with pytest.raises(ConfigError, match="without it"):
         nccl_log_environment(tmp_path / "100%p")
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("NCCL_DEBUG")]:
+        monkeypatch.delenv(name)
+
+
+def test_a_start_deletes_the_logs_of_the_one_before(tmp_path: Path, no_settings: None) -> None:
+    folder = tmp_path / "run" / "nccl"
+    assert start_nccl_logs(folder) == nccl_log_environment(folder)
+    write(folder, "node-1-41.log", "Using network Socket")
+    start_nccl_logs(folder)
+    assert read_nccl_logs(folder) == []
+
+
+def test_the_users_own_settings_of_nccls_log_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_DEBUG_FILE", "/elsewhere/%h.log")
+    assert start_nccl_logs(tmp_path / "nccl") == {}
+    assert not (tmp_path / "nccl").exists()
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_ranks_and_rollout_workers_on_gpus_log_nccl(tmp_path: Path, gpus: int, no_settings: None) -> None:
+    overrides = [f"--learner.gpus_per_rank={gpus}", f"--rollout.gpus_per_replica={gpus}"]
+    config = load_config(None, [*overrides, f"--run_dir={tmp_path}"])
+    actors = RunActors(replace(job(), config=config), lambda *_: None, lambda *_: None)
+    expected = nccl_log_environment(tmp_path / "nccl") if gpus else {}
+    assert actors.learner._environment == actors.fleet._environment == expected
+    assert (tmp_path / "nccl").exists() == bool(gpus)
+    placed = Placement("rollout-0", cast(Any, None), config.rollout).actor_options("model", expected)
+    assert expected.items() <= placed["runtime_env"]["env_vars"].items()
+
+
+def test_a_run_records_the_transports_once_after_its_first_update(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.create("{}", "")
+    run.nccl.mkdir()
+    write(
+        run.nccl,
+        "node-1-41.log",
+        "Using network Socket",
+        "Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0",
+    )
+    the_job = job()
+    controller = controller_over(FakeWorkers(the_job.config, random.Random(0)), the_job, run)
+    asyncio.run(asyncio.wait_for(controller.run(), 60))
+    assert run.state()["nccl"] == [
+        {"process": "node-1-41", "networks": ["Socket"], "connections": {"NET/Socket": 1}}
+    ]
+    _, events = controller.journal.events(0)
+    found = [e["kind"] for e in events if "NCCL" in e.get("text", "")]
+    assert found == ["note", "warning"]
+    kinds = [event["kind"] for event in events]
+    assert kinds.index("update") < next(i for i, e in enumerate(events) if "NCCL" in e.get("text", ""))
+    assert [r["update"] for r in run.read_lines("metrics")] == list(range(10))

@@ -24,6 +24,14 @@ ROOMS = ("cli", "cluster", "data", "evaluation", "learner", "monitoring", "rewar
 """Packages of the project that a run imports."""
 ASYNC_ENGINE = {"self._engine": "AsyncLLM", "AsyncLLM": "AsyncLLM"}
 WORKER = "vllm.v1.worker.gpu_worker"
+NCCL_LINES = (
+    b"Using network %s",
+    b"Channel %02d/%d : %d[%d] -> %d[%d] [send] via NET/%s/%d",
+    b"Channel %02d/%d : %d[%d] -> %d[%d] [receive] via NET/%s/%d",
+    b"Channel %02d/%01d : %d[%d] -> %d[%d] via P2P/IPC",
+    b"Channel %02d : %d[%d] -> %d[%d] via SHM/%s/%s",
+    b"CollNet %02d/%1d : %d [send] via COLLNET/%s/%d",
+)
 
 
 def build() -> Iterator[Line]:
@@ -260,6 +268,19 @@ def transfer() -> Iterator[Line]:
             yield check(False, f"weight transfer, {what}", f"{type(error).__name__}: {error}")
 
 
+def nccl_log() -> Iterator[Line]:
+    """The lines that `cluster.nccl_log` reads are those that the locked NCCL writes."""
+    spec = find_spec("nvidia.nccl")
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    libraries = [path for folder in folders for path in Path(folder).glob("lib/libnccl.so.2")]
+    content = b"".join(path.read_bytes() for path in libraries)
+    missing = [line.decode() for line in NCCL_LINES if line not in content]
+    found = (
+        f"{len(NCCL_LINES) - len(missing)} of {len(NCCL_LINES)} formats in {', '.join(map(str, libraries))}"
+    )
+    yield check(not missing, "NCCL's log", found + "".join(f"; not {line}" for line in missing))
+
+
 def _sources() -> list[Path]:
     return [file for room in ("learner", "rollout") for file in sorted((ROOT / room).rglob("*.py"))]
 
@@ -276,7 +297,7 @@ def _found(count: int, wrong: list[str]) -> str:
     return f"{count} calls, {len(wrong)} refused" + "".join(f"; {w}" for w in wrong)
 
 
-CHECKS = (build, imports, presets, imported_names, engine_methods, worker_methods, transfer)
+CHECKS = (build, imports, presets, imported_names, engine_methods, worker_methods, transfer, nccl_log)
 
 
 def main() -> int:

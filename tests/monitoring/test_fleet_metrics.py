@@ -25,7 +25,7 @@ from monitoring.sinks import prometheus
 from rollout.config import RolloutConfig
 from rollout.fleet import RolloutFleet
 from rollout.fleet_watch import FleetWatch, WorkerFigures, worker_figures
-from rollout.membership import Member
+from rollout.member import Member
 from rollout.placement import Placement
 from rollout.worker import WorkerStats
 from tests.fakes import job, run_job

@@ -11,7 +11,7 @@ from data.records import SamplingRequest, VideoRef
 from rollout.config import RolloutConfig
 from rollout.errors import FleetExhausted, RolloutFailed
 from rollout.fleet import RolloutFleet
-from rollout.membership import Lost, Member, ask
+from rollout.member import Lost, Member, ask
 from rollout.placement import Placement
 from rollout.worker import RolloutWorker
 from runtime.actors import remote
