@@ -43,6 +43,7 @@ def train(
         check_resources,
         check_run_dir,
         fit_decoding,
+        pin_model,
         read_job,
         resolve_paths,
     )
@@ -53,7 +54,7 @@ def train(
     run = RunDirectory(config.run_dir)
     check_run_dir(run, resume)
     if resume:
-        check_base_model(run, config.model.path)
+        check_base_model(run, config.model.path, config.model.revision)
     job = read_job(config)
 
     # Import these after checking the input: they take seconds.
@@ -73,6 +74,7 @@ def train(
         print_placement(console, check_resources(job.sizes, config))
         require_free_name(config.name)
         check_nodes(config)
+        config = pin_model(config)
         check_model(config)
         if not resume:
             run.create(
@@ -80,6 +82,7 @@ def train(
                 manifest_hash(config.data.manifest),
                 describe_rewards(config.rewards),
                 fingerprint(config.model.path),
+                config.model.revision,
             )
         console.print(f"Run directory: {run.path}")
         with findable(run, config.name), RunDisplay(console) as display:

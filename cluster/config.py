@@ -41,6 +41,9 @@ class ModelConfig(BaseModel):
 
     path: str = "demo/tiny-internvl"
     """Folder of a Hugging Face checkpoint, or a name on the hub."""
+    revision: str | None = None
+    """Commit, branch or tag of a name on the hub; default: its main branch. A run keeps the commit that it
+    started from."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""
 

@@ -14,6 +14,7 @@ from cluster.placement_plan import PlacementPlan, demands, describe_nodes, plan_
 from cluster.planning.adapters import adapter_serving
 from cluster.planning.architecture import known_architecture
 from cluster.planning.memory import trained_parameters
+from data.hub import commit_of, model_folder
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
@@ -126,13 +127,30 @@ def read_job(config: RunConfig) -> Job:
     )
 
 
+def pin_model(config: RunConfig) -> RunConfig:
+    """The configuration with the commit of a hub name as `model.revision`; downloads it here if it is not in
+    the hub's cache. Raises ConfigError."""
+    model = config.model
+    try:
+        commit = commit_of(model_folder(model.path, model.revision))
+    except (OSError, ValueError) as error:
+        wanted = model.path + (f" at {model.revision}" if model.revision else "")
+        raise ConfigError(
+            f"model.path: {wanted} cannot be downloaded from the hub: {str(error).strip()}; check the name, "
+            f"the network, and HF_TOKEN for a gated model, or give a folder"
+        ) from None
+    if commit is None:
+        return config
+    return config.model_copy(update={"model": model.model_copy(update={"revision": commit})})
+
+
 def check_model(config: RunConfig) -> None:
     """Load the model's processor and configuration in a process that ends with the check.
 
     Raises ConfigError if they cannot be used as configured.
     """
     job = {
-        "model_path": config.model.path,
+        "model_path": model_folder(config.model.path, config.model.revision),
         "trust_remote_code": config.model.trust_remote_code,
         "frame_tokens": config.data.frame_tokens.model_dump(),
         "max_model_tokens": config.rollout.max_model_tokens,
@@ -156,11 +174,18 @@ def check_run_dir(run: RunDirectory, resume: bool) -> None:
         raise ConfigError(f"{run.path} already holds a run: add --resume, or name another --run_dir")
 
 
-def check_base_model(run: RunDirectory, model_path: str) -> None:
-    """Raises ConfigError if a run to resume was started from other weights than those at `model_path`.
+def check_base_model(run: RunDirectory, model_path: str, revision: str | None = None) -> None:
+    """Raises ConfigError if a run to resume was started from other weights than those at `model_path`, or
+    from another commit than `revision`.
 
-    A run that recorded no hash of its base model is taken as it is.
+    A run that recorded no hash of its base model is taken as it is, and so is one that recorded no commit.
     """
+    commit = run.state().get("model_revision")
+    if commit is not None and commit != revision:
+        raise ConfigError(
+            f"model.revision: {run.path} was started from commit {commit} of {model_path}, not from "
+            f"{revision}: leave --model.revision out to resume it"
+        )
     recorded = run.state().get("model_hash")
     if recorded is not None and recorded != fingerprint(model_path):
         raise ConfigError(
@@ -226,4 +251,9 @@ def _check_model(config: RunConfig) -> None:
     if not looks_local and config.model.path.count("/") != 1:
         raise ConfigError(
             f"model.path: '{config.model.path}' is neither a folder here nor a hub name (owner/name)"
+        )
+    if looks_local and config.model.revision is not None:
+        raise ConfigError(
+            f"model.revision is '{config.model.revision}', but model.path is a folder: leave it out, or give "
+            f"a hub name"
         )

@@ -12,6 +12,7 @@ from cluster.nccl_log import start_nccl_logs
 from cluster.preflight import Job
 from cluster.weight_sync import WeightSync, make_weight_sync
 from data.decode import Decoder, Reading
+from data.hub import model_folder
 from learner.group import LearnerGroup
 from monitoring.run_dir import RunDirectory
 from rewards.pool import RewardPool
@@ -37,6 +38,7 @@ class RunActors:
     ) -> None:
         config = job.config
         self._config = config
+        self._model_path = model_folder(config.model.path, config.model.revision)
         # A starting engine measures its GPU's free memory, and counts what others allocate meanwhile as its
         # own. So on shared GPUs ranks neither start nor update while an engine starts.
         self._gpu_memory = DrainGate()
@@ -57,7 +59,7 @@ class RunActors:
         self.learner = self._make_learner()
         self.fleet = RolloutFleet(
             config.rollout,
-            model_path=config.model.path,
+            model_path=self._model_path,
             frames_per_video=config.data.frames_per_video,
             seed=config.seed,
             trust_remote_code=config.model.trust_remote_code,
@@ -106,7 +108,7 @@ class RunActors:
         config = self._config
         return LearnerGroup(
             config.learner,
-            model_path=config.model.path,
+            model_path=self._model_path,
             total_updates=self._total_updates,
             temperature=config.rollout.temperature,
             trust_remote_code=config.model.trust_remote_code,

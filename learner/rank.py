@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
+from data.hub import downloaded
 from data.tensor_bytes import bucket_of
 from learner.checkpoint import Snapshot, begin_checkpoint, finish_checkpoint, write_shard
 from learner.group_attention import select_attention_kernels
@@ -69,6 +70,7 @@ class LearnerRank:
             torch.set_num_threads(self._threads)
         select_attention_kernels()
         join_process_group(where, self._spec.device)
+        downloaded(self._spec.model_path)
         self._trainer = Trainer(self._spec)
         extra = self._trainer.load(checkpoint) if checkpoint is not None else {}
         trainable, frozen = self._trainer.parameter_counts()

@@ -1,8 +1,8 @@
 """The run directory, which holds all data of a run. Viewer, resume and report need nothing else.
 
     config.json          resolved configuration
-    run.json             hashes of manifest and base model, rewards, library versions, attempts, the
-                         transports that NCCL chose
+    run.json             hashes of manifest and base model, the commit of a base model from the hub,
+                         rewards, library versions, attempts, the transports that NCCL chose
     metrics.jsonl        one line per update
     groups.jsonl         one line per video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
@@ -54,12 +54,14 @@ class RunDirectory:
         manifest_hash: str,
         rewards: Sequence[Mapping[str, Any]] = (),
         model_hash: str | None = None,
+        model_revision: str | None = None,
     ) -> None:
         """Create the directory of a new run.
 
         Args:
             config_json: the resolved configuration.
             manifest_hash, model_hash: hashes of the manifest and of the base model's weights.
+            model_revision: the commit of a base model from the hub.
             rewards: name, weight and description of each reward, and the sha256 of a user's reward file.
         Raises:
             RunDirectoryError: if the directory already holds a run, or cannot be created.
@@ -78,6 +80,7 @@ class RunDirectory:
             {
                 "manifest_hash": manifest_hash,
                 "model_hash": model_hash,
+                "model_revision": model_revision,
                 "rewards": list(rewards),
                 "libraries": dict(_library_versions()),
                 "attempts": [],

@@ -10,6 +10,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from data.hub import commit_of
 from rollout.config import RolloutConfig
 from rollout.environment import engine_environment
 from runtime.actors import ACTOR_IS_GONE
@@ -38,7 +39,8 @@ class Placement:
         Args:
             environment: variables of its process, besides those of `engine_environment`.
         """
-        variables = engine_environment(self.config, Path(model_path).exists()) | dict(environment)
+        is_local = Path(model_path).exists() and commit_of(model_path) is None
+        variables = engine_environment(self.config, is_local) | dict(environment)
         return {
             "num_cpus": self.config.cpus_per_replica,
             "num_gpus": self.config.gpus_per_replica,

@@ -13,6 +13,7 @@ import numpy as np
 import ray
 
 from data.frame_tokens import FrameTokens
+from data.hub import downloaded
 from data.perturb import perturb
 from data.records import Group, SamplingRequest
 from rollout.adapters import AdapterServing
@@ -99,9 +100,10 @@ class RolloutWorker:
         from rollout.engine_arguments import EngineSettings
         from rollout.engines import make_engine
 
+        model_path = await asyncio.to_thread(downloaded, self._model_path)
         engine = make_engine(
             EngineSettings(
-                self._model_path,
+                model_path,
                 self._frames_per_video,
                 self._config,
                 self._seed,
