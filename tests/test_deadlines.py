@@ -53,6 +53,8 @@ ALLOWED = {
     "runtime/calls.py one_ahead await coming": "the calls that it is given have deadlines",
     "runtime/calls.py one_ahead await ready": "the calls that it is given have deadlines",
     "learner/group.py LearnerGroup._call_each asyncio.wait": "each task is a call with a deadline",
+    "rollout/membership.py Roster._heal await launch": "Roster._launch, whose calls have deadlines",
+    "rollout/starting.py enough_of asyncio.wait": "each task is Roster._launch, whose calls have deadlines",
     "rollout/router.py Router.acquire await future": "RolloutFleet._acquire has the deadline",
     # Inside an actor or a process whose caller has the deadline, and kills it.
     "monitoring/frame_sheets.py FrameReader._render self._connection.recv": "after a poll with a deadline",
