@@ -64,6 +64,11 @@ class HostWeights:
         self._chunks: list[Tensor] = []
         self._held: list[_Held] = []
 
+    @property
+    def n_bytes(self) -> int:
+        """Of the weights held."""
+        return sum(held.n_bytes for held in self._held)
+
     def take(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Copy `tensors` in place of what was held; they may be changed once this returns."""
         self._held = []  # what fails on the way is not sent

@@ -33,6 +33,7 @@ from cluster.planning.flops import Passes, forward_flop, update_flop
 from cluster.planning.flops import Sizes as GroupSizes
 from data.tensor_bytes import bucket_of
 from learner.trainer import Trainer
+from learner.weight_transfer import HostWeights
 from learner.weights import gather_buckets
 
 MATMULS = 10
@@ -155,7 +156,8 @@ def _timed(setting: Setting, call: Callable[[], Any], seconds: list[float]) -> C
 
 
 def _moving(setting: Setting, made: Trainer) -> Iterator[Line]:
-    """Weights out of the learner: gathered on the device, and on into host memory for the object store."""
+    """Weights out of the learner: gathered on the device, on into host memory for the object store, into the
+    pinned memory that a broadcast is sent from, and from there to the device again."""
     moved = [
         ("gather of all weights", lambda bucket: sum(t.nbytes for t in bucket.values())),
         (
@@ -163,9 +165,24 @@ def _moving(setting: Setting, made: Trainer) -> Iterator[Line]:
             lambda bucket: sum(held.data.nbytes for held in bucket_of(bucket).values()),
         ),
     ]
-    for name, use in moved:
+    host, device = HostWeights(), torch.device(setting.device)
+
+    def gathered() -> Iterator[dict[str, torch.Tensor]]:
+        return gather_buckets(made.engine.module, BUCKET_BYTES)
+
+    def to_pinned() -> int:
+        host.take(named for bucket in gathered() for named in bucket.items())
+        return host.n_bytes
+
+    calls: list[tuple[str, Callable[[], int]]] = [
+        *((name, lambda use=use: sum(use(bucket) for bucket in gathered())) for name, use in moved),
+        ("gather to pinned memory, allocating it", to_pinned),
+        ("gather to pinned memory again", to_pinned),
+        ("pinned memory to the device", lambda: sum(t.nbytes for _, t in host.tensors(device))),
+    ]
+    for name, call in calls:
         started_s = synchronized_s(setting.device)
-        gb = sum(use(bucket) for bucket in gather_buckets(made.engine.module, BUCKET_BYTES)) / 1e9
+        gb = call() / 1e9
         seconds = synchronized_s(setting.device) - started_s
         yield check(
             gb > 0, name, f"{gb:.2f} GB in {seconds:.3f} s, {gb / seconds:.1f} GB/s", s=seconds, gb=gb
