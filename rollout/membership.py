@@ -158,14 +158,14 @@ class Roster:
             if missing > 0:
                 await self._launch_together(missing, missing)
             else:
-                unborn = list(self._healing)[:-missing] if missing else []
-                for healing in unborn:
+                pending = list(self._healing)[:-missing] if missing else []
+                for healing in pending:
                     healing.cancel()
-                await asyncio.gather(*unborn, return_exceptions=True)
+                await asyncio.gather(*pending, return_exceptions=True)
                 staying = [m for m in self._members.values() if m.healthy]
-                surplus = -missing - len(unborn)
+                surplus = -missing - len(pending)
                 leaving = sorted(staying, key=self._router.outstanding)[:surplus]
-                self._replicas -= len(unborn) + len(leaving)
+                self._replicas -= len(pending) + len(leaving)
                 await asyncio.gather(*(self.remove(m.worker_id) for m in leaving))
             self._replicas = max(self._replicas, replicas)
 

@@ -141,6 +141,7 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
 
     from learner.checkpoint import export_hf
     from learner.trainer import Trainer
+    from learner.weight_transfer import HostWeights
     from learner.weights import gather_buckets
     from learner.zero import Rendezvous, adamw, join_process_group, leave_process_group, sgd
 
@@ -155,7 +156,9 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
     for version, batch in enumerate(script.batches, start=script.first_version):
         shard, frames = batch.shards(ranks)[rank]
         metrics.append(trainer.update(shard, frames, version))
-    weights = {n: t.numpy() for b in gather_buckets(trainer.engine.module, 2**20) for n, t in b.items()}
+    host = HostWeights(chunk_bytes=2**16)
+    host.take(named for b in gather_buckets(trainer.engine.module, 2**20) for named in b.items())
+    weights = {name: tensor.numpy() for name, tensor in host.tensors(torch.device("cpu"))}
     if script.save_to:
         trainer.save(script.save_to, {"version": script.first_version + len(metrics)})
     if script.export_to:

@@ -102,6 +102,11 @@ def test_the_group_counts_versions(local_ray: None, tmp_path: Path) -> None:
                 raise RuntimeError("Connection closed by peer")
             return {"version": version}
 
+        def gather_weights(self) -> None: ...
+
+        def send_weights(self) -> float:
+            return 0.5
+
         def save(self, folder: Path, extra: dict[str, Any]) -> None:
             folder.write_text(json.dumps(extra))
 
@@ -115,6 +120,8 @@ def test_the_group_counts_versions(local_ray: None, tmp_path: Path) -> None:
         assert await learner.update(samples) == {"version": 4, "learner/lockstep": 1.0}
         assert await learner.update([]) == {}
         assert (await learner.weight_buckets()).version == 6
+        assert await learner.gather_weights() == 6
+        assert await learner.send_weights(timeout_s=30) == 0.5
         await learner.save(tmp_path / "extra.json", {"seconds": 1})
         assert json.loads((tmp_path / "extra.json").read_text()) == {"seconds": 1, "version": 6}
         with pytest.raises(LearnerFailed):
