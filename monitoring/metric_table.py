@@ -151,7 +151,7 @@ _DECLARED = (
         "sync/broadcast_s",
         "Weight broadcast",
         SPEED,
-        "Seconds that rank 0 spent broadcasting over NCCL, part of those of loading.",
+        "Seconds of rank 0's broadcast over NCCL, waiting for engines included; part of those of loading.",
         "s",
     ),
     Metric(
