@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data.errors import PermanentError
+from data.hub import commit_of, hub_name_of
 from learner.config import ALL_LINEAR, LANGUAGE_MODEL, LearnerConfig, LoraConfig
 
 ADAPTER = "default"
@@ -135,7 +136,8 @@ def save_adapter(model: Any, tensors: dict[str, Tensor], folder: Path) -> None:
     """
     folder.mkdir(parents=True)
     made = model.peft_config[ADAPTER]
-    made.base_model_name_or_path = model.name_or_path
+    made.base_model_name_or_path = hub_name_of(model.name_or_path) or model.name_or_path
+    made.revision = commit_of(model.name_or_path)
     made.save_pretrained(folder)
     whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     save_file(whole, folder / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -1,19 +1,23 @@
 """A hub name is one commit on every machine, with a hub that the test moves on."""
 
 import fnmatch
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from peft import LoraConfig
 
 from cluster.config import load_config
 from cluster.preflight import check_base_model, pin_model, read_job
 from cluster.run_actors import RunActors
 from data.hub import commit_of, downloaded, hub_name_of, is_hub_name, model_folder
+from learner.lora import ADAPTER, save_adapter
 from monitoring.run_dir import RunDirectory
 from rollout.placement import Placement
 from runtime.errors import ConfigError
@@ -128,3 +132,15 @@ def test_a_commit_that_is_cached_needs_no_network(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert model_folder(NAME) == downloaded(str(folder)) == str(folder)
+
+
+@pytest.mark.parametrize("from_hub", [True, False])
+def test_an_exported_adapter_names_the_model_that_it_is_of(tmp_path: Path, from_hub: bool) -> None:
+    """By hub name and commit, and not by the path of a cache."""
+    cached = tmp_path / "models--owner--some-model" / "snapshots" / FIRST
+    base = str(cached if from_hub else tmp_path)
+    model = SimpleNamespace(name_or_path=base, peft_config={ADAPTER: LoraConfig(r=2)})
+    save_adapter(model, {}, tmp_path / "adapter")
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    named = (written["base_model_name_or_path"], written["revision"])
+    assert named == ((NAME, FIRST) if from_hub else (base, None))
