@@ -53,8 +53,7 @@ class RunActors:
         self._total_updates = job.sizes.updates
         self._adapters = job.adapters
         self._nccl: dict[str, str] = {}
-        if config.device == "cuda":
-            assert config.run_dir is not None
+        if config.device == "cuda" and config.run_dir is not None:
             self._nccl = start_nccl_logs(RunDirectory(config.run_dir).nccl)
         self.learner = self._make_learner()
         self.fleet = RolloutFleet(

@@ -19,10 +19,12 @@ import pytest
 from benchmarks.gpu_smoke.models import random_frames, random_model
 from benchmarks.gpu_smoke.sizes import Device, ModelSize, Setting
 from cluster.config import RunConfig
+from cluster.nccl_log import describe, read_nccl_logs
 from cluster.preflight import read_job
 from cluster.run_actors import RunActors
 from data.records import SamplingRequest, VideoRef
 from learner.records import TrainSample
+from monitoring.run_dir import RunDirectory
 from tests.gpu.conftest import setting_for
 from tests.runs import make_set
 
@@ -63,10 +65,11 @@ def model_size(setting: Setting) -> ModelSize:
     return small if setting.tiny else replace(small, layers=4, vision_layers=4, vocabulary=8192)
 
 
-def run_config(shape: Shape, model: Path, manifest: Path) -> RunConfig:
+def run_config(shape: Shape, model: Path, manifest: Path, run_dir: Path) -> RunConfig:
     on_gpus = shape.device == "cuda"
     return RunConfig.model_validate(
         {
+            "run_dir": str(run_dir),
             "model": {"path": str(model)},
             "data": {"manifest": str(manifest), "frames_per_video": N_FRAMES},
             "rollout": {
@@ -156,7 +159,8 @@ def test_join_push_kill_join(
     recoveries: list[Any] = []
 
     async def run() -> None:
-        job = read_job(run_config(shape, model, make_set(tmp_path)))
+        run_dir = RunDirectory(tmp_path / "run")
+        job = read_job(run_config(shape, model, make_set(tmp_path), run_dir.path))
         workers = RunActors(job, lambda *what: faults.append(what), lambda *what: recoveries.append(what))
         try:
             await workers.start(None)
@@ -164,6 +168,10 @@ def test_join_push_kill_join(
             await made.learn(await made.agree(0))
             seconds = await workers.sync.push()
             print({name: round(value, 3) for name, value in seconds.items()})
+            assert 0 < seconds["sync/pause_s"] <= seconds["sync/load_s"] < seconds["sync/s"]
+            transports = read_nccl_logs(run_dir.nccl)
+            print(describe(transports))
+            assert bool(transports) == (shape.device == "cuda")
             samples = await made.agree(1)
             await made.replaced()
             await made.agree(1)
