@@ -49,10 +49,11 @@ class SleepingEngine:
 
     async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> HeldVersion:
         async with self._gate.closed() if self._keep else self._gate.drained():
+            paused_at_s = time.monotonic()
             for bucket in buckets:
                 await within(bucket, CALL_TIMEOUT_S, f"{self._worker_id}: weights")
             self._version = version
-        return HeldVersion(version)
+        return HeldVersion(version, time.monotonic() - paused_at_s)
 
     async def ping(self) -> int:
         return self._version
@@ -98,15 +99,16 @@ class TokenSleepingEngine(SleepingEngine):
         self._tokens += sum(map(sum, lengths))
         return [self._group(request, version) for request in requests]
 
-    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> int:
+    async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> HeldVersion:
         async with self._gate.closed() if self._keep else self._gate.drained():
+            paused_at_s = time.monotonic()
             self._engine.pause()
             for bucket in buckets:
                 await within(bucket, CALL_TIMEOUT_S, f"{self._worker_id}: weights")
             await asyncio.sleep(self.load_s)
             self._version = version
             self._engine.resume()
-        return version
+        return HeldVersion(version, time.monotonic() - paused_at_s)
 
 
 class SleepingRank:
