@@ -245,7 +245,7 @@ class Controller:
         if self._transport_noted:
             return
         self._transport_noted = True
-        if found := await asyncio.to_thread(read_nccl_logs, self._run.nccl):
+        if self._run.nccl.is_dir() and (found := await asyncio.to_thread(read_nccl_logs, self._run.nccl)):
             self.journal.transport(found)
 
     async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
