@@ -117,7 +117,7 @@ class FakeLLM:
         self.prompts: list[list[int]] = []
         self.paused = asyncio.Event()
 
-    async def generate(self, rendered: Any, params: Any, name: str) -> AsyncIterator[Any]:
+    async def generate(self, rendered: Any, params: Any, name: str, lora_request: Any) -> AsyncIterator[Any]:
         self.prompts.append(rendered["prompt_token_ids"])
         again = len(self.prompts) > 1
         if not again:
@@ -154,7 +154,7 @@ def test_a_request_in_flight_is_prefilled_again_from_its_first_token(internvl: P
     """No key or value of the old weights is left when it continues, and the pause is counted."""
     from vllm import SamplingParams
 
-    from rollout.engine import EngineSettings
+    from rollout.engine_arguments import EngineSettings
     from rollout.engine_async import AsyncEngine
 
     async def run() -> None:
@@ -164,7 +164,7 @@ def test_a_request_in_flight_is_prefilled_again_from_its_first_token(internvl: P
         engine: Any = AsyncEngine(settings)
         engine._llm = llm = FakeLLM()
         running = asyncio.create_task(
-            engine._kept({"prompt_token_ids": [1, 2, 3]}, SamplingParams(max_tokens=8))
+            engine._kept({"prompt_token_ids": [1, 2, 3]}, SamplingParams(max_tokens=8), None)
         )
         while not llm.prompts:
             await asyncio.sleep(0)
