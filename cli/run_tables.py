@@ -23,6 +23,7 @@ from cluster.planning.memory import (
     learner_cure,
     rollout_budget,
     rollout_cure,
+    sent_weights_gb,
     trained_parameters,
 )
 
@@ -145,6 +146,8 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
             f"Host memory: GB of each of {config.learner.ranks} learner ranks (learner.offload)",
             [*host, Line("in all", sum(line.gb for line in host), "ranks of one node add up")],
         )
+    if (gb := sent_weights_gb(config, model)) > 0:
+        console.print(f"Host memory of rank 0, besides: {gb:.2f} GB, pinned: the weights that it sends")
     gpus = config.rollout.tensor_parallel_size
     _print_lines(
         console,

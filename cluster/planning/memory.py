@@ -168,6 +168,13 @@ def host_lines(config: RunConfig, model: Architecture) -> list[Line]:
     return lines
 
 
+def sent_weights_gb(config: RunConfig, model: Architecture) -> float:
+    """Host memory of rank 0 that holds the weights to be sent over NCCL; 0 where they take another way."""
+    if config.device == "cpu" or config.shares_gpu or adapter_serving(config, model) is not None:
+        return 0.0
+    return 2 * model.parameters / 1e9
+
+
 def _pinned_gb(size_bytes: float) -> float:
     return 2 ** math.ceil(math.log2(size_bytes)) / 1e9 if size_bytes >= 1 else 0.0
 

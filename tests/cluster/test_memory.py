@@ -16,6 +16,7 @@ from cluster.planning.memory import (
     learner_cure,
     rollout_budget,
     rollout_cure,
+    sent_weights_gb,
     trained_parameters,
 )
 from cluster.planning.published import PUBLISHED_FOLDER, folder_name, published_names
@@ -198,6 +199,15 @@ def test_lora_by_hand() -> None:
         "gathered parameters": 2.0,
         "reduce bucket": 1.07,
     }
+
+
+def test_rank_0_holds_the_weights_that_it_sends_over_nccl() -> None:
+    """Adapters, and weights on a shared GPU or the CPU, go through the object store."""
+    preset, shared = ROOT / "configs" / "internvl3-8b.toml", ROOT / "configs" / "one-gpu-lora.toml"
+    assert sent_weights_gb(load_config(preset), INTERNVL) == pytest.approx(15.89, abs=0.01)
+    assert sent_weights_gb(load_config(shared, ["--learner.lora.send=merged"]), INTERNVL) == 0
+    assert sent_weights_gb(load_config(preset, ["--learner.lora.rank=16"]), INTERNVL) == 0
+    assert sent_weights_gb(load_config(None), INTERNVL) == 0
 
 
 def test_engines_of_a_lora_run_have_room_for_adapters() -> None:
