@@ -227,12 +227,14 @@ class RunDisplay:
 
 def _evaluation(event: dict[str, Any]) -> str:
     scores = event["scores"]
+    of = scores.get("of_videos", scores["videos"])
+    videos = f"{scores['videos']} videos" if of == scores["videos"] else f"{scores['videos']} of {of} videos"
     mean = f", mean of samples {figure(scores['mean_srcc'], 3)}" if "mean_srcc" in scores else ""
     return (
         f"version {event['version']}, {event['split']}: SRCC {figure(scores['srcc'], 3)} "
         f"({figure(scores['srcc_low'], 2)} to {figure(scores['srcc_high'], 2)}), "
         f"PLCC {figure(scores['plcc'], 3)} unfitted{mean}; "
-        f"{scores['videos']} videos, {scores['unparsed']} unparsed"
+        f"{videos}, {scores['unparsed']} unparsed"
     )
 
 

@@ -226,7 +226,7 @@ def plan(
 
         found, measured = read_costs(costs) if costs else (LoopCosts(), [])
         videos = LSVQ_TEST if evaluated is None else evaluated
-        loop_plan = LoopPlan(config, Answers(answer_tokens, at_cap=at_cap), videos)
+        loop_plan = LoopPlan.of(config, Answers(answer_tokens, at_cap=at_cap), videos)
         print_loop(console, loop_plan, read_architecture(config.model.path), found, measured, updates, vary)
 
 

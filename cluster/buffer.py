@@ -2,6 +2,7 @@
 
     buffer.admit(cohort)        waits until the cohort may start    (feed loop)
     buffer.add(cohort, scored)  hands in a scored cohort            (a task a cohort)
+    buffer.next_scored(seen)    waits for a scored cohort, and leaves it where it is    (learn loop)
     buffer.take(update)         waits for all cohorts of an update  (learn loop)
     buffer.advance()            counts an update whose weights are on every engine: later cohorts may start
 
@@ -13,6 +14,7 @@ max_staleness + 1 updates.
 """
 
 import asyncio
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -80,6 +82,13 @@ class CohortBuffer(Generic[Scored]):
         async with self._changed:
             self._scored[cohort] = scored
             self._changed.notify_all()
+
+    async def next_scored(self, seen: Container[int]) -> tuple[int, Scored]:
+        """The first cohort that is scored, not taken yet and not in `seen`, with its index; it stays here."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: any(c not in seen for c in self._scored))
+            index = min(c for c in self._scored if c not in seen)
+            return index, self._scored[index]
 
     async def take(self, update: int) -> list[Scored]:
         """The scored cohorts of `update`, in order, once all are there. Each is handed out once."""

@@ -11,7 +11,10 @@ _feed_loop   draws cohorts in order and starts decoding a few ahead. It waits fo
              sample the groups of all its videos at once, score them together, hand the result to the buffer.
              A video that fails leaves its cohort smaller.
 _learn_loop  takes the cohorts of the next update, in order. It trains, sends the weights to every engine, and
-             only then advances the version. It evaluates and writes checkpoints in between.
+             only then advances the version. In between it starts evaluations (cluster/evaluator.py) and
+             checkpoints (cluster/checkpoint_writer.py), which go on beside the next updates. An evaluation
+             ends before the next weights are sent. While the loop waits for cohorts, the learner computes
+             reference log-probs of those that are scored (cluster/early_reference.py).
 
 Only small things pass through here: references, texts, token ids, scores. No pixel and no weight does.
 """
@@ -27,6 +30,8 @@ from typing import Any
 
 from cluster.buffer import CohortBuffer, UpdatePlan
 from cluster.checkpoint_writer import CheckpointWriter
+from cluster.early_reference import EarlyReference
+from cluster.evaluator import Evaluator
 from cluster.journal import Journal
 from cluster.nccl_log import read_nccl_logs
 from cluster.preflight import Job
@@ -36,7 +41,6 @@ from data.model_view import view_of_run, write_view
 from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailure, VideoRef
 from data.seeds import completion_seed
 from data.video_file import VideoError
-from evaluation.held_out import agreement, predict
 from learner.group import LearnerFailed
 from monitoring.run_dir import RunDirectory
 from monitoring.trace import Trace
@@ -90,6 +94,7 @@ class Controller:
         self._restarts = 0
         self._transport_noted = False
         self._checkpoints = CheckpointWriter(run, job.config)
+        self._evaluator = Evaluator(job, run, self.journal, self._actors, self._trace)
         self._finite = FiniteUpdates(job.config.learner.max_skipped_updates)
 
     def stop(self) -> None:
@@ -137,6 +142,7 @@ class Controller:
                 except LearnerFailed as error:
                     state = await self._restart_learner(error)
         finally:
+            await self._evaluator.cancel()
             await self._checkpoints.cancel()
             await self._watch.close()
             await self.journal.close()
@@ -155,7 +161,9 @@ class Controller:
         if version or self._restarts:  # a new engine has loaded the base model itself
             await self._actors.sync.push()
         if version == 0:
-            await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
+            await self._evaluator.whole(version)
+        else:
+            await self._evaluator.begin(version)  # where an earlier attempt did not end it
 
     async def _restart_learner(self, error: LearnerFailed) -> dict[str, Any]:
         """Restart all ranks from the last checkpoint, while the fleet stays; returns the state kept in it.
@@ -164,6 +172,7 @@ class Controller:
         """
         while self._restarts < self._config.learner.max_restarts:
             self._restarts += 1
+            await self._evaluator.cancel()
             await self._checkpoints.cancel()
             remedy = "its ranks are restarted from the last checkpoint"
             self.journal.fault("learner", fault_report(error, remedy))
@@ -211,24 +220,29 @@ class Controller:
             return await self._actors.decoder.look(ref)
 
     async def _learn_loop(self) -> None:
+        reference = EarlyReference(self._actors.learner, self._buffer, self._config)
         while self._buffer.version < self._plan.total_updates and not self._stopping.is_set():
             self._checkpoints.raise_failure()
+            self._evaluator.raise_failure()
             update = self._buffer.version
             started = time.perf_counter()
-            cohorts = await self._next_cohorts(update)
+            cohorts = await self._next_cohorts(update, reference)
             if cohorts is None:
                 break
             waited_s = time.perf_counter() - started
-            batch = training_batch(cohorts, update, self._config.learner)
+            batch = training_batch(cohorts, update, self._config.learner, reference.take(cohorts))
             # A batch without samples is an update too: every row of an epoch belongs to one.
             with self._trace.span("learner", f"update {update}"):
                 metrics = await self._actors.learner.update(batch.samples)
             batch = self._finite.check(batch, metrics, update)
+            evaluating = time.perf_counter()
+            await self._evaluator.finish()
+            metrics |= {"timing/evaluation_s": time.perf_counter() - evaluating}
             with self._trace.span("weights", f"version {update + 1}"):
                 metrics |= await self._actors.sync.push()
             await self._buffer.advance()
             step_s = time.perf_counter() - started
-            metrics |= batch.metrics | self._watch.metrics | self._checkpoints.metrics
+            metrics |= batch.metrics | self._watch.metrics | self._checkpoints.metrics | reference.metrics
             metrics |= {"timing/wait_s": waited_s, "timing/step_s": step_s}
             metrics["rollout/tokens_per_s"] = batch.metrics["rollout/tokens"] / step_s
             self.journal.update(update, batch, metrics)
@@ -237,6 +251,7 @@ class Controller:
             await self._note_transport()
             await self._after_update(update + 1)
         if self._stopping.is_set() and not self._finished:
+            await self._evaluator.cancel()
             await self._save(self._buffer.version)
         await self._checkpoints.finish()
 
@@ -248,21 +263,18 @@ class Controller:
         if self._run.nccl.is_dir() and (found := await asyncio.to_thread(read_nccl_logs, self._run.nccl)):
             self.journal.transport(found)
 
-    async def _next_cohorts(self, update: int) -> list[ScoredCohort] | None:
+    async def _next_cohorts(self, update: int, reference: EarlyReference) -> list[ScoredCohort] | None:
         """The cohorts of `update`, or None if the run is asked to stop before they are ready."""
         take = asyncio.create_task(self._buffer.take(update))
         stop = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait([take, stop], return_when=asyncio.FIRST_COMPLETED)
+            await reference.compute_until([take, stop])
             return take.result() if take.done() else None
         finally:
             await _cancel([take, stop])
 
     async def _after_update(self, version: int) -> None:
-        every = self._config.evaluation.every_updates
-        if every and version % every == 0 and version < self._plan.total_updates:
-            await self._evaluate(self._config.evaluation.while_training, samples=0)
-            self.journal.stage("training")
+        await self._evaluator.begin(version)
         every = self._config.checkpoint.every_updates
         if version == self._plan.total_updates or (every and version % every == 0):
             await self._save(version)
@@ -316,27 +328,6 @@ class Controller:
         ]
         return SamplingRequest(ref, tuple(seeds), rollout.temperature, rollout.max_completion_tokens)
 
-    async def _evaluate(self, splits: list[str], samples: int) -> None:
-        known = self._run.evaluated(self._buffer.version)
-        splits = [split for split in splits if split not in known]  # else evaluated before a restart
-        if splits:
-            self.journal.stage(f"evaluating {', '.join(splits)}")
-        for split in splits:
-            with self._trace.span("evaluation", f"{split}, version {self._buffer.version}"):
-                found = await predict(
-                    self._job.evaluation[split],
-                    self._actors.fleet,
-                    self._actors.decoder,
-                    view_of_run(self._config.model_dump()),
-                    samples,
-                    self._config.seed,
-                )
-            # Thousands of resamples must not block the event loop that feeds the engines.
-            scores = await asyncio.to_thread(
-                agreement, found, self._config.evaluation.bootstrap_samples, self._config.seed
-            )
-            self.journal.evaluation(self._buffer.version, split, scores, found)
-
     async def _save(self, version: int) -> None:
         with self._trace.span("learner", f"checkpoint of version {version}"):
             await self._checkpoints.save(
@@ -344,7 +335,7 @@ class Controller:
             )
 
     async def _finish(self) -> None:
-        await self._evaluate(list(self._job.evaluation), samples=self._config.evaluation.samples)
+        await self._evaluator.whole(self._buffer.version)
         self.journal.stage("exporting the model")
         await self._actors.learner.export_hf(self._run.final)
         write_view(self._run.final, view_of_run(self._config.model_dump()))

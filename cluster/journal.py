@@ -30,7 +30,6 @@ class Journal:
         self._started = time.monotonic()
         self._earlier_s = 0.0
         self._best: tuple[float, int] | None = None
-        self._last_scores: dict[str, dict[str, Any]] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._n_events = 0
         self.current_stage = ""
@@ -42,13 +41,14 @@ class Journal:
             self._earlier_s = float(state.get("seconds", 0.0))
         self._attempt = self._run.start_attempt(version)
         self._metrics.begin(self._attempt, version)
-        if state.get("best"):
-            self._best = (state["best"][0], state["best"][1])
+        self._best = None
+        for record in self._run.read_lines("evaluations"):
+            self._rank(record["version"], record["split"], record)
         self._emit("begin", version=version, total_updates=total_updates)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must keep of the journal."""
-        return {"seconds": self.seconds, "best": self._best, "attempt": self._attempt}
+        return {"seconds": self.seconds, "attempt": self._attempt}
 
     @property
     def seconds(self) -> float:
@@ -115,18 +115,24 @@ class Journal:
     def evaluation(
         self, version: int, split: str, scores: Mapping[str, Any], predictions: Sequence[Prediction]
     ) -> None:
-        """Record how `version` scores on a split. Its record belongs to the update that made it."""
+        """Record how `version` scores on a split. Its record belongs to the update that made it.
+
+        The predictions are written first: whoever finds the record finds them, too.
+        """
         record = {"attempt": self._attempt, "update": version - 1, "version": version, "split": split}
-        self._run.append("evaluations", record | dict(scores))
         self._run.write_predictions(version, split, [p.to_json() for p in predictions])
+        self._run.append("evaluations", record | dict(scores))
         figures = {f"eval/{split}/{k}": v for k, v in scores.items() if isinstance(v, float)}
         self._metrics.evaluation(version, figures)
-        self._last_scores[split] = dict(scores)
-        srcc = scores.get("srcc")
+        self._rank(version, split, scores)
+        self._emit("evaluation", version=version, split=split, scores=dict(scores))
+
+    def _rank(self, version: int, split: str, scores: Mapping[str, Any]) -> None:
+        """Remember the best version, by the videos that every version was evaluated on."""
+        srcc = scores.get("subset_srcc", scores.get("srcc"))
         chooses = version > 0 and [split] == self._while_training[:1]
         if chooses and srcc is not None and (self._best is None or srcc > self._best[0]):
             self._best = (srcc, version)
-        self._emit("evaluation", version=version, split=split, scores=dict(scores))
 
     def events(self, after: int) -> tuple[int, list[dict[str, Any]]]:
         """The events from number `after` on, and the number to start from next time."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from rollout.drain_gate import DrainGate
 from rollout.fleet import RolloutFleet
 
 logger = logging.getLogger(__name__)
+
+JOIN_POLL_S = 1.0
 
 
 class RunActors:
@@ -72,6 +74,9 @@ class RunActors:
             on_recovery=on_recovery,
         )
         self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config, job.adapters is not None)
+        self.may_join = asyncio.Event()
+        """Cleared while new workers must wait: they might get weights that the others do not hold yet."""
+        self.may_join.set()
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
         """Start everything in parallel; returns the state kept in `checkpoint`, empty without one.
@@ -131,4 +136,7 @@ class RunActors:
                 logger.error("while ending the run's actors: %r", result)
 
     async def _join(self, worker_id: str) -> None:
+        while not self.may_join.is_set() and self.fleet.healthy:  # else nobody would end what it waits for
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.may_join.wait(), JOIN_POLL_S)
         await self.sync.join(worker_id)

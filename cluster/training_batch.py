@@ -11,7 +11,7 @@ import ray
 from data.records import Cohort, Group, Video, VideoFailure
 from learner.config import LearnerConfig
 from learner.grpo import group_advantages
-from learner.records import TrainSample
+from learner.records import ReferenceLogprobs, TrainSample
 from rewards.cohort import CohortTexts, RewardTable
 
 REASON = "loss or gradient not finite"
@@ -70,12 +70,21 @@ def cohort_texts(videos: Sequence[SampledVideo]) -> CohortTexts:
     )
 
 
-def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: LearnerConfig) -> TrainingBatch:
+def training_batch(
+    cohorts: Sequence[ScoredCohort],
+    version: int,
+    config: LearnerConfig,
+    reference: Mapping[int, Sequence[ReferenceLogprobs]] | None = None,
+) -> TrainingBatch:
     """Turn the scored cohorts of an update into samples, records and metrics.
 
     A group whose rewards are all equal has no advantage to learn from: it is recorded as skipped and not
     trained on.
+
+    Args:
+        reference: by cohort index, the reference log-probs of its samples, where they are known.
     """
+    known = reference or {}
     samples: list[TrainSample] = []
     records: list[dict[str, Any]] = []
     rewards = RewardMeans()
@@ -84,13 +93,15 @@ def training_batch(cohorts: Sequence[ScoredCohort], version: int, config: Learne
     for scored in cohorts:
         if scored.rewards is None:
             continue
+        logprobs = iter(known.get(scored.cohort.index, ()))
         for k, sampled in enumerate(scored.videos):
             table = scored.rewards
             total = np.asarray(table.total[k], dtype=float)
             advantages = group_advantages(total, config)
             trained = bool(np.any(advantages != 0.0))
             if trained:
-                samples.append(TrainSample(sampled.clean, sampled.frames, [float(a) for a in advantages]))
+                values = [float(a) for a in advantages]
+                samples.append(TrainSample(sampled.clean, sampled.frames, values, next(logprobs, None)))
             rewards.add(sampled.video, table, k)
             scores = np.asarray(table.scores[k], dtype=float)
             parsed = scores[np.isfinite(scores)]

@@ -8,17 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from data.decode import Decoder
 from data.model_view import ModelView
-from data.records import Video, VideoRef
+from data.records import SamplingRequest, Video, VideoRef
 from data.video_file import VideoError
-from evaluation.answers import failed_video, mean_score, score_requests, scored_video
-from evaluation.scorer import sample_video
+from evaluation.answers import (
+    ScoredVideo,
+    cost_tokens,
+    failed_video,
+    mean_score,
+    score_requests,
+    scored_video,
+)
+from evaluation.kept_frames import KeptFrames
 from evaluation.statistics.intervals import unfitted_agreement
 from rollout.errors import RolloutFailed
 from rollout.fleet import RolloutFleet
+from runtime.calls import together
 
-VIDEOS_IN_FLIGHT = 64
+IN_FLIGHT_PER_ENGINE = 64
+"""Videos. Enough that an engine decodes answers while others wait for their frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +49,31 @@ class Prediction:
 
 
 async def predict(
-    videos: Sequence[Video], fleet: RolloutFleet, decoder: Decoder, view: ModelView, samples: int, seed: int
+    videos: Sequence[Video],
+    fleet: RolloutFleet,
+    frames: KeptFrames,
+    view: ModelView,
+    samples: int,
+    seed: int,
+    version: int,
 ) -> list[Prediction]:
     """Ask the fleet for one greedy answer and `samples` sampled answers per video.
 
-    A video that cannot be decoded or sampled gets a prediction with its failure and no score.
+    A video that cannot be decoded or sampled gets a prediction with its failure and no score; so does one
+    that was answered under another version than `version`, which its scores would be recorded under.
 
     Args:
         view: how a video is presented to the model (number and size of frames, token limits).
         seed: seed of the sampled answers.
+        version: the policy version that the engines hold.
     """
-    limit = asyncio.Semaphore(VIDEOS_IN_FLIGHT)
+    limit = asyncio.Semaphore(IN_FLIGHT_PER_ENGINE * max(1, len(fleet.healthy)))
 
     async def one(video: Video) -> Prediction:
         ref = VideoRef(video.video_id, video.path, view.frames_per_video)
         requests = score_requests(ref, samples, seed, view.temperature, view.max_completion_tokens)
-        try:
-            async with limit:
-                info, groups = await sample_video(decoder, fleet, ref, requests)
-            scored = scored_video(ref, info, groups, seconds=0.0)
-        except (VideoError, RolloutFailed) as error:
-            scored = failed_video(ref, str(error))
+        async with limit:
+            scored = await _scored(ref, requests, fleet, frames, version)
         return Prediction(
             video_id=video.video_id,
             path=video.path,
@@ -75,7 +87,32 @@ async def predict(
             failure=scored.failure,
         )
 
-    return list(await asyncio.gather(*map(one, videos)))
+    return await together(map(one, videos))
+
+
+async def _scored(
+    ref: VideoRef,
+    requests: Sequence[SamplingRequest],
+    fleet: RolloutFleet,
+    frames: KeptFrames,
+    version: int,
+) -> ScoredVideo:
+    kept = ref in frames
+    try:
+        info, shown = await frames.look(ref)
+        groups = await fleet.sample(requests, shown, cost_tokens(requests))
+    except VideoError as error:
+        return failed_video(ref, str(error))
+    except RolloutFailed as error:
+        if kept and ref in frames:
+            frames.forget(ref)
+            return await _scored(ref, requests, fleet, frames, version)
+        return failed_video(ref, str(error))
+    versions = {v for group in groups for c in group.completions for v in c.versions}
+    if versions - {version}:
+        found = ", ".join(map(str, sorted(versions)))
+        return failed_video(ref, f"answered under version {found} in an evaluation of version {version}")
+    return scored_video(ref, info, groups, seconds=0.0)
 
 
 def agreement(predictions: Sequence[Prediction], bootstrap_samples: int, seed: int) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +21,8 @@ from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.records import Weights
 from learner.batch_planning import RankPlan, plan_update, step_tokens
 from learner.config import LearnerConfig
-from learner.rank import CONCURRENCY, LearnerRank
-from learner.records import Layout, LearnerInfo, RankShard, TrainSample
+from learner.rank import CONCURRENCY, LearnerRank, rank_environment
+from learner.records import Layout, LearnerInfo, RankShard, ReferenceLogprobs, TrainSample
 from learner.trainer import LearnerSpec
 from learner.weight_transfer import WeightLayout
 from learner.zero import Rendezvous
@@ -33,8 +33,6 @@ from runtime.placement import PlacementError, bundle_of, reserve
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-ALLOCATOR = "PYTORCH_ALLOC_CONF"
 
 _GRACE_S = 2.0
 """After a first failure, how long to wait for a better explanation from another rank."""
@@ -137,6 +135,7 @@ class LearnerGroup:
             async with self._turn:
                 self.version += 1
             return {}
+        samples = await self._with_reference(samples)
         plans = self._plan(samples)
         async with self._alone(), self._turn:
             calls = [
@@ -151,10 +150,38 @@ class LearnerGroup:
 
     async def logprobs(self, samples: Sequence[TrainSample]) -> list[list[list[float]]]:
         """Log-probs of every completion token under the current policy, by sample and completion."""
+        return await self._of_each(
+            samples, lambda shard, frames: remote(LearnerRank.logprobs, shard, *frames)
+        )
+
+    async def reference(self, samples: Sequence[TrainSample]) -> list[ReferenceLogprobs]:
+        """Log-probs of every completion token under the frozen reference, by sample.
+
+        `update` takes them as its samples' `reference`, and then need not compute them.
+        """
+        if not samples:
+            return []
+        return await self._of_each(
+            samples, lambda shard, frames: remote(LearnerRank.reference, shard, *frames)
+        )
+
+    async def _with_reference(self, samples: Sequence[TrainSample]) -> Sequence[TrainSample]:
+        """Samples that all have reference log-probs, if some have: ranks compute in step, so none may leave
+        out a pass that another makes."""
+        missing = [sample for sample in samples if sample.reference is None]
+        if len(missing) in (0, len(samples)):
+            return samples
+        found = iter(await self.reference(missing))
+        return [s if s.reference is not None else replace(s, reference=next(found)) for s in samples]
+
+    async def _of_each(
+        self,
+        samples: Sequence[TrainSample],
+        call: Callable[[RankShard, list[np.ndarray]], RemoteCall[LearnerRank, list[T]]],
+    ) -> list[T]:
+        """What the ranks return for each of their samples, in the order of `samples`."""
         plans = self._plan(samples)
-        calls = [
-            remote(LearnerRank.logprobs, shard, *frames) for shard, frames in self._shards(samples, plans)
-        ]
+        calls = [call(shard, frames) for shard, frames in self._shards(samples, plans)]
         async with self._turn:
             replies = await self._call_each(calls, self._config.update_timeout_s)
         found = {
@@ -298,6 +325,7 @@ class LearnerGroup:
         for plan in plans:
             # A rank without a group of its own still takes part in every collective, with any group's data.
             mine = [samples[i] for i in plan.groups] or [min(samples, key=lambda s: s.group.n_tokens)]
+            known = [s.reference for s in mine if s.reference is not None]
             shard = RankShard(
                 groups=[s.group for s in mine],
                 advantages=[list(s.advantages) for s in mine],
@@ -305,6 +333,7 @@ class LearnerGroup:
                 completions=completions,
                 tokens=tokens,
                 passes=plan.passes,
+                reference=known if len(known) == len(mine) else None,
             )
             shards.append((shard, [value_of(s.frames) for s in mine]))
         return shards
@@ -377,17 +406,6 @@ class LearnerGroup:
         if self._placement is not None:
             remove_placement_group(self._placement)
             self._placement = None
-
-
-def rank_environment(config: LearnerConfig) -> dict[str, str]:
-    """Environment variables of a rank's process, read by torch as it is imported.
-
-    Micro-batches differ in length, and segments that grow in place leave no gaps between them. A value in
-    this process's own environment takes precedence.
-    """
-    if not config.gpus_per_rank:
-        return {}
-    return {ALLOCATOR: os.environ.get(ALLOCATOR, "expandable_segments:True")}
 
 
 def _root_cause(errors: Sequence[BaseException | None]) -> BaseException:

@@ -19,14 +19,17 @@ import ray
 from data.hub import downloaded
 from data.tensor_bytes import bucket_of
 from learner.checkpoint import Snapshot, begin_checkpoint, finish_checkpoint, write_shard
+from learner.config import LearnerConfig
 from learner.group_attention import select_attention_kernels
-from learner.records import LearnerInfo, RankShard
+from learner.records import LearnerInfo, RankShard, ReferenceLogprobs
 from learner.trainer import LearnerSpec, Trainer
 from learner.weight_transfer import HostWeights, NcclSender, WeightLayout, weight_layout
 from learner.weights import gather_adapter, gather_buckets, send_behind
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
 CONCURRENCY = {"work": 1, "control": 2, "files": 1}
+
+ALLOCATOR = "PYTORCH_ALLOC_CONF"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +38,17 @@ def in_group(name: str) -> Callable[[F], F]:
     """`ray.method(concurrency_group=name)`, which by its own annotations would hide the method's."""
     decorate: Any = ray.method(concurrency_group=name)
     return decorate
+
+
+def rank_environment(config: LearnerConfig) -> dict[str, str]:
+    """Environment variables of a rank's process, read by torch as it is imported.
+
+    Micro-batches differ in length, and segments that grow in place leave no gaps between them. A value in
+    this process's own environment takes precedence.
+    """
+    if not config.gpus_per_rank:
+        return {}
+    return {ALLOCATOR: os.environ.get(ALLOCATOR, "expandable_segments:True")}
 
 
 class LearnerRank:
@@ -85,6 +99,10 @@ class LearnerRank:
     @in_group("work")
     def logprobs(self, shard: RankShard, *frames: np.ndarray) -> list[list[list[float]]]:
         return self._trainer.logprobs(shard, frames)
+
+    @in_group("work")
+    def reference(self, shard: RankShard, *frames: np.ndarray) -> list[ReferenceLogprobs]:
+        return self._trainer.reference(shard, frames)
 
     @in_group("work")
     def weight_buckets(self) -> list[ray.ObjectRef]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from learner.grpo import LossSums, TokenBatch, grpo_loss, learning_rate, token_w
 from learner.inputs import EncodedGroup, GroupEncoder, MicroBatch, build_micro_batch
 from learner.lora import base_model
 from learner.policy import Policy, choose_layout, prepare_model
-from learner.records import RankShard
+from learner.records import RankShard, ReferenceLogprobs
 from learner.weights import count_parameters
 from learner.zero import Device, OptimizerFactory, adamw, load_sharded, reference_engine, train_engine
 
@@ -107,7 +107,10 @@ class Trainer:
             return self._train(shard, batches, version, started_s)
 
     def _train(self, shard: RankShard, batches: Batches, version: int, started_s: float) -> dict[str, float]:
-        reference = [self._reference_logprobs(batch) for batch, _ in batches]
+        if shard.reference is None:
+            reference = [self._reference_logprobs(batch) for batch, _ in batches]
+        else:
+            reference = [self._known_reference(shard.reference, batch) for batch, _ in batches]
         reference_s = time.monotonic() - started_s - batches.waited_s
         lr = learning_rate(version, self._config, self._spec.total_updates)
         for group in self.engine.optimizer.param_groups:
@@ -163,17 +166,26 @@ class Trainer:
 
     def logprobs(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[list[list[float]]]:
         """Log-probs under the current policy: one list per group and completion."""
-        out: list[list[list[float]]] = [[[] for _ in g.completions] for g in shard.groups]
+        found = self._by_completion(shard, frames, self._policy_logprobs)
+        return [[part.tolist() for part in group] for group in found]
+
+    def reference(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[ReferenceLogprobs]:
+        """Log-probs under the frozen reference, by group."""
+        return self._by_completion(shard, frames, self._reference_logprobs)
+
+    def _by_completion(
+        self, shard: RankShard, frames: Sequence[np.ndarray], compute: Callable[[MicroBatch], Tensor | None]
+    ) -> list[list[np.ndarray]]:
+        """What `compute` returns for each token, float32 [tokens] by group and completion."""
+        found = [[np.empty(0, np.float32)] * len(g.completions) for g in shard.groups]
         with self._batches(shard, frames) as batches:
             for batch, real in batches:
-                with torch.no_grad():
-                    values, _ = self.engine(batch)
-                if real:
-                    for (group, completion), part in zip(
-                        batch.owners, values.split(batch.lengths), strict=True
-                    ):
-                        out[group][completion] = part.tolist()
-        return out
+                values = compute(batch)
+                if real and values is not None:
+                    parts = values.float().cpu().split(batch.lengths)
+                    for (group, completion), part in zip(batch.owners, parts, strict=True):
+                        found[group][completion] = part.numpy().copy()
+        return found
 
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         save_checkpoint(self.engine, folder, extra)
@@ -221,6 +233,15 @@ class Trainer:
             torch.tensor(advantages, dtype=torch.float32, device=self._device),
             weights if real else weights * 0,
         )
+
+    def _policy_logprobs(self, batch: MicroBatch) -> Tensor:
+        with torch.no_grad():
+            logprobs, _ = self.engine(batch)
+        return logprobs
+
+    def _known_reference(self, known: Sequence[ReferenceLogprobs], batch: MicroBatch) -> Tensor:
+        parts = [known[group][completion] for group, completion in batch.owners]
+        return torch.from_numpy(np.concatenate(parts)).to(self._device)
 
     def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
         if self._config.kl_coefficient == 0:

@@ -121,6 +121,20 @@ _DECLARED = (
     Metric(
         "timing/wait_s", "Waiting for samples", SPEED, "Seconds that the learner waited for cohorts.", "s"
     ),
+    Metric(
+        "timing/early_reference_s",
+        "Early reference passes",
+        SPEED,
+        "Seconds of the reference policy's forward passes while the learner waited for cohorts.",
+        "s",
+    ),
+    Metric(
+        "timing/evaluation_s",
+        "Waiting for an evaluation",
+        SPEED,
+        "Seconds that new weights waited for the end of an evaluation.",
+        "s",
+    ),
     Metric("learner/update_s", "Learner update", SPEED, "Seconds of the GRPO update on rank 0.", "s"),
     Metric(
         "checkpoint/pause_s",

@@ -2,7 +2,8 @@
 
     config.json          resolved configuration
     run.json             hashes of manifest and base model, the commit of a base model from the hub,
-                         rewards, library versions, attempts, the transports that NCCL chose
+                         rewards, library versions, attempts, the transports that NCCL chose,
+                         ids of the videos that are evaluated while training
     metrics.jsonl        one line per update
     groups.jsonl         one line per video of an update: texts, scores, rewards, advantages, versions, status
     failures.jsonl       rows that could not be trained on, with the stage and the reason
@@ -27,7 +28,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ class RunDirectory:
                 "model_revision": model_revision,
                 "rewards": list(rewards),
                 "libraries": dict(_library_versions()),
+                "evaluated_videos": {},
                 "attempts": [],
             }
         )
@@ -135,9 +137,28 @@ class RunDirectory:
                 if record["update"] < superseded_from(starts, record["attempt"]):
                     yield record
 
-    def evaluated(self, version: int) -> set[str]:
-        """The splits on which `version` has been evaluated."""
-        return {e["split"] for e in self.read_lines("evaluations") if e["version"] == version}
+    def evaluated(self, version: int, whole: bool = False) -> set[str]:
+        """The splits on which `version` has been evaluated; with `whole`, on all of their videos."""
+        return {
+            e["split"]
+            for e in self.read_lines("evaluations")
+            if e["version"] == version and not (whole and e.get("of_videos", e["videos"]) > e["videos"])
+        }
+
+    def evaluated_videos(self, split: str, choose: Callable[[], list[str] | None]) -> list[str] | None:
+        """Ids of the videos of a split that are evaluated while training; None stands for all.
+
+        The first call for a split records what `choose` returns, and later ones return that, in resumed runs
+        too. A run that was started without such a record evaluates all videos.
+        """
+        state = self.state()
+        recorded = state.get("evaluated_videos")
+        if recorded is None:
+            return None
+        if split not in recorded:
+            recorded[split] = choose()
+            self._write_state(state)
+        return recorded[split]
 
     def write_predictions(self, version: int, split: str, predictions: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(p) + "\n" for p in predictions)

@@ -53,10 +53,12 @@ def write_summary(run: RunDirectory, summary: dict[str, Any]) -> Path:
 
 
 def _scores(evaluations: Sequence[dict[str, Any]], split: str, version: int) -> dict[str, Any]:
-    for record in evaluations:
+    for record in reversed(evaluations):
         if record["split"] == split and record["version"] == version:
             return {
-                name: record[name] for name in (*SCORES, "videos", "unparsed", "failed") if name in record
+                name: record[name]
+                for name in (*SCORES, "videos", "of_videos", "unparsed", "failed")
+                if name in record
             }
     return {}
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
+
 from cluster.config import RunConfig, derive_sizes, load_config
 from cluster.controller import Controller
 from cluster.planning.simulated_workers import SimulatedWorkers
@@ -67,6 +69,8 @@ class LearnerCalls(Protocol):
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]: ...
 
+    async def reference(self, samples: Sequence[Any]) -> list[list[np.ndarray]]: ...
+
     @property
     def version(self) -> int: ...
 
@@ -103,6 +107,9 @@ class ActorsOfRun(Protocol):
     @property
     def sync(self) -> SyncCalls: ...
 
+    @property
+    def may_join(self) -> asyncio.Event: ...
+
     async def start(self, checkpoint: Path | None) -> dict[str, Any]: ...
 
     async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]: ...
@@ -135,6 +142,12 @@ class FakeWorkers:
     learner_starts: int = 0
     looks: int = 0
     closed: bool = False
+    refer_s: float = 0.0
+    referred: list[str] = field(default_factory=list)
+    given: list[tuple[int, list[str]]] = field(default_factory=list)
+    slow_answers_s: float = 0.0
+    evaluated: list[tuple[str, int, int]] = field(default_factory=list)
+    may_join: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def decoder(self) -> "FakeWorkers":
@@ -166,6 +179,9 @@ class FakeWorkers:
     async def sample(self, requests: Sequence[SamplingRequest], frames: Any, cost_tokens: int) -> list[Group]:
         version = self.version
         await self._wait()
+        if requests[0].temperature == 0:
+            await asyncio.sleep(self.slow_answers_s)
+            self.evaluated.append((requests[0].ref.video_id, version, self.updates))
         if requests[0].ref.video_id == UNSAMPLEABLE:
             raise RolloutFailed(f"{requests[0].ref.path}: three workers died of it")
         self.asked += requests
@@ -220,8 +236,16 @@ class FakeWorkers:
         self.updates += 1
         if not samples:
             return {}
+        self.given.append((version, [s.group.ref.video_id for s in samples if s.reference is not None]))
+        for sample in samples:
+            assert sample.reference is None or sample.reference == reference_of(sample)
         self.trained.append((version, [s.group.ref.video_id for s in samples]))
         return {"learner/loss": 0.0}
+
+    async def reference(self, samples: Sequence[Any]) -> list[list[np.ndarray]]:
+        await asyncio.sleep(self.refer_s)
+        self.referred += [s.group.ref.video_id for s in samples]
+        return [reference_of(s) for s in samples]
 
     async def push(self) -> dict[str, float]:
         await self._wait()
@@ -254,6 +278,11 @@ class FakeWorkers:
 
     async def export_hf(self, folder: Path) -> None:
         folder.mkdir()
+
+
+def reference_of(sample: Any) -> list[Any]:
+    """Stands for the log-probs of a sample's completions."""
+    return [(sample.group.ref.video_id, completion.seed) for completion in sample.group.completions]
 
 
 def job(*overrides: str) -> Job:

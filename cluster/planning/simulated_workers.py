@@ -14,6 +14,7 @@ from cluster.planning.service_times import EvaluationLoad, ServiceTimes
 from cluster.preflight import Job
 from data.frames import FrameInfo
 from data.records import Completion, Group, SamplingRequest, VideoRef
+from learner.records import ReferenceLogprobs
 from rewards.cohort import CohortTexts, RewardTable, score_cohort
 from rollout.environment import in_flight
 from rollout.errors import RolloutFailed
@@ -45,8 +46,6 @@ class SimulatedWorkers:
         self._learner = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self._evaluation: asyncio.Task[None] | None = None
-        self._early_s = 0.0
-        """Seconds of the reference's log-probs that were computed early and not yet used."""
         self._served_s = 0.0
         self.deaths = 0
         self.staleness: list[int] = []
@@ -107,19 +106,26 @@ class SimulatedWorkers:
 
     async def score(self, cohort: CohortTexts) -> RewardTable:
         await asyncio.sleep(self._times.reward_s)
-        if self._times.early_reference:
-            self._in_background(self._compute_reference())
         return score_cohort(cohort, self._config.rewards)
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]:
         self.staleness += [self.version - sample.group.oldest_version for sample in samples]
         await self._end_eval(blocking_only=True)
         async with self._learner, self._spending("update"):
-            early_s = min(self._early_s, self._times.reference_s)
-            self._early_s -= early_s
+            known = sum(sample.reference is not None for sample in samples)
+            early_s = self._reference_s(known)
             await asyncio.sleep(self._times.update_s - early_s if samples else 0.0)
             self.version += 1
         return {}
+
+    async def reference(self, samples: Sequence[Any]) -> list[ReferenceLogprobs]:
+        async with self._learner, self._spending("early reference"):
+            await asyncio.sleep(self._reference_s(len(samples)))
+        return [[] for _ in samples]
+
+    def _reference_s(self, groups: int) -> float:
+        schedule = self._config.schedule
+        return self._times.reference_s * groups / (schedule.cohorts_per_update * schedule.videos_per_cohort)
 
     async def push(self) -> dict[str, float]:
         """Every engine takes the weights at once (`keep`), or once it has drained (`finish`).
@@ -217,13 +223,6 @@ class SimulatedWorkers:
 
         await asyncio.gather(*(one(index) for index in range(load.videos)))
         self.evaluated.append(versions)
-
-    async def _compute_reference(self) -> None:
-        """Of one scored cohort, when the learner is free; a push or an update waits for its end."""
-        seconds = self._times.reference_s / self._config.schedule.cohorts_per_update
-        async with self._learner, self._spending("early reference"):
-            await asyncio.sleep(seconds)
-            self._early_s += seconds
 
     @asynccontextmanager
     async def _spending(self, phase: str) -> AsyncIterator[None]:

@@ -66,6 +66,7 @@ def simulate(job: Job, times: ServiceTimes, workers: int, seed: int = 0) -> Outc
     quiet = job.config.model_copy(
         update={
             "evaluation": job.config.evaluation.model_copy(update={"every_updates": 0}),
+            "learner": job.config.learner.model_copy(update={"early_reference": times.early_reference}),
             "metrics": job.config.metrics.model_copy(update={"tensorboard": False, "wandb": "off"}),
         }
     )

@@ -12,12 +12,11 @@ from cluster.planning.simulation import WARM_UP, Outcome, simulate
 from cluster.preflight import Job
 from data.records import Video
 from data.sampler import CohortSampler
+from evaluation.held_out import IN_FLIGHT_PER_ENGINE
 
 UPDATES = 30
 LSVQ_TRAIN, LSVQ_TEST = 28_056, 7_182
 """Videos of LSVQ's splits, which the presets train and evaluate on."""
-SUBSET = 512
-IN_FLIGHT_PER_ENGINE = 64
 
 
 def plan_workers(
@@ -49,6 +48,21 @@ class LoopPlan:
     evaluation_beside: bool = False
     early_reference: bool = False
     gather_first: bool = False
+
+    @classmethod
+    def of(cls, config: RunConfig, answers: Answers, videos: int = LSVQ_TEST) -> "LoopPlan":
+        """As `config` says, with `videos` in all in the splits that are evaluated while training."""
+        evaluated = min(videos, config.evaluation.videos or videos)
+        frames_bytes = evaluated * config.data.frames_per_video * 3 * config.data.max_frame_px**2
+        return cls(
+            config,
+            answers,
+            evaluated,
+            in_flight=IN_FLIGHT_PER_ENGINE * config.rollout.replicas,
+            frames_kept=frames_bytes <= config.kept_frames_bytes,
+            evaluation_beside=config.evaluation.beside_training,
+            early_reference=config.early_reference,
+        )
 
     def times(self, model: Architecture, costs: LoopCosts) -> ServiceTimes:
         """Seconds of everything in the loop."""
@@ -94,12 +108,6 @@ def variants(plan: LoopPlan) -> dict[str, LoopPlan]:
         return replace(plan, config=config.model_copy(update={"schedule": schedule, "rollout": rollout}))
 
     blocking = config.checkpoint.model_copy(update={"background": False})
-    small = replace(
-        plan,
-        evaluated=min(plan.evaluated, SUBSET),
-        in_flight=IN_FLIGHT_PER_ENGINE * config.rollout.replicas,
-        frames_kept=True,
-    )
     return {
         "as configured": plan,
         "no answer runs to the cap": replace(plan, answers=replace(answers, at_cap=0.0)),
@@ -108,10 +116,9 @@ def variants(plan: LoopPlan) -> dict[str, LoopPlan]:
         f"max_staleness {staleness + 1}": with_config(staleness + 1, cap),
         f"cap {cap // 2} and max_staleness {staleness + 1}": with_config(staleness + 1, cap // 2),
         "no evaluation while training": replace(plan, evaluated=0),
-        f"evaluation of {small.evaluated}, frames kept": small,
-        "the same beside training": replace(small, evaluation_beside=True),
+        f"evaluation of all {LSVQ_TEST}": replace(plan, evaluated=LSVQ_TEST, frames_kept=False),
+        "evaluation that updates wait for": replace(plan, evaluation_beside=False),
         "checkpoints that block": replace(plan, config=config.model_copy(update={"checkpoint": blocking})),
         "gathering before engines pause": replace(plan, gather_first=True),
-        "early reference": replace(plan, early_reference=True),
-        "the last four": replace(small, evaluation_beside=True, gather_first=True, early_reference=True),
+        "no early reference": replace(plan, early_reference=False),
     }

@@ -9,7 +9,7 @@ from cluster.config import load_config
 from cluster.preflight import check_base_model, read_job
 from evaluation.models import fingerprint
 from learner.config import LearnerConfig
-from learner.group import ALLOCATOR, rank_environment
+from learner.rank import ALLOCATOR, rank_environment
 from monitoring.run_dir import RunDirectory
 from runtime.errors import ConfigError
 
