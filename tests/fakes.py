@@ -142,10 +142,10 @@ class FakeWorkers:
     learner_starts: int = 0
     looks: int = 0
     closed: bool = False
-    refer_s: float = 0.0
     referred: list[str] = field(default_factory=list)
     given: list[tuple[int, list[str]]] = field(default_factory=list)
-    slow_answers_s: float = 0.0
+    overtaken: set[int] = field(default_factory=set)
+    slow_video: str = ""
     evaluated: list[tuple[str, int, int]] = field(default_factory=list)
     may_join: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -179,13 +179,22 @@ class FakeWorkers:
     async def sample(self, requests: Sequence[SamplingRequest], frames: Any, cost_tokens: int) -> list[Group]:
         version = self.version
         await self._wait()
+        if requests[0].ref.video_id == self.slow_video:
+            await asyncio.sleep(0.2)
         if requests[0].temperature == 0:
-            await asyncio.sleep(self.slow_answers_s)
+            await self._be_overtaken(version)
             self.evaluated.append((requests[0].ref.video_id, version, self.updates))
         if requests[0].ref.video_id == UNSAMPLEABLE:
             raise RolloutFailed(f"{requests[0].ref.path}: three workers died of it")
         self.asked += requests
         return [self._group(request, version) for request in requests]
+
+    async def _be_overtaken(self, version: int) -> None:
+        """Wait until the learner has made the update behind a version in `overtaken`, if it ever does."""
+        for _ in range(500):
+            if version not in self.overtaken or self.updates > version:
+                return
+            await asyncio.sleep(0.01)
 
     def _group(self, request: SamplingRequest, version: int) -> Group:
         def answer(seed: int | None) -> str:
@@ -243,7 +252,7 @@ class FakeWorkers:
         return {"learner/loss": 0.0}
 
     async def reference(self, samples: Sequence[Any]) -> list[list[np.ndarray]]:
-        await asyncio.sleep(self.refer_s)
+        await self._wait()
         self.referred += [s.group.ref.video_id for s in samples]
         return [reference_of(s) for s in samples]
 
