@@ -6,7 +6,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -30,13 +30,16 @@ class Batch:
     groups: list[Group]
     frames: list[np.ndarray]
     advantages: list[list[float]]
+    reference: list[list[np.ndarray]] | None = None
+
+    def owners(self, ranks: int) -> list[list[int]]:
+        return [plan.groups for plan in plan_update(self.groups, ranks, 10**6, packed=True)]
 
     def shards(self, ranks: int) -> list[tuple[RankShard, list[np.ndarray]]]:
-        owners = [plan.groups for plan in plan_update(self.groups, ranks, 10**6, packed=True)]
         completions = sum(len(g.completions) for g in self.groups)
         tokens = sum(g.n_tokens for g in self.groups)
         shards = []
-        for own in owners:
+        for own in self.owners(ranks):
             mine = own or [0]
             shard = RankShard(
                 [self.groups[i] for i in mine],
@@ -44,6 +47,7 @@ class Batch:
                 not own,
                 completions,
                 tokens,
+                reference=self.reference and [self.reference[i] for i in mine],
             )
             shards.append((shard, [self.frames[i] for i in mine]))
         return shards
@@ -55,7 +59,8 @@ class Script:
 
     `release_all` has DeepSpeed give back every parameter after its use, as it does with those of large models
     alone; the small ones of a test model would stay whole. `snapshot_to` is written from a snapshot, after
-    one more update on the last batch.
+    one more update on the last batch. `early` names groups of each batch, cohort by cohort: their reference
+    log-probs are computed before the update, and handed to it.
     """
 
     config: LearnerConfig
@@ -68,6 +73,7 @@ class Script:
     snapshot_to: Path | None = None
     export_to: Path | None = None
     release_all: bool = False
+    early: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
     extra = trainer.load(script.load_from) if script.load_from else {}
     metrics = []
     for version, batch in enumerate(script.batches, start=script.first_version):
+        if script.early:
+            batch = replace(batch, reference=_reference(trainer, batch, script.early, rank, ranks))
         shard, frames = batch.shards(ranks)[rank]
         metrics.append(trainer.update(shard, frames, version))
     host = HostWeights(chunk_bytes=2**16)
@@ -167,6 +175,25 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
         _write_snapshot(trainer, script, rank, ranks)
     leave_process_group()
     return Report(metrics, weights, trainer.layout, extra)
+
+
+def _reference(
+    trainer: Any, batch: Batch, cohorts: Sequence[Sequence[int]], rank: int, ranks: int
+) -> list[list[np.ndarray]]:
+    """Of all groups, on every rank."""
+    import torch
+
+    found: dict[int, list[np.ndarray]] = {}
+    for cohort in cohorts:
+        part = Batch(
+            *([values[i] for i in cohort] for values in (batch.groups, batch.frames, batch.advantages))
+        )
+        shard, frames = part.shards(ranks)[rank]
+        gathered: list[Any] = [None] * ranks
+        torch.distributed.all_gather_object(gathered, trainer.reference(shard, frames))
+        for own, values in zip(part.owners(ranks), gathered, strict=True):
+            found |= {cohort[i]: value for i, value in zip(own, values, strict=False)}
+    return [found[i] for i in range(len(batch.groups))]
 
 
 def _write_snapshot(trainer: Any, script: Script, rank: int, ranks: int) -> None:

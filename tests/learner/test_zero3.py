@@ -117,6 +117,25 @@ def test_parameters_that_are_given_back_after_each_use_change_nothing(
     assert largest_difference(found.weights, expected) <= 2e-6
 
 
+@pytest.mark.parametrize(
+    "lora", [None, pytest.param({"rank": 2}, marks=pytest.mark.slow)], ids=["whole", "lora"]
+)
+def test_reference_logprobs_may_be_computed_before_the_update(
+    internvl: Path, lora: dict[str, int] | None
+) -> None:
+    """Cohort by cohort, one of them with fewer groups than ranks: the same update but for rounding."""
+    config = LearnerConfig.model_validate(CONFIG | {"lr": 1e-3, "lora": lora})
+    data = batches(internvl, 3)
+    within = run_ranks(Script(config, internvl, data))
+    before = run_ranks(Script(config, internvl, data, early=[[2], [0, 1]]))
+    assert largest_difference(before.weights, within.weights) <= 1e-6
+    for early, usual in zip(before.metrics, within.metrics, strict=True):
+        assert early["policy/kl_to_base"] == pytest.approx(usual["policy/kl_to_base"], rel=1e-4, abs=1e-9)
+        assert early["learner/loss"] == pytest.approx(usual["learner/loss"], rel=1e-4, abs=1e-7)
+        assert early["learner/reference_s"] < usual["learner/reference_s"]
+    assert within.metrics[2]["policy/kl_to_base"] > 1e-6
+
+
 def test_a_rank_without_a_group_keeps_step(internvl: Path) -> None:
     """Three ranks, one group: the others take part with nothing, and the result is that of one rank."""
     config = LearnerConfig.model_validate(CONFIG | {"lr": 1.0})
