@@ -68,7 +68,7 @@ def plan_for(size: str, at_cap: float, overrides: list[str]) -> LoopPlan:
     preset = load_config(PRESET)
     config = load_config(PRESET, [*scaled, *SLEEPING, *overrides])
     share = EVERY / preset.evaluation.every_updates
-    return LoopPlan(config, Answers(at_cap=at_cap), round(LSVQ_TEST * share))
+    return LoopPlan.of(config, Answers(at_cap=at_cap), round(LSVQ_TEST * share))
 
 
 def real_run(plan: LoopPlan, times: ServiceTimes) -> dict[str, float]:

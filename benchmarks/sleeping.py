@@ -22,6 +22,7 @@ from data.frames import FrameInfo
 from data.records import Video, VideoRef, Weights
 from data.sampler import CohortSampler
 from learner.group import LearnerGroup
+from learner.records import ReferenceLogprobs
 from rewards.pool import RewardPool
 from rollout.fleet import RolloutFleet
 from runtime.actors import RemoteCall, remote
@@ -32,9 +33,10 @@ T = TypeVar("T")
 class SleepingLearner:
     """A learner group whose ranks sleep for each update, for gathering weights and for checkpoints."""
 
-    def __init__(self, times: ServiceTimes, ranks: int) -> None:
+    def __init__(self, times: ServiceTimes, ranks: int, groups_per_update: int) -> None:
         self._times = times
         self._count = ranks
+        self._reference_s = times.reference_s / groups_per_update
         self._ranks: list[Any] = []
         self.version = 0
 
@@ -43,10 +45,15 @@ class SleepingLearner:
         await self._ask_all(remote(SleepingRank.sleep, 0.0))
 
     async def update(self, samples: Sequence[Any]) -> dict[str, float]:
-        seconds = self._times.update_s if samples else 0.0
+        known_s = self._reference_s * sum(sample.reference is not None for sample in samples)
+        seconds = self._times.update_s - known_s if samples else 0.0
         metrics = (await self._ask_all(remote(SleepingRank.update, seconds)))[0]
         self.version += 1
         return metrics | {"controller/processor_s": time.process_time()}
+
+    async def reference(self, samples: Sequence[Any]) -> list[ReferenceLogprobs]:
+        await self._ask_all(remote(SleepingRank.sleep, self._reference_s * len(samples)))
+        return [[] for _ in samples]
 
     async def weight_buckets(self) -> Weights:
         await self._ask_all(remote(SleepingRank.sleep, self._times.gather_s))
@@ -107,7 +114,9 @@ class SleepingWorkers:
     ) -> None:
         config = self._config = job.config
         self.decoder = _SleepingDecoder(times.decode_s, config.decode_tasks)
-        self.learner = SleepingLearner(times, ranks)
+        groups = config.schedule.videos_per_cohort * config.schedule.cohorts_per_update
+        self.learner = SleepingLearner(times, ranks, groups)
+        self.may_join = asyncio.Event()
         self.rewards = RewardPool(config.rewards, on_fault, on_recovery)
         self.fleet = RolloutFleet(
             config.rollout,

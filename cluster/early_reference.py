@@ -37,7 +37,7 @@ class EarlyReference:
             index, cohort = found
             samples = training_batch([cohort], version=0, config=self._config.learner).samples
             started = time.perf_counter()
-            self._known[index] = await self._learner.reference(samples)
+            self._known[index] = await self._learner.reference(samples) if samples else []
             seconds += time.perf_counter() - started
         self.metrics = {"timing/early_reference_s": seconds} if self._config.early_reference else {}
 

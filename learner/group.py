@@ -159,15 +159,12 @@ class LearnerGroup:
 
         `update` takes them as its samples' `reference`, and then need not compute them.
         """
-        if not samples:
-            return []
         return await self._of_each(
             samples, lambda shard, frames: remote(LearnerRank.reference, shard, *frames)
         )
 
     async def _with_reference(self, samples: Sequence[TrainSample]) -> Sequence[TrainSample]:
-        """Samples that all have reference log-probs, if some have: ranks compute in step, so none may leave
-        out a pass that another makes."""
+        """Samples that all have reference log-probs if some have: all ranks make the passes, or none."""
         missing = [sample for sample in samples if sample.reference is None]
         if len(missing) in (0, len(samples)):
             return samples
@@ -184,11 +181,8 @@ class LearnerGroup:
         calls = [call(shard, frames) for shard, frames in self._shards(samples, plans)]
         async with self._turn:
             replies = await self._call_each(calls, self._config.update_timeout_s)
-        found = {
-            i: reply
-            for plan, part in zip(plans, replies, strict=True)
-            for i, reply in zip(plan.groups, part, strict=False)
-        }
+        parts = zip(plans, replies, strict=True)
+        found = {i: reply for plan, part in parts for i, reply in zip(plan.groups, part, strict=False)}
         return [found[i] for i in range(len(samples))]
 
     async def weight_buckets(self) -> Weights:
