@@ -1,7 +1,7 @@
 """Evaluations of a run: all videos before and after training, and a fixed subset in between."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cluster.config import RunConfig
@@ -58,10 +58,11 @@ class Evaluator:
             return
         known = self._run.evaluated(version)
         due = {split: videos for split, videos in self._subsets.items() if split not in known}
+        evaluating = self._evaluate_subset(version, due)
         if self._config.evaluation.beside_training:
-            self._running = asyncio.create_task(self._evaluate_beside(version, due))
+            self._running = asyncio.create_task(evaluating)
         else:
-            await self._evaluate(version, due, samples=0)
+            await evaluating
 
     def raise_failure(self) -> None:
         """Raise the error of an evaluation that has failed; one in progress continues."""
@@ -81,37 +82,36 @@ class Evaluator:
             await asyncio.wait([self._running])
             self._running = None
 
-    async def _evaluate_beside(self, version: int, splits: Mapping[str, list[Video]]) -> None:
+    async def _evaluate_subset(self, version: int, splits: Mapping[str, list[Video]]) -> None:
         """Evaluate while the learner may be ahead of the engines: a worker that joined would be, too."""
+        if not splits:
+            return
+        before = self._journal.current_stage
         self._actors.may_join.clear()
         try:
             await self._evaluate(version, splits, samples=0)
         finally:
             self._actors.may_join.set()
+            if self._journal.current_stage == _stage(splits):
+                self._journal.stage(before)
 
     async def _evaluate(self, version: int, splits: Mapping[str, list[Video]], samples: int) -> None:
-        if not splits:
-            return
-        before, stage = self._journal.current_stage, f"evaluating {', '.join(splits)}"
-        self._journal.stage(stage)
-        try:
-            for split, videos in splits.items():
-                with self._trace.span("evaluation", f"{split}, version {version}"):
-                    found = await predict(
-                        videos,
-                        self._actors.fleet,
-                        self._frames,
-                        view_of_run(self._config.model_dump()),
-                        samples,
-                        self._config.seed,
-                        version,
-                    )
-                # Thousands of resamples must not block the event loop that feeds the engines.
-                scores = await asyncio.to_thread(self._scores, split, found)
-                self._journal.evaluation(version, split, scores, found)
-        finally:
-            if self._journal.current_stage == stage:
-                self._journal.stage(before)
+        if splits:
+            self._journal.stage(_stage(splits))
+        for split, videos in splits.items():
+            with self._trace.span("evaluation", f"{split}, version {version}"):
+                found = await predict(
+                    videos,
+                    self._actors.fleet,
+                    self._frames,
+                    view_of_run(self._config.model_dump()),
+                    samples,
+                    self._config.seed,
+                    version,
+                )
+            # Thousands of resamples must not block the event loop that feeds the engines.
+            scores = await asyncio.to_thread(self._scores, split, found)
+            self._journal.evaluation(version, split, scores, found)
 
     def _scores(self, split: str, predictions: list[Prediction]) -> dict[str, Any]:
         """The agreement with MOS and, where a subset is evaluated while training, that on the subset."""
@@ -134,3 +134,7 @@ class Evaluator:
 
         ids = self._run.evaluated_videos(split, choose)
         return videos if ids is None else [video for video in videos if video.video_id in set(ids)]
+
+
+def _stage(splits: Iterable[str]) -> str:
+    return f"evaluating {', '.join(splits)}"

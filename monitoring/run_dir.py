@@ -142,7 +142,7 @@ class RunDirectory:
         return {
             e["split"]
             for e in self.read_lines("evaluations")
-            if e["version"] == version and not (whole and e.get("of_videos", e["videos"]) > e["videos"])
+            if e["version"] == version and not (whole and e.get("of_videos", 0) > e.get("videos", 0))
         }
 
     def evaluated_videos(self, split: str, choose: Callable[[], list[str] | None]) -> list[str] | None:

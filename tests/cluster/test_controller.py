@@ -322,19 +322,19 @@ def test_a_video_that_was_answered_under_another_version_gets_no_score(tmp_path:
 
 
 def test_no_worker_joins_while_a_version_is_evaluated_beside_training(tmp_path: Path) -> None:
-    seen: set[bool] = set()
+    seen: set[tuple[bool, bool]] = set()
 
     class Watched(FakeWorkers):
         async def update(self, samples: Sequence[Any]) -> dict[str, float]:
-            if self.updates in (4, 8):
-                seen.add(self.may_join.is_set())
+            seen.add((self.updates in (4, 8), self.may_join.is_set()))
             return await super().update(samples)
 
     run = RunDirectory(tmp_path / "run")
     run.create("{}", "")
     fakes = Watched(slow_evaluation().config, random.Random(0), overtaken={4, 8})
+    fakes.may_join.set()
     asyncio.run(asyncio.wait_for(controller_over(fakes, slow_evaluation(), run).run(), 60))
-    assert seen == {False}
+    assert seen == {(True, False), (False, True)}
     assert fakes.may_join.is_set()
 
 
