@@ -84,10 +84,10 @@ class LearnerConfig(BaseModel):
     """Added to the group's standard deviation before dividing."""
     optimizer_steps_per_update: int = Field(1, ge=1)
     """Passes over an update's groups; the ratio leaves 1 from the second on."""
-    early_reference: bool = True
+    early_reference: bool = False
     """While the learner waits for cohorts, compute the KL term's reference log-probs of those that are
-    scored, which the update then need not. Only rounding differs, by what else is in a forward pass. Off with
-    `rollout.exact`, and where learner and engine share a GPU."""
+    scored, which the update then need not. Rounding depends on what else is in a forward pass, and so on
+    timing then. Ignored with `rollout.exact`, and where learner and engine share a GPU."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention of the model. Packed groups need `sdpa`; the others switch packing off."""
     packing: Literal["auto", "group", "none"] = "auto"

@@ -120,5 +120,5 @@ def variants(plan: LoopPlan) -> dict[str, LoopPlan]:
         "evaluation that updates wait for": replace(plan, evaluation_beside=False),
         "checkpoints that block": replace(plan, config=config.model_copy(update={"checkpoint": blocking})),
         "gathering before engines pause": replace(plan, gather_first=True),
-        "no early reference": replace(plan, early_reference=False),
+        "early reference": replace(plan, early_reference=True),
     }

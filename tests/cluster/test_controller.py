@@ -464,8 +464,9 @@ def test_a_run_without_a_recorded_subset_keeps_evaluating_all_videos(tmp_path: P
 def test_reference_passes_are_made_while_other_cohorts_are_sampled(tmp_path: Path, staleness: int) -> None:
     """Each sample at most once; samples and fates are those of a run without."""
     settings = ("--schedule.cohorts_per_update=3", f"--schedule.max_staleness={staleness}")
-    run, fakes, summary = run_job(job(*settings), tmp_path / "early", slow_video="v02")
-    plain, late, _ = run_job(job(*settings, "--learner.early_reference=false"), tmp_path / "late")
+    early = job(*settings, "--learner.early_reference=true")
+    run, fakes, summary = run_job(early, tmp_path / "early", slow_video="v02")
+    plain, late, _ = run_job(job(*settings), tmp_path / "late")
     assert summary["finished"]
     assert fates(run) == fates(plain)
     assert fakes.trained == late.trained
@@ -483,7 +484,7 @@ def test_reference_passes_are_made_while_other_cohorts_are_sampled(tmp_path: Pat
 def test_no_early_reference_passes_without_a_reference_or_where_rounding_counts(
     tmp_path: Path, setting: str
 ) -> None:
-    the_job = job("--schedule.cohorts_per_update=3", setting)
+    the_job = job("--schedule.cohorts_per_update=3", "--learner.early_reference=true", setting)
     run, fakes, _ = run_job(the_job, tmp_path / "run", slow_video="v02")
     assert fakes.referred == []
     assert not any("timing/early_reference_s" in m for m in run.read_lines("metrics"))
@@ -509,7 +510,8 @@ def test_a_worker_gets_weights_between_two_early_passes(tmp_path: Path) -> None:
 
     run = RunDirectory(tmp_path / "run")
     run.create("{}", "")
-    the_job = job("--schedule.cohorts_per_update=4", "--schedule.max_staleness=1")
+    settings = ("--schedule.cohorts_per_update=4", "--schedule.max_staleness=1")
+    the_job = job(*settings, "--learner.early_reference=true")
     fakes = Locked(the_job.config, random.Random(0), slow_video="v02")
     asyncio.run(asyncio.wait_for(controller_over(fakes, the_job, run).run(), 60))
     assert asked[:3] == ["reference", "join", "reference"]
