@@ -58,11 +58,9 @@ class Evaluator:
             return
         known = self._run.evaluated(version)
         due = {split: videos for split, videos in self._subsets.items() if split not in known}
-        evaluating = self._evaluate_subset(version, due)
-        if self._config.evaluation.beside_training:
-            self._running = asyncio.create_task(evaluating)
-        else:
-            await evaluating
+        self._running = asyncio.create_task(self._evaluate_subset(version, due))
+        if not self._config.evaluation.beside_training:
+            await self.finish()
 
     def raise_failure(self) -> None:
         """Raise the error of an evaluation that has failed; one in progress continues."""

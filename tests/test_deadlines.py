@@ -35,6 +35,7 @@ ALLOWED = {
     # The event loop's own tasks: what they wait for has deadlines.
     "cluster/controller_actor.py _await_ref await ref": "the run; its events are asked for with a deadline",
     "cluster/buffer.py CohortBuffer.admit self._changed.wait_for": "ends with the update in progress",
+    "cluster/buffer.py CohortBuffer.next_scored self._changed.wait_for": "cancelled by its caller's end",
     "cluster/buffer.py CohortBuffer.take self._changed.wait_for": "ends with sampling and scoring",
     "cli/runs.py _with_stop_signals await task": "the command itself",
     "runtime/concurrently.py concurrently await feeder": "over when its last result is there",
@@ -42,7 +43,9 @@ ALLOWED = {
     "runtime/concurrently.py concurrently.feed room.acquire": "ends with a call in progress",
     "cluster/checkpoint_writer.py CheckpointWriter.cancel asyncio.wait": "the task is cancelled",
     "cluster/checkpoint_writer.py CheckpointWriter.finish await self._writing": "its calls have deadlines",
-    "cluster/controller.py Controller._next_cohorts asyncio.wait": "ends with sampling and scoring",
+    "cluster/early_reference.py EarlyReference._next_scored asyncio.wait": "ends with sampling and scoring",
+    "cluster/evaluator.py Evaluator.cancel asyncio.wait": "the task is cancelled",
+    "cluster/evaluator.py Evaluator.finish await self._running": "its calls have deadlines",
     "cluster/controller.py Controller._next_cohorts self._stopping.wait": "cancelled with the other",
     "cluster/controller.py Controller._sample_member await decode": "a task around Decoder.decode",
     "cluster/controller.py Controller._train asyncio.wait": "the two loops",
