@@ -186,7 +186,9 @@ def _reference(
     found: dict[int, list[np.ndarray]] = {}
     for cohort in cohorts:
         part = Batch(
-            *([values[i] for i in cohort] for values in (batch.groups, batch.frames, batch.advantages))
+            [batch.groups[i] for i in cohort],
+            [batch.frames[i] for i in cohort],
+            [batch.advantages[i] for i in cohort],
         )
         shard, frames = part.shards(ranks)[rank]
         gathered: list[Any] = [None] * ranks

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ class CountingDecoder:
     def __init__(self) -> None:
         self.looks: Counter[str] = Counter()
 
-    async def look(self, ref: VideoRef) -> tuple[FrameInfo, object]:
+    async def look(self, ref: VideoRef) -> tuple[FrameInfo, Any]:
         self.looks[ref.video_id] += 1
         return INFO, object()
 
