@@ -150,18 +150,11 @@ class LearnerGroup:
 
     async def logprobs(self, samples: Sequence[TrainSample]) -> list[list[list[float]]]:
         """Log-probs of every completion token under the current policy, by sample and completion."""
-        return await self._of_each(
-            samples, lambda shard, frames: remote(LearnerRank.logprobs, shard, *frames)
-        )
+        return await self._of_each(samples, lambda s, frames: remote(LearnerRank.logprobs, s, *frames))
 
     async def reference(self, samples: Sequence[TrainSample]) -> list[ReferenceLogprobs]:
-        """Log-probs of every completion token under the frozen reference, by sample.
-
-        `update` takes them as its samples' `reference`, and then need not compute them.
-        """
-        return await self._of_each(
-            samples, lambda shard, frames: remote(LearnerRank.reference, shard, *frames)
-        )
+        """Log-probs under the frozen reference, by sample; `update` takes them as samples' `reference`."""
+        return await self._of_each(samples, lambda s, frames: remote(LearnerRank.reference, s, *frames))
 
     async def _with_reference(self, samples: Sequence[TrainSample]) -> Sequence[TrainSample]:
         """Samples that all have reference log-probs if some have: all ranks make the passes, or none."""
