@@ -88,6 +88,12 @@ def step_tokens(plans: Sequence[RankPlan], packed: bool) -> int:
     )
 
 
+def lockstep(plans: Sequence[RankPlan], packed: bool) -> float:
+    """Tokens that all ranks compute or wait for, as a multiple of the tokens that there are; 1 is ideal."""
+    tokens = sum(piece.tokens for plan in plans for batch in plan.passes for piece in batch)
+    return step_tokens(plans, packed) * len(plans) / tokens
+
+
 def whole_groups_bound(costs: Sequence[float], ranks: int) -> float:
     """A lower bound of `step_tokens` for any plan that keeps groups whole: the mean load, the largest group,
     and, as of k * ranks + 1 groups some rank has k + 1, the k + 1 least of the k * ranks + 1 largest."""

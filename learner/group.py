@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from data.errors import PermanentError, permanent_cause
 from data.frame_tokens import DEFAULT_FRAME_TOKENS, FrameTokens
 from data.records import Weights
-from learner.batch_planning import RankPlan, plan_update, step_tokens
+from learner.batch_planning import RankPlan, lockstep, plan_update
 from learner.config import LearnerConfig
 from learner.rank import CONCURRENCY, LearnerRank, rank_environment
 from learner.records import Layout, LearnerInfo, RankShard, ReferenceLogprobs, TrainSample
@@ -144,9 +144,7 @@ class LearnerGroup:
             ]
             replies = await self._call_each(calls, self._config.update_timeout_s)
             self.version += 1
-        tokens = sum(piece.tokens for plan in plans for batch in plan.passes for piece in batch)
-        in_step = step_tokens(plans, self._layout == "packed") * len(plans)
-        return replies[0] | {"learner/lockstep": in_step / tokens}
+        return replies[0] | {"learner/lockstep": lockstep(plans, self._layout == "packed")}
 
     async def logprobs(self, samples: Sequence[TrainSample]) -> list[list[list[float]]]:
         """Log-probs of every completion token under the current policy, by sample and completion."""
@@ -359,12 +357,11 @@ class LearnerGroup:
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            failed = [t for t in tasks if t.done() and t.exception()]
-            if failed:
+            if any(t.done() and t.exception() for t in tasks):
                 # Other ranks see a dead one as a broken connection, often before Ray reports its death.
                 await asyncio.wait(tasks, timeout=_GRACE_S)
                 self._kill()
-                raise _root_cause([t.exception() for t in tasks if t.done() and t.exception()])
+                raise _root_cause([error for t in tasks if t.done() and (error := t.exception())])
             return [t.result() for t in tasks]
         finally:
             for task in tasks:
@@ -395,9 +392,8 @@ class LearnerGroup:
             self._placement = None
 
 
-def _root_cause(errors: Sequence[BaseException | None]) -> BaseException:
+def _root_cause(errors: Sequence[BaseException]) -> BaseException:
     """The error that caused the others: one that would repeat, else a death, else the first."""
-    known = [e for e in errors if e is not None]
-    permanent = [e for e in known if isinstance(e, PermanentError)]
-    deaths = [e for e in known if isinstance(e.__cause__, ACTOR_IS_GONE)]
-    return (permanent or deaths or known)[0]
+    permanent = [e for e in errors if isinstance(e, PermanentError)]
+    deaths = [e for e in errors if isinstance(e.__cause__, ACTOR_IS_GONE)]
+    return (permanent or deaths or errors)[0]

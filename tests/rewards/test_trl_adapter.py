@@ -107,7 +107,7 @@ def test_bad_data_is_refused_with_the_cure() -> None:
         call(ranking, TEXTS[:2], video_id=["a", "a"], mos=[2.0, 3.0])
     with pytest.raises(ValueError, match="needs rows with perturbed=true"):
         call(named("temporal")[0], TEXTS, **COLUMNS)
-    with pytest.raises(ValueError, match=f"unknown components beauty: there are {', '.join(COMPONENTS)}"):
+    with pytest.raises(ValueError, match=f"unknown components beauty; known are {', '.join(COMPONENTS)}"):
         reward_functions(components=["beauty"])
 
 
