@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import binomtest
 
-from evaluation.statistics.correlation import interval, resamples
+from evaluation.statistics.intervals import interval, resamples
 from rewards.ranking import EPS, group_moments
 
 FEWEST_SAMPLES = 2

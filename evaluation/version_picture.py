@@ -13,7 +13,7 @@ from evaluation.preference import paired_difference
 from evaluation.versions import Comparison, Rated
 from rewards.parser import HIGHEST, LOWEST
 
-_WIDTH_IN, _FRAMES_IN, _TEXT_IN, _LINE_CHARACTERS, _MOST_LINES = 10.0, 2.6, 0.75, 118, 8
+_WIDTH_IN, _FRAMES_IN, _TEXT_IN, _LINE_CHARACTERS, _MOST_LINES = 10.0, 2.3, 0.5, 118, 8
 _INK, _DOTS, _MEAN = "0.25", "#3b6ea5", "#c8452d"
 
 
@@ -31,7 +31,7 @@ def draw_versions(panels: Sequence[Panel], model: str, path: Path) -> None:
     plt = _pyplot()
     traces = [_wrapped(panel.rated.trace) for panel in panels]
     heights = [
-        min(_FRAMES_IN, _WIDTH_IN * p.frames.shape[0] / p.frames.shape[1])
+        min(_FRAMES_IN, 0.87 * _WIDTH_IN * p.frames.shape[0] / p.frames.shape[1])
         + _TEXT_IN + 0.17 * (1 + trace.count("\n"))
         for p, trace in zip(panels, traces, strict=True)
     ]  # fmt: skip
