@@ -1,10 +1,10 @@
-"""Whether the confidence of `launch.py compare` is calibrated: how often the clip it prefers has the higher MOS.
+"""Is the confidence of `launch.py compare` calibrated? How often the preferred clip has the higher MOS.
 
     python -m benchmarks.comparison_reliability runs/demo0         # a run: its base, and what it trained
     python -m benchmarks.comparison_reliability base.jsonl --manifest demo/built/manifest.csv --split test
 
-Pairs are clips of one source. A run needs `evaluation.samples` of 2 or more. A table is what `launch.py score MANIFEST --samples 8 --out
-base.jsonl` writes.
+Pairs are clips of one source. A run needs `evaluation.samples` of 2 or more. A table is what `launch.py score
+MANIFEST --samples 8 --out base.jsonl` writes.
 """
 
 import argparse
