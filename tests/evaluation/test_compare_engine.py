@@ -33,7 +33,7 @@ def test_folders_killed_and_resumed(tmp_path: Path) -> None:
     shutil.copy(CLIPS / "test-h264-000.mp4", folders[1] / "broken.mp4")
     out = tmp_path / "scores.jsonl"
     command = [
-        sys.executable, str(ROOT / "launch.py"), "compare", *map(str, folders), "--samples", "4", "--json",
+        sys.executable, str(ROOT / "launch.py"), "compare", *map(str, folders), "--samples", "8", "--json",
         "--out", str(out), "--picture", str(tmp_path / "out.png"), "--checkpoint", str(SHIPPED_BASE),
     ]  # fmt: skip
     with (tmp_path / "log").open("w") as log:
@@ -55,9 +55,13 @@ def test_folders_killed_and_resumed(tmp_path: Path) -> None:
     assert set(paths.values()) == {1}
     assert before.count(b"\n") < len(paths), "it was killed too late to show anything"
     found = json.loads(done.stdout)
-    assert [Path(f["video"]).name for f in found["failed"]] == ["broken.mp4"]
+    reasons = {Path(f["video"]).name: f["failure"] for f in found["failed"]}
+    assert "not a readable video" in reasons.pop("broken.mp4")
+    # The base answers above 5 now and then, which does not parse.
+    assert all("sampled answers parse" in reason for reason in reasons.values())
+    assert len(reasons) < N_PAIRS / 3
     (of,) = found["folders"]
-    assert of["pairs"] == len(found["pairs"]) == N_PAIRS
-    assert of["first_better"] + of["second_better"] + of["same"] == N_PAIRS
+    assert of["pairs"] == len(found["pairs"]) == N_PAIRS - len(reasons)
+    assert of["first_better"] + of["second_better"] + of["same"] == of["pairs"]
     assert of["low"] < of["mean_difference"] < of["high"]
     assert (tmp_path / "out.png").stat().st_size > 5000
