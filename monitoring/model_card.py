@@ -1,19 +1,18 @@
 """The model card of a run's `final/`: README.md with the metadata that the Hugging Face hub reads."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from data.hub import hub_name_of
 from data.model_view import ModelView, view_of_run
 from data.prompt import messages
 from monitoring.run_dir import RunDirectory
 from runtime.files import naming_file, write_atomically
 
 FILE_NAME = "README.md"
-_HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
 
 _CARD = Template(
     """\
@@ -188,8 +187,8 @@ def model_card(
 
 def _base(path: str) -> tuple[str, bool]:
     """(name of the base model, whether that is a hub name)."""
-    if cached := _HUB_CACHE.search(path):
-        return f"{cached[1]}/{cached[2]}", True
+    if name := hub_name_of(path):
+        return name, True
     return (Path(path).name, False) if Path(path).is_absolute() else (path, True)
 
 
@@ -257,6 +256,7 @@ def _settings(config: Mapping[str, Any], state: Mapping[str, Any], view: ModelVi
     rewards = ", ".join(f"{r['name']} {r['weight']:g}" for r in state.get("rewards", ()))
     libraries = ", ".join(f"{name} {version}" for name, version in state.get("libraries", {}).items())
     rows = {
+        "commit of the base model": config["model"]["revision"] or "not recorded",
         "frames of a video": f"{view.frames_per_video}, longer side at most {view.max_frame_px} px",
         "longest answer, tokens": view.max_completion_tokens,
         "videos of a cohort, cohorts of an update": (

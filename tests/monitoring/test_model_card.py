@@ -48,7 +48,9 @@ def code_of(text: str) -> list[str]:
 
 
 def test_a_card_holds_figures_data_and_settings() -> None:
-    front, text = card_of(config_with("--model.path=OpenGVLab/InternVL3-2B-hf", "--learner.lr=2e-5"))
+    front, text = card_of(
+        config_with("--model.path=OpenGVLab/InternVL3-2B-hf", "--learner.lr=2e-5", "--model.revision=abc")
+    )
     assert front["base_model"] == "OpenGVLab/InternVL3-2B-hf"
     assert (front["license"], front["license_name"]) == ("other", "set-me")
     assert (front["library_name"], front["pipeline_tag"]) == ("transformers", "video-text-to-text")
@@ -57,7 +59,12 @@ def test_a_card_holds_figures_data_and_settings() -> None:
     assert "| test | after 40 updates | 40 | 0.750 (0.65 to 0.85) | – | 3 |" in text
     assert "0.500" not in text, "only before and after"
     assert "`konvid/manifest.csv` (sha256 0123456789abcdef). Videos: train 100 (trained on), test 40." in text
-    for fact in ("| learning rate | 2e-05 |", "ranking 1, format 0.5", "torch 2.13.0"):
+    for fact in (
+        "| commit of the base model | abc |",
+        "| learning rate | 2e-05 |",
+        "ranking 1, format 0.5",
+        "torch 2.13.0",
+    ):
         assert fact in text
 
 
@@ -66,7 +73,7 @@ def test_a_card_names_no_folder_of_the_machine() -> None:
     assert "base_model" not in front
     assert "Trained from `our-base`" in text
     assert "/secret" not in text
-    cached = "--model.path=/secret/hub/models--OpenGVLab--InternVL3-2B-hf/snapshots/0f3a"
+    cached = f"--model.path=/secret/hub/models--OpenGVLab--InternVL3-2B-hf/snapshots/{'0f' * 20}"
     assert card_of(config_with(cached))[0]["base_model"] == "OpenGVLab/InternVL3-2B-hf"
 
 
