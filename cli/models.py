@@ -1,4 +1,4 @@
-"""The commands that ask a model about videos: score, evaluate, ask, quiz.
+"""The commands that ask a model about videos: score, compare, evaluate, ask, quiz.
 
 Parameters with the name of a field of ScoringSettings, such as `frames_per_video`, are not used by name here:
 `scoring_options` copies them from the context to the settings.
@@ -82,6 +82,59 @@ def score(
         frame_rate_of(as_video, frame_rate), **scoring_options(context),
     )  # fmt: skip
     if not run(job, out, as_json, console, Console(stderr=True) if as_json else console):
+        raise typer.Exit(1)
+
+
+def compare(
+    context: typer.Context,
+    versions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C...]", help="videos of one content, or folders of videos of equal names"
+        ),
+    ],
+    checkpoint: Checkpoint = None,
+    samples: Annotated[int, typer.Option(min=2, help="sampled answers per video, to measure the spread")] = 8,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="keep the scores in this .csv, .jsonl or .parquet file; repeat to resume"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="draw frames, scores and traces; of folders, the differences"),
+    ] = None,
+    start: Start = None,
+    end: End = None,
+    as_video: AsVideo = False,
+    frame_rate: FrameRate = None,
+    frames_per_video: Frames = None,
+    max_frame_px: MaxPx = None,
+    max_completion_tokens: MaxTokens = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="temperature of sampled answers; default: the model's")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of sampled answers")] = 0,
+    decoder: DecoderName = "auto",
+    strict: Strict = False,
+    replicas: Replicas = None,
+    gpus_per_replica: GpusPerReplica = None,
+    exact: Exact = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Compare versions of a content: which is better, how clearly, and why. See docs/scoring.md.
+
+    Of folders, videos of equal names are compared; repeat the command with --out to resume it.
+    """
+    from cli.compare import compare as run
+    from evaluation.inputs import frame_rate_of, window_of
+    from evaluation.versions import read_compare_job
+
+    found, job = read_compare_job(
+        versions, checkpoint, samples, window_of(start, end), frame_rate_of(as_video, frame_rate),
+        **scoring_options(context),
+    )  # fmt: skip
+    if not run(found, job, out, picture, as_json, console, Console(stderr=True) if as_json else console):
         raise typer.Exit(1)
 
 

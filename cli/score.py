@@ -59,7 +59,7 @@ def score(job: ScoreJob, out: Path | None, as_json: bool, console: Console, note
             notes.print(f"{len(refs) - len(todo)} of them are already in {out}", highlight=False)
         if todo:
             progress = stack.enter_context(ScoreProgress(notes, len(refs), len(refs) - len(todo)))
-            asyncio.run(_score_all(job, todo, file, progress, show))
+            asyncio.run(score_all(job, todo, file, progress, show))
     if len(refs) > 1 or out is not None:
         print_reasons(notes, "failed", failures, LISTED_FAILURES, style="yellow")
         print_marks(notes, marked)
@@ -75,13 +75,14 @@ def score(job: ScoreJob, out: Path | None, as_json: bool, console: Console, note
     return not failures
 
 
-async def _score_all(
+async def score_all(
     job: ScoreJob,
     refs: Iterable[VideoRef],
     file: ScoreFile | None,
     progress: ScoreProgress,
     show: Callable[[Any, dict[str, Any]], None],
 ) -> None:
+    """Score `refs`; append each row to `file` and pass it to `show`."""
     from evaluation.scorer import Scorer
 
     async with Scorer(job.settings) as scorer, contextlib.aclosing(scorer.score(refs, job.samples)) as done:

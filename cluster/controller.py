@@ -42,6 +42,7 @@ from data.records import Cohort, CohortMember, Copy, SamplingRequest, VideoFailu
 from data.seeds import completion_seed
 from data.video_file import VideoError
 from learner.group import LearnerFailed
+from monitoring.model_card import write_model_card
 from monitoring.run_dir import RunDirectory
 from monitoring.trace import Trace
 from rollout.errors import RolloutFailed
@@ -339,6 +340,7 @@ class Controller:
         self.journal.stage("exporting the model")
         await self._actors.learner.export_hf(self._run.final)
         write_view(self._run.final, view_of_run(self._config.model_dump()))
+        write_model_card(self._run, self._config.model_dump(mode="json"), self._job.video_counts)
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:

@@ -43,6 +43,12 @@ class Job:
     adapters: AdapterServing | None = None
     """How engines serve adapters; None if they get the weights of the whole model."""
 
+    @property
+    def video_counts(self) -> dict[str, int]:
+        """Videos of each split that the run trains or is evaluated on."""
+        evaluated = {split: len(videos) for split, videos in self.evaluation.items()}
+        return {self.config.data.train_split: len(self.train)} | evaluated
+
 
 def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
     """The configuration with absolute paths, so that it means the same in every process.

@@ -39,6 +39,8 @@ class FrameRequest:
     square: bool
     window_s: tuple[float, float] | None = None
     perturbation: Perturbation | None = None
+    strict: bool = False
+    frame_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,9 @@ def render(request: FrameRequest) -> Sheet:
         request.max_px,
         request.decoder,
         request.window_s,
-        strict=False,
-        square=request.square,
+        request.strict,
+        request.square,
+        request.frame_rate,
     )
     if request.perturbation is not None:
         frames = perturb(frames, request.perturbation)

@@ -14,7 +14,7 @@
     recoveries.jsonl     the replacement of each failed actor, and the seconds until it was ready
     evaluations.jsonl    one line per evaluated version and split; predictions/ holds the answers
     checkpoints/v000025/ files for resuming: learner shards and checkpoint.json
-    final/               the trained model for transformers and vLLM
+    final/               the trained model for transformers and vLLM, with its model card (README.md)
     tensorboard/         the same metrics as TensorBoard events
     nccl/                logs of NCCL in each process since the last start, on GPUs
     trace.json           timeline of all actors for ui.perfetto.dev, if `metrics.trace` is on

@@ -62,6 +62,7 @@ def test_every_row_of_an_epoch_ends_exactly_once(
     assert summary["finished"]
     assert fakes.closed
     assert (tmp_path / "run" / "final").is_dir()
+    assert (tmp_path / "run" / "final" / "README.md").is_file()
 
 
 def test_the_run_says_of_which_kind_a_refusal_is_and_which_videos_have_marks(tmp_path: Path) -> None:
