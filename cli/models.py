@@ -5,17 +5,20 @@ Parameters with the name of a field of ScoringSettings, such as `frames_per_vide
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from cli.options import (
     AsVideo,
+    CacheDir,
+    CacheGb,
     Checkpoint,
     DecoderName,
     End,
     Exact,
+    FetchTimeout,
     FrameRate,
     Frames,
     GpusPerReplica,
@@ -28,6 +31,7 @@ from cli.options import (
     scoring_options,
 )
 from cli.terminal import console, progress
+from data.urls import place
 from runtime.errors import ConfigError
 
 
@@ -36,7 +40,8 @@ def score(
     videos: Annotated[
         list[str],
         typer.Argument(
-            metavar="VIDEO|FOLDER|MANIFEST...", help="videos, folders of videos, tables with column `path`"
+            metavar="VIDEO|FOLDER|MANIFEST...",
+            help="videos, folders of videos, tables with column `path`, or URLs of them",
         ),
     ],
     checkpoint: Checkpoint = None,
@@ -49,7 +54,12 @@ def score(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per video")] = False,
     root: Annotated[
-        Path | None, typer.Option(help="folder of the videos that tables name; default: the table's folder")
+        Any,
+        typer.Option(
+            parser=place,
+            metavar="PATH|URL",
+            help="folder of the videos that tables name; default: the table's",
+        ),
     ] = None,
     timeline: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="score one video in windows of this length")
@@ -70,6 +80,9 @@ def score(
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
+    cache_gb: CacheGb = None,
+    cache_dir: CacheDir = None,
+    fetch_timeout_s: FetchTimeout = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Score videos from 1 (very poor) to 5 (excellent), with the model's reasoning. See docs/scoring.md."""
@@ -158,7 +171,10 @@ def evaluate(
         bool, typer.Option("--headline-only", help="leave out rows whose headline is false")
     ] = False,
     root: Annotated[
-        Path | None, typer.Option(help="folder of the videos; default: the manifest's folder")
+        Any,
+        typer.Option(
+            parser=place, metavar="PATH|URL", help="folder of the videos; default: the manifest's folder"
+        ),
     ] = None,
     score_scale: Annotated[
         tuple[float, float] | None,
@@ -174,6 +190,9 @@ def evaluate(
     replicas: Replicas = None,
     gpus_per_replica: GpusPerReplica = None,
     exact: Exact = False,
+    cache_gb: CacheGb = None,
+    cache_dir: CacheDir = None,
+    fetch_timeout_s: FetchTimeout = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Evaluate a model on test sets: SRCC, KRCC, PLCC, RMSE with intervals. See docs/evaluation.md.

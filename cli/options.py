@@ -1,5 +1,6 @@
 """Options shared by several commands."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,18 @@ End = Annotated[float | None, typer.Option(metavar="SECONDS", help="use the vide
 AsVideo = Annotated[bool, typer.Option("--as-video", help="treat a folder of numbered pictures as one video")]
 FrameRate = Annotated[
     float | None, typer.Option(help="with --as-video: pictures per second", show_default="25")
+]
+CacheGb = Annotated[
+    float | None,
+    typer.Option(help="disk of each node's cache of videos fetched by URL, in GB", show_default="50"),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(help="folder of that cache; default: vqathinker-videos-UID in the temporary folder"),
+]
+FetchTimeout = Annotated[
+    float | None,
+    typer.Option(help="deadline of each of four tries to fetch a video, in seconds", show_default="120"),
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="count truncated files as failed, instead of scoring what is left")

@@ -9,13 +9,22 @@ from cli.terminal import console, print_reasons, progress
 from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.config import DataConfig
+from data.fetch_settings import FetchSettings
+from data.urls import Place, name_of, place
 
 prepare = typer.Typer(
     help="Make a manifest from a benchmark's labels and videos, or from videos without labels.",
     no_args_is_help=True,
 )
-LabelFile = Annotated[Path, typer.Option(help="the set's label file")]
-VideosFolder = Annotated[Path, typer.Option(help="folder of the videos, searched recursively")]
+LabelFile = Annotated[
+    Any, typer.Option(parser=place, metavar="PATH|URL", help="the set's label file", show_default=False)
+]
+VideosFolder = Annotated[
+    Any,
+    typer.Option(parser=place, metavar="PATH|URL", help="folder of the videos, searched recursively"),
+]
+CacheGb = Annotated[float, typer.Option(help="data.cache_gb: disk of the cache of videos fetched by URL")]
+CacheDir = Annotated[Path | None, typer.Option(help="data.cache_dir: folder of that cache")]
 ManifestFile = Annotated[Path, typer.Option(help="manifest to write: .parquet, .csv or .jsonl")]
 ScaleEnds = Annotated[
     tuple[float, float] | None, typer.Option(help="ends of the label scale: worst, then best quality")
@@ -25,8 +34,8 @@ Check = Annotated[
     typer.Option(help="check of each video: open it, test that it exists, or decode a run's frames"),
 ]
 Workers = Annotated[int, typer.Option(help="number of processes", min=1)]
-OpenTimeout = Annotated[float, typer.Option(help="deadline for opening one file, in seconds")]
 _DATA = DataConfig()
+OpenTimeout = Annotated[float, typer.Option(help="deadline for opening one file, in seconds")]
 _LISTED = 5
 
 
@@ -42,6 +51,8 @@ def _add_benchmark(benchmark: Benchmark) -> None:
         check: Check = "open",
         workers: Workers = 2,
         timeout_s: OpenTimeout = 30.0,
+        cache_gb: CacheGb = _DATA.cache_gb,
+        cache_dir: CacheDir = None,
     ) -> None:
         _prepare(
             benchmark,
@@ -52,6 +63,7 @@ def _add_benchmark(benchmark: Benchmark) -> None:
             check=check,
             processes=workers,
             timeout_s=timeout_s,
+            fetching=FetchSettings(cache_gb=cache_gb, cache_dir=cache_dir).fetching,
         )
 
 
@@ -61,7 +73,12 @@ for _benchmark in BENCHMARKS.values():
 
 @prepare.command("table")
 def prepare_table(
-    labels: Annotated[Path, typer.Option(help="table of labels: .csv, .jsonl, .json, .parquet or .mat")],
+    labels: Annotated[
+        Any,
+        typer.Option(
+            parser=place, metavar="PATH|URL", help="table of labels: .csv, .jsonl, .json, .parquet or .mat"
+        ),
+    ],
     videos: VideosFolder,
     out: ManifestFile,
     path_column: Annotated[str, typer.Option(help="column with the file names")] = "path",
@@ -83,11 +100,13 @@ def prepare_table(
     check: Check = "open",
     workers: Workers = 2,
     timeout_s: OpenTimeout = 30.0,
+    cache_gb: CacheGb = _DATA.cache_gb,
+    cache_dir: CacheDir = None,
 ) -> None:
     """Make a manifest from any table with one row per video."""
     columns = Columns((path_column,), (mos_column,), split_column, source_column)
     _prepare(
-        Benchmark(labels.stem, "", "train", scale=None, columns=columns),
+        Benchmark(name_of(labels).stem, "", "train", scale=None, columns=columns),
         (labels, videos, out),
         scale=scale,
         rank_only=rank_only,
@@ -96,12 +115,16 @@ def prepare_table(
         check=check,
         processes=workers,
         timeout_s=timeout_s,
+        fetching=FetchSettings(cache_gb=cache_gb, cache_dir=cache_dir).fetching,
     )
 
 
 @prepare.command("ladder")
 def prepare_ladder(
-    folder: Annotated[Path, typer.Argument(help="folder of videos; labels are not needed")],
+    folder: Annotated[
+        Any,
+        typer.Argument(parser=place, metavar="PATH|URL", help="folder of videos; labels are not needed"),
+    ],
     out: Annotated[Path, typer.Option(help="output folder of the clips and their manifest")],
     kind: Annotated[
         list[str] | None, typer.Option(help="distortion to apply; may be repeated", show_default="all seven")
@@ -113,6 +136,8 @@ def prepare_ladder(
     seed: Annotated[int, typer.Option(help="seed of the distortions")] = 0,
     workers: Workers = 2,
     timeout_s: Annotated[float, typer.Option(help="deadline for one video, in seconds")] = 600.0,
+    cache_gb: CacheGb = _DATA.cache_gb,
+    cache_dir: CacheDir = None,
 ) -> None:
     """Make ladders of increasingly distorted clips, and a manifest that labels their order for ranking."""
     from data.distortions import TRAIN_KINDS
@@ -130,6 +155,7 @@ def prepare_ladder(
             seed=seed,
             processes=workers,
             timeout_s=timeout_s,
+            fetching=FetchSettings(cache_gb=cache_gb, cache_dir=cache_dir).fetching,
             progress=show,
         )
     console.print(
@@ -157,7 +183,10 @@ def prepare_merge(
 def prepare_check(
     manifest: Annotated[Path, typer.Argument(help="manifest, or any table of videos and labels")],
     root: Annotated[
-        Path | None, typer.Option(help="folder of the videos; default: the manifest's folder")
+        Any,
+        typer.Option(
+            parser=place, metavar="PATH|URL", help="folder of the videos; default: the manifest's folder"
+        ),
     ] = None,
     frames: Annotated[
         int, typer.Option(help="data.frames_per_video: frames to decode", min=1)
@@ -175,6 +204,8 @@ def prepare_check(
     out: Annotated[
         Path | None, typer.Option(help="table of the findings; default: MANIFEST.check.csv")
     ] = None,
+    cache_gb: CacheGb = _DATA.cache_gb,
+    cache_dir: CacheDir = None,
 ) -> None:
     """Decode all videos of a manifest as a run would; list videos that fail or have unusual properties.
 
@@ -183,7 +214,12 @@ def prepare_check(
     from data.prepare.checked import check_manifest
 
     data = DataConfig(
-        frames_per_video=frames, max_frame_px=max_px, decoder=decoder, decode_timeout_s=timeout_s
+        frames_per_video=frames,
+        max_frame_px=max_px,
+        decoder=decoder,
+        decode_timeout_s=timeout_s,
+        cache_gb=cache_gb,
+        cache_dir=cache_dir,
     )
     with progress("decoding videos") as show:
         checked = check_manifest(manifest, data, root=root, out=out, processes=workers, progress=show)
@@ -201,7 +237,7 @@ def prepare_check(
         raise typer.Exit(1)
 
 
-def _prepare(benchmark: Benchmark, files: tuple[Path, Path, Path], **options: Any) -> None:
+def _prepare(benchmark: Benchmark, files: tuple[Place, Place, Path], **options: Any) -> None:
     from data.prepare.labelled import prepare as make_manifest
 
     with progress("opening videos") as show:

@@ -18,6 +18,7 @@ from data.hub import commit_of, model_folder
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
+from data.urls import Place
 from evaluation.models import fingerprint
 from monitoring.config import check_wandb
 from monitoring.run_dir import RunDirectory
@@ -62,10 +63,15 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
             f"run_dir '{run_dir}' is relative, and a submitted job's working directory is temporary: "
             f"give --run_dir an absolute path on storage that all nodes see"
         )
+
+    def absolute(where: Place | None) -> Place | None:
+        return where.expanduser().absolute() if isinstance(where, Path) else where
+
     data = config.data.model_copy(
         update={
             "manifest": config.data.manifest.expanduser().absolute(),
-            "root": config.data.root and config.data.root.expanduser().absolute(),
+            "root": absolute(config.data.root),
+            "cache_dir": absolute(config.data.cache_dir),
         }
     )
     model_path = Path(config.model.path).expanduser()

@@ -45,7 +45,12 @@ class RunActors:
         # own. So on shared GPUs ranks neither start nor update while an engine starts.
         self._gpu_memory = DrainGate()
         self.decoder = Decoder(
-            Reading(config.data.max_frame_px, config.data.decoder, square=config.data.square_pixels),
+            Reading(
+                config.data.max_frame_px,
+                config.data.decoder,
+                square=config.data.square_pixels,
+                fetching=config.data.fetching,
+            ),
             timeout_s=config.data.decode_timeout_s,
             tasks=config.decode_tasks,
             cpus=config.data.decode_cpus,

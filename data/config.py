@@ -1,21 +1,24 @@
 """Settings of the videos of a run. Importable without torch, ray or decord."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
+from data.fetch_settings import FetchSettings
 from data.frame_tokens import FrameTokenSettings
+from data.urls import is_url, place
 from runtime.project import moved
 
 
-class DataConfig(FrameTokenSettings):
+class DataConfig(FrameTokenSettings, FetchSettings):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     manifest: Path = Path("demo/built/manifest.csv")
     """Manifest of labelled videos (.csv, .jsonl or .parquet), one row a video."""
-    root: Path | None = None
-    """Folder that relative video paths start from and that no path may leave; default: the manifest's."""
+    root: Path | str | None = None
+    """Folder, or URL of one (s3://bucket/folder), that relative video paths start from and that no path may
+    leave; default: the manifest's."""
     train_split: str = "train"
     """Value of the `split` column to train on."""
     frames_per_video: int = Field(6, ge=1, le=256)
@@ -32,7 +35,19 @@ class DataConfig(FrameTokenSettings):
     decode_cpus: float = Field(0.25, gt=0)
     """CPUs that Ray reserves for one decode task."""
 
+    @field_validator("manifest", mode="before")
+    @classmethod
+    def _local(cls, value: Any) -> Any:
+        if is_url(value):
+            raise ValueError("is a URL: copy the manifest to this machine; the paths in it may be URLs")
+        return value
+
+    @field_validator("root", mode="before")
+    @classmethod
+    def _place(cls, value: Any) -> Any:
+        return place(value) if isinstance(value, str) else value
+
     @field_validator("manifest", "root")
     @classmethod
-    def _moved(cls, path: Path | None) -> Path | None:
-        return path and Path(moved(str(path)))
+    def _moved(cls, path: Path | str | None) -> Path | str | None:
+        return Path(moved(str(path))) if isinstance(path, Path) else path

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import ray
 
+from data.fetch_settings import DEFAULT_FETCHING, Fetching
 from data.frames import FrameInfo, decode_pair, decode_video
 from data.records import VideoRef
 from data.video_file import DecoderName, VideoError
@@ -40,6 +41,11 @@ class Reading:
     decoder: DecoderName = "auto"
     strict: bool = True
     square: bool = True
+    fetching: Fetching = DEFAULT_FETCHING
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return {option.name: getattr(self, option.name) for option in fields(self)}
 
 
 def decode_ref(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
@@ -55,7 +61,7 @@ def decode_ref(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] 
                 ref.n_frames,
                 window_s=ref.window_s,
                 frame_rate=ref.frame_rate,
-                **asdict(reading),
+                **reading.options(),
             )
         else:
             frames, info = decode_video(
@@ -63,7 +69,7 @@ def decode_ref(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] 
                 ref.n_frames,
                 window_s=ref.window_s,
                 frame_rate=ref.frame_rate,
-                **asdict(reading),
+                **reading.options(),
             )
     except VideoError as error:
         return error, None
@@ -87,7 +93,8 @@ class Decoder:
     """Decodes refs into frames in the object store. The caller gets references, never pixels."""
 
     def __init__(self, reading: Reading, timeout_s: float, tasks: int, cpus: float) -> None:
-        """`timeout_s` is the deadline of one task, which excludes its time in the queue; `tasks` run at once,
+        """`timeout_s` is the deadline of one task, which excludes its time in the queue and grows by
+        what fetching URLs may take; `tasks` run at once,
         and Ray reserves `cpus` for each."""
         self._reading = reading
         self._timeout_s = timeout_s
@@ -101,7 +108,7 @@ class Decoder:
         Raises VideoError if the file is bad, or the decoder crashed, passed its deadline or died with its
         machine.
         """
-        found, frames = await self._run(self._one, ref, ref.path)
+        found, frames = await self._run(self._one, ref, [ref])
         if isinstance(found, VideoError):
             raise found
         return found, frames
@@ -113,20 +120,24 @@ class Decoder:
         if the decoder crashed or passed the deadline. The error does not say at which video: retry each by
         itself.
         """
-        return await self._run(self._all, refs, refs[0].path)
+        return await self._run(self._all, refs, refs)
 
-    async def _run(self, task: Any, argument: Any, path: str) -> tuple[Any, ray.ObjectRef]:
-        """Await the first result of a task; returns it and a reference to the second."""
+    async def _run(self, task: Any, argument: Any, refs: Sequence[VideoRef]) -> tuple[Any, ray.ObjectRef]:
+        """Await the first result of a task on `refs`; returns it and a reference to the second."""
+        path = refs[0].path
+        timeout_s = self._timeout_s + self._reading.fetching.wait_s(
+            place for ref in refs for place in (ref.path, ref.beside)
+        )
         async with self._slots:
             found, frames = task.remote(argument, self._reading)
             try:
-                return await within(found, self._timeout_s, f"decoding {path}"), frames
+                return await within(found, timeout_s, f"decoding {path}"), frames
             except tuple(_CRASHES) as error:
                 reason = next(text for kind, text in _CRASHES.items() if isinstance(error, kind))
                 raise VideoError(path, reason, "not_decoded") from None
             except DeadlineError:
                 ray.cancel(found, force=True)
-                raise VideoError(path, f"not decoded within {self._timeout_s:g} s", "not_decoded") from None
+                raise VideoError(path, f"not decoded within {timeout_s:g} s", "not_decoded") from None
             except asyncio.CancelledError:
                 ray.cancel(found, force=True)
                 raise

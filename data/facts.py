@@ -12,6 +12,7 @@ Refusal = Literal[
     "several_sizes",  # pictures of more than one size
     "no_times",  # times that do not ascend, or no picture in the window
     "unreadable",  # anything else that the decoders refuse
+    "not_fetched",  # named by a URL, and could not be fetched in time
     "not_decoded",  # the decoder crashed, or passed its deadline
 ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from data.facts import Refusal, VideoFacts
+from data.fetch_settings import DEFAULT_FETCHING, Fetching
+from data.file_cache import local_file
 from data.video_file import DecoderName, OpenVideo, Unreadable, VideoError
 from runtime.killable import run_isolated, serve
 
@@ -68,6 +70,7 @@ def decode_video(
     strict: bool = True,
     square: bool = True,
     frame_rate: float | None = None,
+    fetching: Fetching = DEFAULT_FETCHING,
 ) -> tuple[np.ndarray, FrameInfo]:
     """Decode the frames of `frame_indices`. PyAV holds one full-size frame at a time.
 
@@ -78,6 +81,7 @@ def decode_video(
         strict: refuse a file that ends before its stated end.
         square: stretch non-square pixels to square ones.
         frame_rate: pictures a second, if the path is a folder of numbered pictures.
+        fetching: how a path that is a URL is fetched.
     Returns:
         uint8 [n_frames, height, width, 3], RGB, and their FrameInfo.
     Raises:
@@ -87,6 +91,7 @@ def decode_video(
         path,
         decoder,
         frame_rate,
+        fetching,
         lambda video: decode_open(video, n_frames, max_px, window_s, strict, square),
     )
 
@@ -101,6 +106,7 @@ def decode_pair(
     strict: bool = True,
     square: bool = True,
     frame_rate: float | None = None,
+    fetching: Fetching = DEFAULT_FETCHING,
 ) -> tuple[np.ndarray, FrameInfo]:
     """`decode_video` both videos; half of the frames are of each.
 
@@ -114,7 +120,7 @@ def decode_pair(
     """
     if n_frames % 2:
         raise ValueError(f"n_frames is {n_frames}: two videos cannot have half each")
-    options = (n_frames // 2, max_px, decoder, window_s, strict, square, frame_rate)
+    options = (n_frames // 2, max_px, decoder, window_s, strict, square, frame_rate, fetching)
     (frames, info), (others, beside) = (decode_video(path, *options) for path in (first, second))
     height, width = np.maximum(info.px, beside.px)
     canvas = np.zeros((n_frames, height, width, 3), dtype=np.uint8)
@@ -165,15 +171,26 @@ def decode_open(
 
 
 def video_duration_s(
-    path: str | Path, decoder: DecoderName = "auto", frame_rate: float | None = None
+    path: str | Path,
+    decoder: DecoderName = "auto",
+    frame_rate: float | None = None,
+    fetching: Fetching = DEFAULT_FETCHING,
 ) -> float:
     """Length of a video in seconds. Raises VideoError like `decode_video`."""
-    return _with_decoder(path, decoder, frame_rate, lambda video: float(_times_s(video)[-1]))
+    return _with_decoder(path, decoder, frame_rate, fetching, lambda video: float(_times_s(video)[-1]))
 
 
-def duration_s(path: str, decoder: DecoderName, timeout_s: float, frame_rate: float | None = None) -> float:
-    """`video_duration_s` in a process that may be killed. Raises VideoError, also past `timeout_s`."""
-    (outcome,) = run_isolated("data.frames", [[path, decoder, frame_rate]], 1, timeout_s)
+def duration_s(
+    path: str,
+    decoder: DecoderName,
+    timeout_s: float,
+    frame_rate: float | None = None,
+    fetching: Fetching = DEFAULT_FETCHING,
+) -> float:
+    """`video_duration_s` in a process that may be killed. Raises VideoError, also past `timeout_s` and the
+    time that fetching may take."""
+    job = [path, decoder, frame_rate, asdict(fetching)]
+    (outcome,) = run_isolated("data.frames", [job], 1, timeout_s + fetching.wait_s([path]))
     if outcome.failure:
         raise VideoError(path, outcome.failure)
     return float(outcome.result)
@@ -189,18 +206,29 @@ def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float
 
 
 def _with_decoder(
-    path: str | Path, decoder: DecoderName, frame_rate: float | None, use: Callable[[OpenVideo], T]
+    path: str | Path,
+    decoder: DecoderName,
+    frame_rate: float | None,
+    fetching: Fetching,
+    use: Callable[[OpenVideo], T],
 ) -> T:
-    """Call `use` on the file, opened by the first reader that can read it."""
-    name = str(path)
+    """Call `use` on the file, fetched if it is a URL, and opened by the first reader that can read it."""
+    with local_file(str(path), fetching) as file:
+        return _with_reader(str(path), file, decoder, frame_rate, use)
+
+
+def _with_reader(
+    name: str, file: str, decoder: DecoderName, frame_rate: float | None, use: Callable[[OpenVideo], T]
+) -> T:
+    """Call `use` on the local file of the video called `name`."""
     try:
-        size = Path(path).stat().st_size
+        size = Path(file).stat().st_size
     except OSError as error:
         raise VideoError(name, error.strerror or str(error), "missing") from None
     if size == 0:
         raise VideoError(name, "the file is empty", "empty")
     refusal = Unreadable("")
-    for open_it in _readers(name, decoder, frame_rate):
+    for open_it in _readers(file, decoder, frame_rate):
         try:
             video = open_it()
             try:
@@ -272,7 +300,8 @@ def _of_several_sizes(*sizes: tuple[int, int]) -> Unreadable:
 
 def _answer(job: Any) -> float:
     try:
-        return video_duration_s(*job)
+        path, decoder, frame_rate, fetching = job
+        return video_duration_s(path, decoder, frame_rate, Fetching(**fetching))
     except VideoError as error:
         raise ValueError(error.reason) from None
 

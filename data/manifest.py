@@ -1,6 +1,6 @@
 """Manifests: labelled videos, one row each, checked as a whole before anything starts.
 
-path        the video, relative to the manifest's folder (or to the root given); required
+path        the video, relative to the manifest's folder (or to the root given), or its URL; required
 mos         mean opinion score from 1 to 5; required
 video_id    name, unique; default: the path
 split       default: train
@@ -18,16 +18,19 @@ distortion, strength, content, label_by, licence   notes
 import difflib
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import pandas as pd
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
+from data.fetch import FetchError, check_reachable
+from data.fetch_settings import Fetching
 from data.paths import FilesBelow
 from data.records import Video
 from data.tables import TableError, check_table_name, listed, read_table
+from data.urls import Place, is_url
 
 COLUMNS = (
     "video_id", "path", "mos", "split", "label_set", "source", "rank_only", "original_mos", "scale_low",
@@ -36,6 +39,7 @@ COLUMNS = (
 _REQUIRED = {"path": "name the video's file", "mos": "give the video's mean opinion score"}
 _ORIGINAL = ("original_mos", "scale_low", "scale_high")
 _MOS_TOLERANCE = 0.01
+_PROBING = Fetching(timeout_s=20.0, tries=2)
 
 _Text = Annotated[str, BeforeValidator(lambda cell: str(cell).strip())]
 _FIELDS: dict[str, TypeAdapter[Any]] = {
@@ -52,21 +56,23 @@ class ManifestError(TableError):
 
 
 def read_manifest(
-    path: Path, root: Path | None = None, check_files: bool = True, root_option: str = "--data.root"
+    path: Path, root: Place | None = None, check_files: bool = True, root_option: str = "--data.root"
 ) -> list[Video]:
     """Read and validate a manifest (.csv, .jsonl or .parquet).
 
     Args:
-        root: folder that relative paths start from and that no path may leave; default: the manifest's.
-        check_files: whether every video has to exist.
+        root: folder or URL that relative paths start from and that no path may leave; default: the
+            manifest's folder, beside which paths may be URLs.
+        check_files: whether every video of this machine has to exist, and one of the first, middle and last
+            that are named by URL has to be reachable.
         root_option: the option that sets `root`, for errors.
     Returns:
-        The videos in the order of their rows, paths absolute.
+        The videos in the order of their rows, paths absolute or URLs.
     Raises:
         ManifestError: with all problems at once.
     """
     table = _read_manifest_table(path)
-    files = FilesBelow((root or path.parent).resolve(), check_files, root_option)
+    files = FilesBelow(path.parent, root, check_files, root_option)
     problems = _column_problems(table)
     if problems:
         raise ManifestError(listed(path, problems))
@@ -87,6 +93,8 @@ def read_manifest(
     if not len(table):
         problems.append("it has no rows")
     problems = problems or _scale_problems(videos)
+    if check_files and not problems:
+        problems = _unreachable([video.path for video in videos if is_url(video.path)])
     if problems:
         raise ManifestError(listed(path, problems))
     return videos
@@ -127,6 +135,18 @@ def _column_problems(table: pd.DataFrame) -> list[str]:
             near = difflib.get_close_matches(str(name), COLUMNS, n=1)
             fix = f"did you mean '{near[0]}'?" if near else f"known columns are {', '.join(COLUMNS)}"
             problems.append(f"column '{name}' is unknown; {fix}")
+    return problems
+
+
+def _unreachable(urls: Sequence[str]) -> list[str]:
+    """Why none of the URLs tried can be opened; a single one that cannot costs its video, not the run."""
+    problems = []
+    for url in dict.fromkeys(urls[at] for at in (0, len(urls) // 2, -1) if urls):
+        try:
+            check_reachable(url, _PROBING)
+            return []
+        except FetchError as error:
+            problems.append(f"{url}: {error}")
     return problems
 
 

@@ -1,8 +1,10 @@
-"""Names of videos, and files below a folder that no path may leave."""
+"""Names of videos, and files below a folder or URL that no path may leave."""
 
 import os
 import stat
 from pathlib import Path
+
+from data.urls import Place, UrlError, check_url, is_url, join, redacted
 
 VIDEO_SUFFIXES = frozenset(
     (".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".av1", ".avc", ".avi", ".avif", ".divx", ".dv", ".f4v",
@@ -27,21 +29,36 @@ def is_picture(name: str) -> bool:
 
 
 class FilesBelow:
-    """Finds files below `base`. Each folder is resolved once, so that a file costs one call to the disk."""
+    """Finds files below `root`, or without one below `folder`, which may name files elsewhere by URL. Each
+    folder is resolved once, so that a file costs one call to the disk."""
 
-    def __init__(self, base: Path, check: bool, option: str = "--data.root") -> None:
-        """`base` is absolute and resolved; `check`: whether the files have to exist; `option`: the option
-        that sets another base."""
-        self.base = base
+    def __init__(self, folder: Path, root: Place | None, check: bool, option: str = "--data.root") -> None:
+        """`check`: whether the files of this machine have to exist; `option`: the option that sets `root`."""
+        where = folder if root is None else root
+        self._url = where if isinstance(where, str) else None
+        self.base = Path(where).resolve()
+        self._rooted = root is not None
         self._check = check
         self._option = option
         self._resolved: dict[str, str] = {}
 
     def locate(self, text: str) -> str:
-        """The absolute path of the file that `text` names, links followed.
+        """The absolute path of the file that `text` names, links followed, or its URL.
 
         Raises LookupError with the problem and its fix.
         """
+        try:
+            if self._url is not None:
+                return join(self._url, text)
+            if is_url(text) and not self._rooted:
+                return check_url(text)
+        except UrlError as error:
+            raise LookupError(str(error)) from None
+        except LookupError as error:
+            raise LookupError(f"{error.args[0]}: move the file, or set {self._option}") from None
+        if is_url(text):
+            text = redacted(text)
+            raise LookupError(f"'{text}' leaves the folder {self.base}: remove {self._option}, or correct it")
         folder, name = os.path.split(os.path.join(self.base, text))
         if folder not in self._resolved:
             self._resolved[folder] = os.path.realpath(folder)

@@ -1,4 +1,4 @@
-"""Find the videos that the arguments of `launch.py score` name: files, folders and tables of paths."""
+"""Find the videos that the arguments of `launch.py score` name: files, folders and tables, also by URL."""
 
 import math
 import os
@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from data.fetch import FetchError, check_driver, check_reachable, list_files
+from data.fetch_settings import DEFAULT_FETCHING, Fetching
+from data.file_cache import table_file
 from data.paths import VIDEO_SUFFIXES, FilesBelow, is_picture, is_video
 from data.records import VideoRef
 from data.tables import SUFFIXES as TABLE_SUFFIXES
 from data.tables import TableError, read_table
+from data.urls import Place, check_url, is_url, is_web, name_of, usable
 from runtime.errors import ConfigError
 
 FRAME_RATE = 25.0
@@ -52,9 +56,9 @@ def frame_rate_of(as_video: bool, frame_rate: float | None) -> float | None:
 class FoundVideos:
     """The videos that arguments name.
 
-    `videos` are distinct pairs (video_id, absolute path). `ignored` counts the files in folders whose suffix
-    is not that of a video, `repeated` the videos named more than once. `frame_rate` is the number of pictures
-    per second of folders of pictures.
+    `videos` are distinct pairs (video_id, absolute path or URL). `ignored` counts the files in folders whose
+    suffix is not that of a video, `repeated` the videos named more than once. `frame_rate` is the number of
+    pictures per second of folders of pictures.
     """
 
     videos: list[tuple[str, str]]
@@ -71,34 +75,42 @@ class FoundVideos:
 
 
 def find_videos(
-    arguments: Sequence[str], root: Path | None = None, frame_rate: float | None = None
+    arguments: Sequence[str],
+    root: Place | None = None,
+    frame_rate: float | None = None,
+    fetching: Fetching = DEFAULT_FETCHING,
 ) -> FoundVideos:
     """Find the videos that the arguments name, in the order of the arguments.
 
     A folder is searched recursively for files with the suffix of a video, sorted by name. A .csv, .jsonl or
     .parquet file is a table with a column `path` and optionally `video_id`. Any other file is assumed to be a
-    video. The id of a video is its path, starting from the argument, unless a table gives one.
+    video. The id of a video is its path, starting from the argument, unless a table gives one. URLs are
+    treated alike; HTTP lists no folders.
 
     Args:
-        root: folder that paths in tables are relative to and must lie in; default: the table's folder.
+        root: folder or URL that paths in tables are relative to and must lie in; default: the table's folder.
         frame_rate: if given, each folder of pictures is one video with this many pictures per second.
+        fetching: how folders are listed and tables fetched by URL.
     Raises:
-        InputError: for an argument that does not exist, a folder without videos, an unreadable table, or a
-            row whose path leaves the root.
+        ConfigError: for an argument that does not exist, a URL that may not be used, a folder without videos,
+            an unreadable table, or a row whose path leaves the root.
     """
-    if root is not None and not root.is_dir():
+    if isinstance(root, Path) and not root.is_dir():
         raise InputError(f"--root {root}: no such folder; give the folder of the videos that tables name")
     found: dict[tuple[str, str], None] = {}
     ignored = named = 0
     for argument in arguments:
         path = Path(argument).expanduser()
-        if path.is_dir():
+        if is_url(argument):
+            videos, others = _at_url(check_url(argument), argument.endswith("/"), root, fetching)
+            ignored += others
+        elif path.is_dir():
             videos, others = _in_folder(path, as_video=frame_rate is not None)
             ignored += others
         elif not path.exists():
             raise InputError(f"{argument}: no such file or folder; give a video, a folder or a manifest")
         elif path.suffix in TABLE_SUFFIXES:
-            videos = _in_table(path, root or path.parent)
+            videos = _in_table(path, path, root)
         else:
             videos = [(os.path.normpath(path), str(path.absolute()))]
         named += len(videos)
@@ -136,16 +148,46 @@ def _in_folder(folder: Path, as_video: bool) -> tuple[list[tuple[str, str]], int
     return videos, others
 
 
-def _in_table(path: Path, root: Path) -> list[tuple[str, str]]:
+def _at_url(
+    url: str, is_folder: bool, root: Place | None, fetching: Fetching
+) -> tuple[list[tuple[str, str]], int]:
+    """(videos, number of other files)."""
+    if is_web(url) and is_folder:
+        raise InputError(f"{url}/: HTTP lists no folders; give the URL of a video, or of a table of paths")
     try:
-        table = read_table(path)
+        check_driver(url)
+        if name_of(url).suffix in TABLE_SUFFIXES:
+            with table_file(url, fetching) as file:
+                return _in_table(url, file, root), 0
+        if is_web(url):
+            check_reachable(url, fetching)
+        files = list_files(url, fetching)
+    except FetchError as error:
+        raise InputError(f"{url}: {error}") from None
+    if files is None:
+        return [(url, url)], 0
+    videos = [(file, file) for file in files if is_video(file) and usable(url, file)]
+    if not videos:
+        raise InputError(
+            f"{url}: none of its {len(files)} files has the suffix of a video; give another folder, or name "
+            f"the files one by one (--as-video reads folders of this machine only)"
+        )
+    return videos, len(files) - len(videos)
+
+
+def _in_table(path: Place, file: Path, root: Place | None) -> list[tuple[str, str]]:
+    """The videos of the table at `path`, which lies in `file` on this machine."""
+    try:
+        table = read_table(file)
     except TableError as error:
-        raise InputError(str(error)) from None
+        raise InputError(str(error).replace(str(file), str(path))) from None
     if "path" not in table.columns:
         raise InputError(f"{path}: column 'path' is missing; it has {', '.join(map(str, table.columns))}")
     ids = table["video_id"].fillna(table["path"]) if "video_id" in table.columns else table["path"]
-    files = FilesBelow(root.resolve(), check=False, option="--root")  # a missing file fails when decoded
-    first_row = 2 if path.suffix == ".csv" else 1
+    if root is None and isinstance(path, str):
+        root = path.rsplit("/", 1)[0]
+    files = FilesBelow(file.parent, root, check=False, option="--root")  # a missing file fails when decoded
+    first_row = 2 if file.suffix == ".csv" else 1
     videos = []
     for number, (id_, video) in enumerate(zip(ids, table["path"], strict=True), start=first_row):
         if pd.isna(video):

@@ -81,7 +81,7 @@ def _matches(
     # Sets hold resolved paths. Try abspath first: realpath reads the disk and is rarely needed.
     spellers: tuple[Callable[[str], str], ...] = (os.path.abspath, os.path.realpath)
     for spelled in spellers:
-        spellings = {text, *map(spelled, places)}
+        spellings = {text, *places, *map(spelled, places)}
         if matches := {match for spelling in spellings for match in index.get(spelling, ())}:
             return matches
     return set()

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from data.fetch_settings import FetchSettings
 from data.frames import clip_window, duration_s
 from data.records import VideoRef
+from data.urls import Place
 from data.video_file import VideoError
 from evaluation.inputs import FoundVideos, InputError, find_videos
 from evaluation.models import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
@@ -19,7 +20,7 @@ from runtime.errors import ConfigError
 # Settings that do not affect scores.
 _NOT_OF_SCORES = {
     "trust_remote_code", "decode_timeout_s", "decode_tasks", "decode_cpus", "replicas", "cpus_per_replica",
-    "kv_cache_mb", "videos_in_flight", "cluster",
+    "kv_cache_mb", "videos_in_flight", "cluster", "cache_gb", "cache_dir", "fetch_timeout_s",
 }  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def read_score_job(
     checkpoint: str | None,
     samples: int,
     timeline_s: float | None,
-    root: Path | None = None,
+    root: Place | None = None,
     window_s: tuple[float, float] | None = None,
     frame_rate: float | None = None,
     **overrides: Any,
@@ -81,7 +82,8 @@ def read_score_job(
 
     Raises InputError or ConfigError.
     """
-    found = find_videos(arguments, root, frame_rate)
+    fetch = {name: overrides[name] for name in FetchSettings.model_fields if overrides.get(name) is not None}
+    found = find_videos(arguments, root, frame_rate, FetchSettings(**fetch).fetching)
     if timeline_s is not None and len(found.videos) > 1:
         raise InputError(f"--timeline takes one video, and {len(found.videos)} are given; name one")
     if timeline_s is not None and not timeline_s > 0:
@@ -96,7 +98,9 @@ def part_s(ref: VideoRef, settings: ScoringSettings) -> tuple[float, float]:
     Raises ConfigError if the file cannot be read, or has no such part.
     """
     try:
-        length_s = duration_s(ref.path, settings.decoder, settings.decode_timeout_s, ref.frame_rate)
+        length_s = duration_s(
+            ref.path, settings.decoder, settings.decode_timeout_s, ref.frame_rate, settings.fetching
+        )
         return clip_window(ref.window_s or (0.0, math.inf), length_s)
     except VideoError as error:
         raise ConfigError(str(error)) from None

@@ -87,7 +87,13 @@ class Scorer:
         settings = self.settings
         gpus_per_replica, self.replicas = _sizes(settings)
         self._decoder = Decoder(
-            Reading(settings.max_frame_px, settings.decoder, settings.strict, settings.square_pixels),
+            Reading(
+                settings.max_frame_px,
+                settings.decoder,
+                settings.strict,
+                settings.square_pixels,
+                settings.fetching,
+            ),
             timeout_s=settings.decode_timeout_s,
             tasks=settings.decode_tasks * self.replicas,
             cpus=settings.decode_cpus,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from data.fetch_settings import FetchSettings
 from data.model_view import ModelView
 from rollout.config import RolloutConfig
 from runtime.config import ClusterConfig
@@ -27,7 +28,7 @@ class ScoringFailed(CommandFailed):
     """No video can be scored: no engine starts, or none is left. The message gives the cause."""
 
 
-class ScoringSettings(ModelView):
+class ScoringSettings(ModelView, FetchSettings):
     """How a video is presented to the model, and the engines to run; built by `models.scoring_settings`."""
 
     checkpoint: str

@@ -9,6 +9,7 @@ import numpy as np
 
 from data.manifest import ManifestError, read_manifest
 from data.records import Video
+from data.urls import Place
 from evaluation.statistics.metrics import Scale
 
 DEFAULT_SPLIT = "test"
@@ -20,7 +21,7 @@ class LabelledSet:
     valid as a file name."""
 
     name: str
-    base: Path
+    base: Place
     videos: tuple[Video, ...]
 
     @property
@@ -45,7 +46,7 @@ def read_sets(
     manifests: Sequence[Path],
     splits: Sequence[str] = (),
     headline_only: bool = False,
-    root: Path | None = None,
+    root: Place | None = None,
     check_files: bool = True,
 ) -> list[LabelledSet]:
     """Read test sets from manifests: one set per label set and requested split.
@@ -70,7 +71,7 @@ def read_sets(
 
 
 def _sets_of(
-    manifest: Path, splits: Sequence[str], headline_only: bool, root: Path | None, check_files: bool
+    manifest: Path, splits: Sequence[str], headline_only: bool, root: Place | None, check_files: bool
 ) -> Iterator[LabelledSet]:
     videos = read_manifest(manifest, root, check_files, root_option="--root")
     known = list(dict.fromkeys(video.split for video in videos))
@@ -85,12 +86,13 @@ def _sets_of(
             groups.setdefault((video.split if chosen else "", video.label_set), []).append(video)
     if not groups:
         raise ManifestError(f"{manifest}: no row to evaluate has headline true; leave out --headline-only")
+    base = root if isinstance(root, str) else (root or manifest.parent).resolve()
     title = manifest.resolve().parent.name if manifest.stem == "manifest" else manifest.stem
     for (split, label_set), rows in groups.items():
         name = title if label_set == "default" else label_set
         if split and len(known) > 1:
             name = f"{name}-{split}"
-        yield LabelledSet(re.sub(r"[^\w.-]+", "-", name), (root or manifest.parent).resolve(), tuple(rows))
+        yield LabelledSet(re.sub(r"[^\w.-]+", "-", name), base, tuple(rows))
 
 
 def _scale(video: Video) -> Scale:

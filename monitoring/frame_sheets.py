@@ -4,11 +4,12 @@ A decoder may crash or hang on a damaged file. It therefore runs in a separate p
 restarted if that happens.
 """
 
+import contextlib
 import io
 import signal
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from data.config import DataConfig
+from data.fetch_settings import DEFAULT_FETCHING, Fetching
 from data.frames import FrameInfo, decode_video
 from data.perturb import perturb
 from data.records import Perturbation
+from data.urls import UrlError, is_url, join
 from data.video_file import DecoderName, VideoError
 from monitoring.viewer.viewed_run import NotRecorded, ViewedRun
 from runtime.project import moved
@@ -38,6 +41,7 @@ class FrameRequest:
     decoder: DecoderName
     square: bool
     window_s: tuple[float, float] | None = None
+    fetching: Fetching = DEFAULT_FETCHING
     perturbation: Perturbation | None = None
     strict: bool = False
     frame_rate: float | None = None
@@ -74,6 +78,7 @@ def recorded_request(ref: Mapping[str, Any], data: DataConfig) -> FrameRequest:
         decoder=data.decoder,
         square=data.square_pixels,
         window_s=None if window is None else (float(window[0]), float(window[1])),
+        fetching=data.fetching,
         perturbation=None if perturbation is None else Perturbation(**perturbation),
     )
 
@@ -85,7 +90,12 @@ def evaluated_request(run: ViewedRun, version: int, split: str, video_id: str) -
         if prediction.get("video_id") == video_id:
             path = _inside_root(prediction["path"], data)
             return FrameRequest(
-                path, data.frames_per_video, data.max_frame_px, data.decoder, data.square_pixels
+                path,
+                data.frames_per_video,
+                data.max_frame_px,
+                data.decoder,
+                data.square_pixels,
+                fetching=data.fetching,
             )
     raise NotRecorded(f"{run.path.name} has no answer to '{video_id}' on '{split}'")
 
@@ -120,14 +130,15 @@ class FrameReader:
         self._connection.close()
 
     def _render(self, request: FrameRequest) -> Sheet:
+        timeout_s = self._timeout_s + request.fetching.wait_s([request.path])
         try:
             self._connection.send(request)
-            if not self._connection.poll(self._timeout_s):
+            if not self._connection.poll(timeout_s):
                 raise TimeoutError
             answer = self._connection.recv()
         except TimeoutError:
             self._restart()
-            raise VideoError(request.path, f"not decoded within {self._timeout_s:g} s") from None
+            raise VideoError(request.path, f"not decoded within {timeout_s:g} s") from None
         except (EOFError, OSError):
             self._restart()
             raise VideoError(request.path, "the decoder crashed") from None
@@ -154,6 +165,7 @@ def render(request: FrameRequest) -> Sheet:
         request.strict,
         request.square,
         request.frame_rate,
+        replace(request.fetching, tries=1),
     )
     if request.perturbation is not None:
         frames = perturb(frames, request.perturbation)
@@ -189,6 +201,12 @@ def _data_config(run: ViewedRun) -> DataConfig:
 
 def _inside_root(path: str, data: DataConfig) -> str:
     """Resolve a path. Raises VideoError if it is outside the data root of the run."""
+    if is_url(path) or isinstance(data.root, str):
+        # Without such a root a run may have fetched from anywhere; its record alone opens no connection.
+        with contextlib.suppress(LookupError, UrlError):
+            if isinstance(data.root, str):
+                return join(data.root, path)
+        raise VideoError(path, "does not lie below a URL in the run's data.root and is not opened")
     root = (data.root or data.manifest.parent).resolve()
     resolved = Path(moved(path)).resolve()
     if not resolved.is_relative_to(root):

@@ -1,4 +1,4 @@
-"""Match the names in a label file with the files below one folder."""
+"""Match the names in a label file with the files below one folder, or below the URL of one."""
 
 import difflib
 import os
@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
+from data.fetch import FetchError, list_files
+from data.fetch_settings import DEFAULT_FETCHING, Fetching
 from data.paths import is_video
 from data.tables import TableError
+from data.urls import Place, join, usable
 
 _GRAM = 3
 _RAREST_GRAMS, _CANDIDATES, _LEAST_LIKENESS = 8, 5, 0.6
@@ -28,17 +31,24 @@ class VideoFolder:
     Links to folders are not followed, and links to files outside the folder are left out.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Raises TableError if `root` is no folder."""
-        self.root = root.resolve()
-        if not self.root.is_dir():
-            raise TableError(f"{root}: no such folder; give the one that holds the videos with --videos")
+    def __init__(self, root: Place, fetching: Fetching = DEFAULT_FETCHING) -> None:
+        """Raises TableError if `root` is no folder, or its URL cannot be listed."""
         self._outside: set[str] = set()
-        self.files = sorted(self._walk())
+        self.root: Place = root if isinstance(root, str) else root.resolve()
+        if isinstance(self.root, str):
+            self.files = _listed(self.root, fetching)
+        elif self.root.is_dir():
+            self.files = sorted(self._walk(self.root))
+        else:
+            raise TableError(f"{root}: no such folder; give the one that holds the videos with --videos")
         self._known = frozenset(self.files)
         self._by_name = self._index(lambda name: {name, os.path.splitext(name)[0]})
         self._by_base: dict[str, dict[str, list[str]]] = {}
         self._by_gram: dict[str, list[str]] | None = None
+
+    def place(self, file: str) -> str:
+        """The absolute path or URL of one of the files."""
+        return join(self.root, file) if isinstance(self.root, str) else str(self.root / file)
 
     def find(self, label: str, ending: str | None = None) -> str:
         """The file that a label names, as a path relative to the folder.
@@ -51,7 +61,7 @@ class VideoFolder:
         """
         wanted = PurePosixPath(label)
         if wanted.is_absolute():
-            if not wanted.is_relative_to(self.root):
+            if isinstance(self.root, str) or not wanted.is_relative_to(self.root):
                 raise NotFound("leaves the folder of the videos")
             wanted = wanted.relative_to(self.root)
         if ".." in wanted.parts:
@@ -106,22 +116,34 @@ class VideoFolder:
                 found.setdefault(key, []).append(file)
         return found
 
-    def _walk(self) -> list[str]:
-        base = str(self.root)
+    def _walk(self, base: Path) -> list[str]:
         found = []
         for folder, _, names in os.walk(base):
             inner = os.path.relpath(folder, base)
             for name in names:
                 file = name if inner == "." else f"{inner}/{name}"
-                if os.path.islink(os.path.join(folder, name)) and not self._stays(file):
+                if os.path.islink(os.path.join(folder, name)) and not _stays(base, file):
                     self._outside.add(file)
                 else:
                     found.append(file)
         return found
 
-    def _stays(self, file: str) -> bool:
-        target = (self.root / file).resolve()
-        return target.is_relative_to(self.root) and target.is_file()
+
+def _stays(base: Path, file: str) -> bool:
+    target = (base / file).resolve()
+    return target.is_relative_to(base) and target.is_file()
+
+
+def _listed(url: str, fetching: Fetching) -> list[str]:
+    """The files below a URL, relative to it. Raises TableError."""
+    try:
+        files = list_files(url, fetching)
+    except FetchError as error:
+        raise TableError(f"{url}: {error}") from None
+    if files is None:
+        raise TableError(f"{url}: is a file, or of HTTP, which lists no folders: give a folder of a bucket")
+    below = [file.removeprefix(f"{url}/") for file in files if file.startswith(f"{url}/")]
+    return [name for name in below if usable(url, name)]
 
 
 def _stem(name: str) -> str:

@@ -11,9 +11,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from data.config import DataConfig
+from data.fetch_settings import Fetching
 from data.manifest import read_manifest
 from data.records import VideoRef
 from data.tables import check_table_name, write_table
+from data.urls import Place, is_url
 from data.video_file import DecoderName, VideoError
 from runtime.killable import run_isolated, serve
 
@@ -56,7 +58,7 @@ def check_manifest(
     manifest: Path,
     data: DataConfig,
     *,
-    root: Path | None = None,
+    root: Place | None = None,
     out: Path | None = None,
     processes: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -65,7 +67,7 @@ def check_manifest(
 
     Args:
         data: settings of the run.
-        root: folder that the manifest's paths start from; default: its own.
+        root: folder or URL that the manifest's paths start from; default: its own.
         out: the table, .csv, .jsonl or .parquet; default: MANIFEST.check.csv beside the manifest.
         processes: how many files are decoded at once.
         progress: called with files done and files in all.
@@ -89,9 +91,12 @@ def examine(
     files = list(dict.fromkeys(paths))
     outcomes = run_isolated(
         "data.prepare.checked",
-        [[path, data.frames_per_video, data.max_frame_px, data.decoder] for path in files],
+        [
+            [path, data.frames_per_video, data.max_frame_px, data.decoder, asdict(data.fetching)]
+            for path in files
+        ],
         processes,
-        data.decode_timeout_s,
+        data.decode_timeout_s + data.fetching.budget_s * any(map(is_url, files)),
         None if progress is None else lambda done: progress(done, len(files)),
     )
     return {
@@ -102,12 +107,13 @@ def examine(
     }
 
 
-def _examine(job: tuple[str, int, int, DecoderName]) -> dict[str, Any]:
+def _examine(job: tuple[str, int, int, DecoderName, dict[str, Any]]) -> dict[str, Any]:
     """The Finding of one file, as a dict."""
     from data.decode import Reading, decode_ref
 
-    path, n_frames, max_px, decoder = job
-    info, _ = decode_ref(VideoRef(path, path, n_frames), Reading(max_px, decoder))
+    path, n_frames, max_px, decoder, fetching = job
+    reading = Reading(max_px, decoder, fetching=Fetching(**fetching))
+    info, _ = decode_ref(VideoRef(path, path, n_frames), reading)
     if isinstance(info, VideoError):
         return asdict(Finding("fails", info.kind, info.reason))
     marks = [

@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import pandas as pd
 
 from data.benchmarks.files import Missing, NotFound, VideoFolder
-from data.benchmarks.labels import LabelRow, read_labels
+from data.benchmarks.labels import LabelRow, Labels, read_labels
 from data.benchmarks.sets import Benchmark, Scale
 from data.config import DataConfig
+from data.fetch import FetchError
+from data.fetch_settings import DEFAULT_FETCHING, Fetching
+from data.file_cache import table_file
 from data.prepare.checked import examine
 from data.tables import TableError, check_table_name, write_table
+from data.urls import Place, is_url
 from runtime.killable import run_isolated
 
 Check = Literal["exists", "open", "decode"]
@@ -31,7 +35,7 @@ class Prepared:
     reasons if there are any, `marked` what a run would mark, by video (with the check `decode`)."""
 
     manifest: Path
-    base: Path
+    base: Place
     rows: int
     scale: Scale
     span: tuple[float, float]
@@ -42,8 +46,8 @@ class Prepared:
 
 def prepare(
     benchmark: Benchmark,
-    labels: Path,
-    videos: Path,
+    labels: Place,
+    videos: Place,
     out: Path,
     *,
     scale: Scale | None = None,
@@ -53,24 +57,28 @@ def prepare(
     check: Check = "open",
     processes: int = 2,
     timeout_s: float = 30.0,
+    fetching: Fetching = DEFAULT_FETCHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Write a manifest of those videos of a benchmark that exist and pass the check.
 
     Args:
-        labels: the label file; videos: the folder of the videos, sub-folders included. out: manifest to
-        write, .parquet, .csv or .jsonl. scale: scale of the labels; default: the benchmark's. Rank-only
-        labels need none. split, label_set: of all rows; default: the label file's split or else the
-        benchmark's, and its name. rank_only: whether the labels only order the videos. check: `exists`: the
-        file is there; `open`: its container has a video stream whose first frame decodes; `decode`: the
-        frames decode that a run with default settings takes. processes, timeout_s: how many files are opened
-        at once, and the deadline of one. progress: called with files opened and files in all.
+        labels: the label file; videos: the folder of the videos, sub-folders included; both may be URLs.
+        out: manifest to write, .parquet, .csv or .jsonl.
+        scale: scale of the labels; default: the benchmark's. Rank-only labels need none.
+        split, label_set: of all rows; default: the label file's split or else the benchmark's, and its name.
+        rank_only: whether the labels only order the videos.
+        check: `exists`: the file is there; `open`: its container has a video stream whose first frame
+            decodes; `decode`: the frames decode that a run with default settings takes.
+        processes, timeout_s: how many files are opened at once, and the deadline of one, besides fetching it.
+        fetching: how URLs are fetched.
+        progress: called with files opened and files in all.
     Raises:
         TableError: for labels that cannot be read or are off the scale, an unknown form of `out`, or if no
             video is left.
     """
     check_table_name(out)
-    found = read_labels(labels, benchmark.columns)
+    found = _read_labels(labels, benchmark, fetching)
     scores = [row.score for row in found.rows]
     span = min(scores), max(scores)
     scale = scale or benchmark.scale_of(found.layout)
@@ -81,22 +89,21 @@ def prepare(
         )
     scale = scale or span
     _check_scale(labels, found.rows, scale)
-    folder = VideoFolder(videos)
+    folder = VideoFolder(videos, fetching)
     files, problems = _locate(folder, found.rows, benchmark.ending)
-    paths = {video: str(folder.root / file) for video, file in files.items()}
-    failing, marked = _failing(paths, check, processes, timeout_s, progress)
+    paths = {video: folder.place(file) for video, file in files.items()}
+    failing, marked = _failing(paths, check, processes, timeout_s, fetching, progress)
     problems |= failing
     kept = [row for row in found.rows if row.path not in problems]
     problems_file = _write_problems(out, problems)
     if not kept:
         raise PrepareError(_nothing_left(labels, folder, problems, problems_file))
     base = _base(folder.root, out)
-    below = folder.root.relative_to(base)
     name = label_set or benchmark.name
     rows = [
         {
             "video_id": f"{name}/{row.path}",
-            "path": (below / files[row.path]).as_posix(),
+            "path": _below(base, folder, files[row.path]),
             "mos": to_mos(row.score, scale),
             "split": split or row.split or benchmark.split,
             "label_set": name,
@@ -110,6 +117,17 @@ def prepare(
     ]
     write_table(pd.DataFrame(rows), out)
     return Prepared(out, base, len(rows), scale, span, problems, problems_file, marked)
+
+
+def _read_labels(labels: Place, benchmark: Benchmark, fetching: Fetching) -> Labels:
+    try:
+        with table_file(labels, fetching) as file:
+            try:
+                return read_labels(file, benchmark.columns)
+            except TableError as error:
+                raise type(error)(str(error).replace(str(file), str(labels))) from None
+    except FetchError as error:
+        raise PrepareError(f"{labels}: {error}") from None
 
 
 def to_mos(score: float, scale: Scale) -> float:
@@ -126,7 +144,7 @@ def source_of(benchmark: Benchmark, name: str) -> str:
     return content.group(1) if content else ""
 
 
-def _check_scale(labels: Path, rows: Sequence[LabelRow], scale: Scale) -> None:
+def _check_scale(labels: Place, rows: Sequence[LabelRow], scale: Scale) -> None:
     low, high = min(scale), max(scale)
     if low == high:
         raise PrepareError(
@@ -171,6 +189,7 @@ def _failing(
     check: Check,
     processes: int,
     timeout_s: float,
+    fetching: Fetching,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Why videos fail the check, and what a run with default settings would mark of others."""
@@ -179,14 +198,20 @@ def _failing(
     if check == "open":
         outcomes = run_isolated(
             "data.prepare.probe",
-            [*paths.values()],
+            [[path, asdict(fetching)] for path in paths.values()],
             processes,
-            timeout_s,
+            timeout_s + fetching.budget_s * any(map(is_url, paths.values())),
             None if progress is None else lambda done: progress(done, len(paths)),
         )
         failures = zip(paths, (outcome.failure for outcome in outcomes), strict=True)
         return {video: f"does not open: {failure}" for video, failure in failures if failure}, {}
-    by_path = examine([*paths.values()], DataConfig(decode_timeout_s=timeout_s), processes, progress)
+    data = DataConfig(
+        decode_timeout_s=timeout_s,
+        cache_gb=fetching.cache_gb,
+        cache_dir=fetching.folder,
+        fetch_timeout_s=fetching.timeout_s,
+    )
+    by_path = examine([*paths.values()], data, processes, progress)
     found = {video: by_path[path] for video, path in paths.items()}
     failing = {v: f"does not decode: {f.reason}" for v, f in found.items() if f.verdict == "fails"}
     return failing, {v: f.reason for v, f in found.items() if f.verdict == "marked"}
@@ -201,7 +226,7 @@ def _write_problems(out: Path, problems: dict[str, str]) -> Path | None:
     return file
 
 
-def _nothing_left(labels: Path, folder: VideoFolder, problems: dict[str, str], file: Path | None) -> str:
+def _nothing_left(labels: Place, folder: VideoFolder, problems: dict[str, str], file: Path | None) -> str:
     first = "\n".join([f"  {video} {reason}" for video, reason in problems.items()][:_LISTED_PROBLEMS])
     return (
         f"{labels}: none of its {len(problems)} videos can be used, so no manifest is written; {folder.root} "
@@ -209,7 +234,14 @@ def _nothing_left(labels: Path, folder: VideoFolder, problems: dict[str, str], f
     )
 
 
-def _base(videos: Path, out: Path) -> Path:
-    """The folder that the manifest's paths start from: its own, or the videos' if they are not below it."""
+def _base(videos: Place, out: Path) -> Place:
+    """Where the manifest's paths start: its folder, or that of the videos if they are not below it."""
     home = out.parent.resolve()
-    return home if videos.is_relative_to(home) else videos
+    return home if isinstance(videos, Path) and videos.is_relative_to(home) else videos
+
+
+def _below(base: Place, folder: VideoFolder, file: str) -> str:
+    """The path of a file from `base` on."""
+    if isinstance(base, str):
+        return file
+    return Path(folder.place(file)).relative_to(base).as_posix()

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from data.distortions import FPS, distort, single_threaded
+from data.fetch_settings import Fetching
 from data.frames import decode_video, video_duration_s
 from data.lossless import write_lossless
 from data.seeds import stable_hash
+from data.urls import is_url
 from data.video_file import VideoError
 from runtime.killable import serve
 
@@ -31,6 +33,7 @@ class LadderJob:
     seconds: float
     max_px: int
     seed: int
+    fetching: dict[str, Any]
 
 
 def strength_of(rung: int, rungs: int) -> float:
@@ -60,7 +63,7 @@ def make_clips(job: LadderJob) -> dict[str, list[int]]:
     A rung that looks like the one above (a still picture that freezes) is left out: nothing would order the
     two. Raises VideoError.
     """
-    frames = _middle(job.source, job.seconds, job.max_px)
+    frames = _middle(job)
     out = Path(job.out)
     out.mkdir(parents=True, exist_ok=True)
     written: dict[str, list[int]] = {}
@@ -83,18 +86,25 @@ def make_clips(job: LadderJob) -> dict[str, list[int]]:
 
 def _recipe(job: LadderJob) -> dict[str, Any]:
     """Everything that the clips depend on."""
+    recipe = asdict(job)
+    del recipe["fetching"]
+    if is_url(job.source):
+        return recipe
     file = Path(job.source).stat()
-    return asdict(job) | {"bytes": file.st_size, "modified_ns": file.st_mtime_ns}
+    return recipe | {"bytes": file.st_size, "modified_ns": file.st_mtime_ns}
 
 
-def _middle(path: str, seconds: float, max_px: int) -> np.ndarray:
+def _middle(job: LadderJob) -> np.ndarray:
     """The `seconds` in the middle of a video, uint8 [T, H, W, 3], at the frame rate of the clips; codecs need
     even sides."""
-    duration = video_duration_s(path)
-    length = min(seconds, duration)
+    fetching = Fetching(**job.fetching)
+    duration = video_duration_s(job.source, fetching=fetching)
+    length = min(job.seconds, duration)
     start = (duration - length) / 2
     n_frames = max(1, round(length * FPS))
-    frames, _ = decode_video(path, n_frames, max_px, window_s=(start, start + length))
+    frames, _ = decode_video(
+        job.source, n_frames, job.max_px, window_s=(start, start + length), fetching=fetching
+    )
     height, width = (side // 2 * 2 for side in frames.shape[1:3])
     return np.ascontiguousarray(frames[:, :height, :width])
 

@@ -14,9 +14,11 @@ import pandas as pd
 
 from data.benchmarks.files import VideoFolder
 from data.distortions import OOD_KINDS, TRAIN_KINDS
+from data.fetch_settings import DEFAULT_FETCHING, Fetching
 from data.prepare.labelled import PrepareError
 from data.prepare.ladder_clips import LadderJob, clip_name, clips_of, strength_of
 from data.tables import write_table
+from data.urls import Place
 from runtime.killable import run_isolated
 
 KINDS = TRAIN_KINDS + OOD_KINDS
@@ -35,9 +37,10 @@ class Ladders:
 
 
 def make_ladders(
-    folder: Path,
+    folder: Place,
     out: Path,
     *,
+    fetching: Fetching = DEFAULT_FETCHING,
     kinds: Sequence[str] = TRAIN_KINDS,
     rungs: int = 5,
     seconds: float = 2.0,
@@ -48,12 +51,13 @@ def make_ladders(
     timeout_s: float = 600.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ladders:
-    """Write distortion ladders of all videos below `folder` to `out`, with a manifest.
+    """Write distortion ladders of all videos below `folder`, which may be a URL, to `out`, with a manifest.
 
     Existing clips of the same video and settings are kept, so that an interrupted call can be repeated. A
     video is left out if it cannot be read, or if all of its rungs look the same.
 
     Args:
+        fetching: how videos are fetched from a URL.
         kinds: kinds of distortion in data/distortions.py.
         rungs: clips of a ladder, at least 2, from hardly visible to severe.
         seconds, max_px: length of a clip, taken from the middle of the video, and its longest side.
@@ -64,14 +68,21 @@ def make_ladders(
         PrepareError: for an unknown kind, fewer than 2 rungs, or if no ladder is left.
     """
     _check(kinds, rungs, seconds, max_px)
-    found = VideoFolder(folder)
+    found = VideoFolder(folder, fetching)
     out = out.resolve()
-    sources = [name for name in found.videos() if not (found.root / name).is_relative_to(out)]
+    sources = [name for name in found.videos() if not Path(found.place(name)).is_relative_to(out)]
     if not sources:
         raise PrepareError(f"{folder}: no file in it has a video's suffix")
     jobs = {
         name: LadderJob(
-            str(found.root / name), str(out / name), sorted(set(kinds)), rungs, seconds, max_px, seed
+            found.place(name),
+            str(out / name),
+            sorted(set(kinds)),
+            rungs,
+            seconds,
+            max_px,
+            seed,
+            asdict(fetching),
         )
         for name in sources
     }
@@ -81,7 +92,7 @@ def make_ladders(
         "data.prepare.ladder_clips",
         [asdict(job) for job in open_jobs.values()],
         processes,
-        timeout_s,
+        timeout_s + fetching.wait_s([found.place(sources[0])]),
         None if progress is None else lambda done: progress(len(made) + done, len(jobs)),
     )
     by_name = dict(zip(open_jobs, outcomes, strict=True))

@@ -11,28 +11,29 @@ from data.manifest import manifest_name, read_manifest
 from data.prepare.labelled import PrepareError
 from data.records import Video
 from data.tables import write_table
+from data.urls import is_url
 
 
 def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> list[Video]:
-    """Write the rows of all manifests to `out`, their paths relative to its folder; returns them.
+    """Write the rows of all manifests to `out`, their paths relative to its folder or URLs; returns them.
 
     Rows without a label set get one named after their manifest, since labels of different manifests are not
     comparable by default. Columns that a run does not read are dropped.
 
     Raises:
         ManifestError: for a manifest that cannot be used.
-        PrepareError: if a video lies outside the folder of `out`, two videos have the same video_id, or
-            the names of two manifests would give rows the same label set.
+        PrepareError: if a video of this machine lies outside the folder of `out`, two videos have the same
+            video_id, or the names of two manifests would give rows the same label set.
     """
     base = out.parent.resolve()
     rows = []
     named: dict[str, Path] = {}
     for manifest in manifests:
         for video in read_manifest(manifest, check_files=check_files):
-            if not Path(video.path).is_relative_to(base):
+            path = video.path
+            if not is_url(path) and not Path(path).is_relative_to(base):
                 raise PrepareError(
-                    f"{manifest}: {video.path} is not below {base}: give an --out in a folder above all "
-                    f"videos"
+                    f"{manifest}: {path} is not below {base}: give an --out in a folder above all videos"
                 )
             label_set = video.label_set
             if label_set == "default":
@@ -43,7 +44,8 @@ def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> lis
                         f"one called '{label_set}': rename one of the files, or fill column label_set (with "
                         f"the same name in both if their labels are comparable)"
                     )
-            path = Path(video.path).relative_to(base).as_posix()
+            if not is_url(path):
+                path = Path(path).relative_to(base).as_posix()
             rows.append(asdict(video) | {"path": path, "label_set": label_set})
     twice = [name for name, count in Counter(row["video_id"] for row in rows).items() if count > 1]
     if twice:
