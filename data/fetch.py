@@ -21,6 +21,7 @@ from runtime.calls import within
 _STALL_S = 30.0
 _CONNECT_S = 10.0
 _GRACE_S = 5.0
+_ROOM_POLL_S = 0.5
 _CHUNK_BYTES = 2**20
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 """Extras of this project that install a driver, by the scheme of its URLs."""
@@ -28,11 +29,15 @@ _WORTH_RETRYING = frozenset((408, 425, 429))
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 
 Reserve = Callable[[int | None], int]
-"""Makes room for a file of so many bytes, None if unknown; returns how many it may have."""
+"""Makes room for a file of so many bytes, None if unknown; returns how many it may have, or raises NoRoom."""
 
 
 class FetchError(Exception):
     """A file that cannot be had; says why, and names no credentials."""
+
+
+class NoRoom(Exception):
+    """There is no room for a file yet; files in use will be free later."""
 
 
 class _Refused(Exception):
@@ -97,11 +102,20 @@ def check_reachable(url: str, fetching: Fetching) -> None:
 
 
 def _retried(one_try: Callable[[float], Any], fetching: Fetching) -> Any:
-    for tried in range(1, fetching.tries + 1):
+    deadline = time.monotonic() + fetching.budget_s
+    tried = 0
+    while tried < fetching.tries:
+        tried += 1
         try:
             return one_try(fetching.timeout_s)
         except FetchError:
             raise
+        except NoRoom as error:
+            if time.monotonic() > deadline:
+                raise FetchError(str(error)) from None
+            tried -= 1
+            time.sleep(_ROOM_POLL_S)
+            continue
         except Exception as error:
             reason, final = _reason(error, fetching.timeout_s)
         if final:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.fetch import FetchError, download
+from data.fetch import FetchError, NoRoom, download
 from data.fetch_settings import Fetching
 from data.urls import Place, is_url, name_of
 from data.video_file import VideoError
@@ -89,13 +89,14 @@ class FileCache:
         suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", name_of(url).name)
         file = self._folder / f"{key}.video{suffix.group() if suffix else ''}"
         deadline = time.monotonic() + self._fetching.budget_s
+        lock = self._folder / f"{key}.lock"
         while True:
-            with self._locked(key, fcntl.LOCK_SH, deadline):
+            with _locked_file(lock, fcntl.LOCK_SH, deadline):
                 if file.exists():
                     os.utime(file)
                     yield file
                     return
-            with self._locked(key, fcntl.LOCK_EX, deadline):
+            with _locked_file(lock, fcntl.LOCK_EX, deadline):
                 if not file.exists():
                     self._fetch(url, key, file, deadline)
 
@@ -115,28 +116,26 @@ class FileCache:
     def _reserve(self, room: Path, size: int | None, deadline: float) -> int:
         """Remove files until there is room for one of `size` bytes; returns how many it may have.
 
-        The reservation is the size of the sparse file `room`. Raises FetchError.
+        The reservation is the size of the sparse file `room`. Raises FetchError for a file that is too large,
+        NoRoom as long as the others are in use.
         """
         limit = self._fetching.limit_bytes
         need = min(limit, _UNSTATED_BYTES) if size is None else size
         if need > limit:
             raise FetchError(f"has {need} bytes, more than data.cache_gb ({self._fetching.cache_gb:g})")
-        while True:
-            with self._bound(deadline) as bound:
-                total = _counted(bound)
-                if total is None or total + need > limit:
-                    total = self._make_room(room, need)
-                fits = total + need <= limit
-                if fits:
-                    with room.open("wb") as reserved:
-                        reserved.truncate(need)
-                    total += need
-                os.pwrite(bound, b"%020d" % total, 0)
+        with _locked_file(self._folder / ".bound", fcntl.LOCK_EX, deadline) as bound:
+            total = _counted(bound)
+            if total is None or total + need > limit:
+                total = self._make_room(room, need)
+            fits = total + need <= limit
             if fits:
-                return need
-            if time.monotonic() > deadline:
-                raise FetchError("all files of the cache are in use: raise data.cache_gb")
-            time.sleep(10 * _POLL_S)
+                with room.open("wb") as reserved:
+                    reserved.truncate(need)
+                total += need
+            os.pwrite(bound, b"%020d" % total, 0)
+        if not fits:
+            raise NoRoom("all files of the cache are in use: raise data.cache_gb")
+        return need
 
     def _make_room(self, room: Path, need: int) -> int:
         """Remove leftovers and the least recently used files; returns the bytes that remain."""
@@ -178,16 +177,6 @@ class FileCache:
         finally:
             os.close(held)
         return True
-
-    @contextlib.contextmanager
-    def _locked(self, key: str, kind: int, deadline: float) -> Iterator[int]:
-        with _locked_file(self._folder / f"{key}.lock", kind, deadline) as held:
-            yield held
-
-    @contextlib.contextmanager
-    def _bound(self, deadline: float) -> Iterator[int]:
-        with _locked_file(self._folder / ".bound", fcntl.LOCK_EX, deadline) as held:
-            yield held
 
 
 @contextlib.contextmanager
