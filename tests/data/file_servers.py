@@ -81,7 +81,11 @@ def http_server(served: FlakyServer) -> Iterator[FlakyServer]:
 def s3_server() -> Iterator[str]:
     """An S3 server with the bucket `videos`, and an environment that leads boto and s3fs there; yields its
     address."""
+    import logging
+
     from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
