@@ -107,7 +107,10 @@ class FileCache:
             download(url, part, self._fetching, lambda size: self._reserve(room, size, deadline))
             with part.open("rb") as written:
                 os.fsync(written.fileno())
-            part.replace(file)
+            # Under the lock of the count: one who counts meanwhile could see neither room nor file.
+            with _locked_file(self._folder / ".bound", fcntl.LOCK_EX, deadline):
+                part.replace(file)
+                room.unlink(missing_ok=True)
             _sync_folder(self._folder)
         finally:
             part.unlink(missing_ok=True)
