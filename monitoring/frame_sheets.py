@@ -41,10 +41,10 @@ class FrameRequest:
     decoder: DecoderName
     square: bool
     window_s: tuple[float, float] | None = None
-    fetching: Fetching = DEFAULT_FETCHING
     perturbation: Perturbation | None = None
     strict: bool = False
     frame_rate: float | None = None
+    fetching: Fetching = DEFAULT_FETCHING
 
 
 @dataclass(frozen=True, slots=True)
