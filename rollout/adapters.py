@@ -1,7 +1,8 @@
-"""Adapters that an engine serves beside its base model, one for each policy version. Importable without vllm.
+"""LoRA adapters that an engine serves on top of its base model: one per policy version. Importable without
+vllm.
 
-A request runs under the adapter of the version at which it began, so a new adapter needs no pause. An older
-one is removed once no request uses it.
+A request keeps the adapter of the version at which it began, so sampling need not pause for a new adapter.
+An old adapter is removed once no request uses it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM reserves memory for: an adapter takes the next larger one."""
+"""Ranks that vLLM can reserve memory for. An adapter's rank is rounded up to one of them."""
 
 FAMILIES = frozenset({"internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"})
-"""Values of `model_type` whose language model's adapters vLLM serves; tests/families compares log-probs."""
+"""Values of `model_type` for which vLLM serves adapters of the language model. tests/families compares the
+log-probs."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterServing:
-    """How an engine serves adapters: their rank and alpha, and how many it holds at once."""
+    """Settings for serving adapters: their rank, their alpha and how many an engine holds at once."""
 
     rank: int
     alpha: float
@@ -32,13 +34,14 @@ class AdapterServing:
 
     @property
     def reserved_rank(self) -> int:
-        """The rank that vLLM reserves memory for."""
+        """`rank`, rounded up to a rank that vLLM can reserve memory for."""
         return next(rank for rank in RANKS if rank >= self.rank)
 
 
 @dataclass(eq=False)
 class Adapter:
-    """What requests run under: a policy version, and how vLLM knows its adapter (None: the base model)."""
+    """A policy version, vLLM's handle of its adapter (None: the base model) and the number of its
+    requests."""
 
     version: int
     lora: LoRARequest | None
@@ -50,7 +53,7 @@ class Adapter:
 
 
 class AdapterSlots:
-    """The adapters that an engine holds, oldest first. One event loop owns it."""
+    """The adapters that an engine holds, oldest first. Use from one event loop only."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
@@ -68,7 +71,7 @@ class AdapterSlots:
 
     @contextmanager
     def used(self) -> Iterator[Adapter]:
-        """The current adapter, which stays until the block ends."""
+        """Yield the current adapter. It is not removed before the block ends."""
         adapter = self._current
         adapter.running += 1
         adapter.idle.clear()
@@ -80,11 +83,14 @@ class AdapterSlots:
                 adapter.idle.set()
 
     def unused(self) -> list[Adapter]:
-        """Adapters that no request uses or will use."""
+        """Adapters that can be removed: no request uses them, and none is the current adapter."""
         return [a for a in self._held if not a.running and a is not self._current]
 
     async def one_idle(self) -> Adapter:
-        """The oldest adapter without a running request, once there is one. No new request may begin."""
+        """Wait for an adapter without running requests, and return the oldest such one.
+
+        The caller must keep new requests from starting meanwhile.
+        """
         waits = [asyncio.ensure_future(adapter.idle.wait()) for adapter in self._held]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -94,10 +100,10 @@ class AdapterSlots:
         return next(adapter for adapter in self._held if not adapter.running)
 
     def drop(self, adapter: Adapter) -> None:
-        """Forget an adapter that vLLM has removed."""
+        """Remove an adapter from the list, after vLLM has removed it."""
         self._held.remove(adapter)
 
     def adopt(self, adapter: Adapter) -> None:
-        """Have requests that begin from here on run under `adapter`."""
+        """Make `adapter` the current one: later requests run under it."""
         self._held.append(adapter)
         self._current = adapter

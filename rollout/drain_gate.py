@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 
 class DrainGate:
-    """Keeps sampling and loading weights apart. One event loop owns it.
+    """Prevents sampling while weights are loaded. Use from one event loop only.
 
-    async with gate.entered():   # any number at once; waits while the gate is closed
+    async with gate.entered():   # shared by any number of requests; waits while the gate is closed
         ...
-    async with gate.drained():   # alone: blocks new requests and waits for those in flight
+    async with gate.drained():   # exclusive: blocks new requests and waits for those in flight
         ...
     async with gate.closed():    # blocks new requests; those in flight continue
         ...
@@ -27,7 +27,7 @@ class DrainGate:
 
     @property
     def busy_s(self) -> float:
-        """Seconds in which at least one request was in flight."""
+        """Seconds so far during which at least one request was in flight."""
         running = time.perf_counter() - self._busy_since if self._inside else 0.0
         return self._busy_s + running
 

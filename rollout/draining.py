@@ -1,7 +1,7 @@
-"""Detects nodes that are about to be removed, and moves their workers.
+"""Detects nodes that are about to be removed, and moves their workers to other nodes.
 
-Ray's autoscaler and `ray drain-node` mark a node as draining before it goes. Ray 2.60 has no public call that
-lists them: this module reads the same internal state as Ray Train's PreemptionWatcher.
+Ray's autoscaler and `ray drain-node` mark a node as draining before they remove it. Ray 2.60 has no public
+call that lists draining nodes. This module reads the same internal state as Ray Train's PreemptionWatcher.
 """
 
 import asyncio
@@ -18,16 +18,19 @@ logger = logging.getLogger(__name__)
 EVERY_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 LAST_S = 20.0
-"""Time before a node's end that ending a worker may take."""
+"""Seconds reserved for stopping a worker before its node is removed."""
 
 
 def draining_nodes() -> dict[str, int]:
-    """Node ids, with the time of their end in milliseconds since the epoch; 0 if none was given."""
+    """Return the ids of draining nodes, each with the time of its removal in milliseconds since the epoch.
+
+    The time is 0 if none was given.
+    """
     return ray._private.state.state.get_draining_nodes()
 
 
 def seconds_left(deadline_ms: int, now_s: float, at_most_s: float) -> float:
-    """How long work on a node may still run."""
+    """Return how many seconds the requests on a draining node may continue."""
     return min(at_most_s, max(0.0, deadline_ms / 1000 - now_s - LAST_S)) if deadline_ms else at_most_s
 
 
@@ -41,10 +44,10 @@ async def watch_drains(
     """Poll for draining nodes until cancelled, and move the workers on them.
 
     Args:
-        workers_on: ids of the workers on a node that are not leaving yet.
-        move: starts to move a worker elsewhere; it has so many seconds to finish its work.
-        at_most_s: the longest time to give a worker.
-        nodes: asks which nodes are draining.
+        workers_on: returns the ids of the workers on a node, without those that are leaving already.
+        move: takes a worker's id and the seconds in which it must finish its requests; starts to move it.
+        at_most_s: maximum of the seconds passed to `move`.
+        nodes: returns the draining nodes, as `draining_nodes` does.
     """
     while True:
         await asyncio.sleep(every_s)

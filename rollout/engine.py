@@ -1,12 +1,12 @@
-"""The seam to vLLM: what an engine is asked, and the two engines that answer.
+"""The interface to vLLM: the base class of the two engines.
 
     group = await engine.generate(request, frames)   any number at once: they share the running batch
-    await engine.load_weights(version, buckets)      waits for those running, holds newcomers back
-    await engine.load_adapter(version, bucket)       in its place: those running end under their own adapter
+    await engine.load_weights(version, buckets)      pauses sampling; new requests wait
+    await engine.load_adapter(version, bucket)       alternative; running requests keep their adapter
 
-`InProcessEngine` steps vLLM in a thread of this process, for small machines. `AsyncEngine` is vLLM's
-AsyncLLM, whose engine process leaves this one free. A dead engine raises `EngineDead` from every call, and
-so does one whose weights were loaded only in part: it must never sample again.
+`InProcessEngine` steps vLLM in a thread of this process, for small machines. `AsyncEngine` runs vLLM's
+AsyncLLM, which computes in a process of its own. Every call to a dead engine raises `EngineDead`. An engine
+whose weights were loaded only in part counts as dead: it must never sample again.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Totals since the start. `busy_s` are seconds with at least one request running."""
+    """Totals since the start. `busy_s`: seconds during which at least one request was running."""
 
     requests: int
     prompt_tokens: int
@@ -56,7 +56,7 @@ class EngineStats:
 
 
 class Engine(ABC):
-    """Prompts in, groups out, and weights by version. Every call belongs to one event loop."""
+    """Samples groups of completions, and loads weights by version. Call it from one event loop only."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -68,7 +68,7 @@ class Engine(ABC):
         )
         self._processor, self._image_options = checked.processor, checked.image_options
         self.masked_token_ids = checked.masked_token_ids
-        """Ids never sampled; the learner masks the same."""
+        """Ids of tokens that are never sampled. The learner masks the same ids."""
         kinds = getattr(checked.config.get_text_config(), "layer_types", None) or []
         self._linear_attention = "linear_attention" in kinds
         self._gate = DrainGate()
@@ -82,7 +82,7 @@ class Engine(ABC):
 
     @property
     def version(self) -> int:
-        """The policy version that a request which begins now samples from."""
+        """The policy version that new requests sample from."""
         return self._version
 
     @property
@@ -92,7 +92,7 @@ class Engine(ABC):
 
     @property
     def paused_s(self) -> float:
-        """Seconds since the start in which nothing ran because weights were replaced."""
+        """Seconds since the start during which sampling was paused to replace weights."""
         return self._paused_s
 
     @property
@@ -107,13 +107,13 @@ class Engine(ABC):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of vLLM's engine."""
+        """The arguments for vLLM's engine."""
         return engine_arguments(
             self._settings, self.masked_token_ids, self._image_options, self._linear_attention
         )
 
     def _vllm_config(self, arguments: type[EngineArgs]) -> VllmConfig:
-        """vLLM's configuration of the engine. Raises EngineRefused if vLLM does not accept it."""
+        """Build vLLM's configuration of the engine. Raises EngineRefused if vLLM rejects it."""
         try:
             return arguments(**self.arguments).create_engine_config()
         except (ValueError, TypeError, NotImplementedError) as error:
@@ -121,20 +121,21 @@ class Engine(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Load the model; the engine then holds version 0."""
+        """Load the model as version 0."""
 
     async def generate(self, request: SamplingRequest, frames: np.ndarray) -> Group:
-        """Sample one completion for each seed of `request`, all begun at the same policy version. When a new
-        adapter comes meanwhile they end under their own; when new weights come, `rollout.in_flight` says
-        what becomes of them.
+        """Sample one completion per seed of `request`, all begun at the same policy version.
+
+        If a new adapter arrives meanwhile, they finish under the adapter at which they began. If new weights
+        arrive, `rollout.in_flight` decides how they continue.
 
         Args:
-            request: whom to ask and how; temperature 0 decodes greedily.
-            frames: uint8 [T, H, W, 3], the pixels that `request.ref` names.
+            request: the prompt, the seeds and the temperature; temperature 0 decodes greedily.
+            frames: uint8 [T, H, W, 3], the frames of `request.ref`.
 
         Raises:
-            ValueError: if vLLM refuses the request, too long a prompt for example.
-            EngineDead: if the engine cannot go on.
+            ValueError: if vLLM rejects the request, for example because the prompt is too long.
+            EngineDead: if the engine has failed for good.
         """
         if len(frames) != request.ref.n_frames:
             raise ValueError(f"{request.ref.path}: {len(frames)} frames for a ref of {request.ref.n_frames}")
@@ -143,7 +144,8 @@ class Engine(ABC):
             version, started = self._version, time.perf_counter()
             prompt = {
                 "prompt": prompt_text(self._processor, len(frames), request.question, request.ref.n_videos),
-                # vLLM hashes the pixels, so a perturbed copy's frames come out of the vision tower once.
+                # vLLM caches vision features by a hash of the pixels, so each frame, those of a perturbed
+                # copy included, is encoded once.
                 "multi_modal_data": {"image": [Image.fromarray(frame) for frame in frames]},
             }
             params = [_sampling(request, seed) for seed in request.seeds]
@@ -164,11 +166,11 @@ class Engine(ABC):
         )
 
     async def load_weights(self, version: int, buckets: AsyncIterable[Bucket]) -> None:
-        """Replace all weights by those of `buckets` (Hugging Face names) and forget what the old ones made.
-        An engine that serves adapters keeps its weights and takes the adapter that `buckets` hold.
+        """Replace all weights by those in `buckets` (Hugging Face names) and clear the caches.
 
-        Raises EngineDead if anything fails on the way: the engine then holds neither the old weights nor the
-        new.
+        An engine that serves adapters keeps its weights and loads the adapter that `buckets` hold.
+
+        Raises EngineDead if anything fails: the engine then holds a mixture of old and new weights.
         """
         if self._settings.adapters is not None:
             adapter = {name: held async for bucket in buckets for name, held in bucket.items()}
@@ -183,12 +185,15 @@ class Engine(ABC):
                 raise WeightsRefused(f"no bucket held {', '.join(missing[:5])} ({len(missing)} parameters)")
 
     async def load_adapter(self, version: int, bucket: Bucket) -> None:
-        """Have requests that begin from here on run under the adapter in `bucket` (peft's names). Those
-        running end under the adapter at which they began; they are waited for only if every slot is taken.
+        """Run later requests under the adapter in `bucket` (peft's names).
+
+        Running requests finish under the adapter at which they began. This waits for one of them only if
+        every slot is taken.
 
         Raises:
-            WeightsRefused: if a name is of no layer that the engine serves adapters of; nothing has changed.
-            EngineDead: if anything else fails; which adapters the engine holds is then unknown.
+            WeightsRefused: if a name matches no layer for which the engine serves adapters; nothing has
+                changed.
+            EngineDead: if anything else fails; it is then unknown which adapters the engine holds.
         """
         async with self._loading_adapter, AsyncExitStack() as stack:
             self._require_alive()
@@ -198,14 +203,14 @@ class Engine(ABC):
                 await stack.enter_async_context(self._gate.closed())
                 await self._remove([await self._adapters.one_idle()])
             with self._fatal(f"loading the adapter of version {version}"):
-                # A number is never used again: a version that is trained again is another policy, and prompts
-                # are cached by an adapter's name.
+                # Never reuse a number: vLLM caches prompts by the adapter's name, and after a resume the same
+                # version may be another policy.
                 adapter = await self._added(version, next(self._adapter_ids), bucket)
             self._adapters.adopt(adapter)
             self._version = version
 
     async def _check_names(self, bucket: Bucket) -> None:
-        """vLLM leaves out without a word what matches none of its layers."""
+        """Raise WeightsRefused for tensors that match no layer: vLLM ignores them without an error."""
         unknown = (await self._rpc("unknown_adapter_names", list(bucket)))[0]
         if unknown or not bucket:
             raise WeightsRefused(
@@ -215,7 +220,7 @@ class Engine(ABC):
 
     async def _added(self, version: int, number: int, bucket: Bucket) -> Adapter:
         assert self._settings.adapters is not None, "the engine was started without adapters"
-        with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # vLLM reads it once
+        with tempfile.TemporaryDirectory(prefix="adapter-") as folder:  # vLLM reads it only once
             await asyncio.to_thread(_write_adapter, Path(folder), bucket, self._settings.adapters)
             lora = LoRARequest(f"version-{version}-{number}", number, folder)
             await self._add_lora(lora)
@@ -229,9 +234,11 @@ class Engine(ABC):
                 self._adapters.drop(adapter)
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
-        """Join the sender's NCCL group. `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo,
-        with a `rank_offset` that is this engine's alone; an older group is left first. vLLM joins between two
-        of its steps, so running requests stay, and only new ones wait."""
+        """Join the sender's NCCL group, after leaving an older one.
+
+        `init_info` holds the fields of vLLM's NCCLWeightTransferInitInfo, with this engine's own
+        `rank_offset`. vLLM joins between two of its steps: running requests are kept, and only new ones wait.
+        """
         async with self._gate.closed():
             self._require_alive()
             with self._fatal("joining the weight-transfer group"):
@@ -239,8 +246,11 @@ class Engine(ABC):
                 await self._rpc("init_weight_transfer_engine", init_info)
 
     async def receive_weights(self, version: int, update_info: dict[str, Any]) -> None:
-        """Like `load_weights`, out of the sender's NCCL broadcast. `update_info` holds the fields of vLLM's
-        NCCLWeightTransferUpdateInfo: names, dtype_names and shapes, in the order of sending."""
+        """Do the same as `load_weights`, with weights from the sender's NCCL broadcast.
+
+        `update_info` holds the fields of vLLM's NCCLWeightTransferUpdateInfo: names, dtype_names and shapes,
+        in the order of sending.
+        """
         async with self._replacing_weights(version):
             await self._rpc("start_weight_update")
             await self._rpc("update_weights", update_info)
@@ -248,7 +258,7 @@ class Engine(ABC):
 
     @asynccontextmanager
     async def _replacing_weights(self, version: int) -> AsyncIterator[None]:
-        """Nothing is sampled inside; afterwards all caches are empty and the engine holds `version`."""
+        """Pause sampling inside the block. Afterwards clear all caches and set the engine to `version`."""
         async with self._standstill():
             self._require_alive()
             with self._fatal(f"loading version {version}"):
@@ -258,21 +268,21 @@ class Engine(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Free everything, processes included. May be called more than once."""
+        """Free all resources and end the engine's processes. May be called more than once."""
 
     @abstractmethod
     async def _complete(
         self, prompt: Any, params: Sequence[SamplingParams], lora: LoRARequest | None
     ) -> list[RequestOutput]:
-        """One finished output for each of `params`, in order, under one adapter."""
+        """Return one finished output per item of `params`, in order, all sampled under one adapter."""
 
     @abstractmethod
     async def _add_lora(self, lora: LoRARequest) -> None:
-        """Have vLLM read an adapter and keep it."""
+        """Load an adapter into vLLM, which keeps it until `_remove_lora`."""
 
     @abstractmethod
     async def _remove_lora(self, number: int) -> None:
-        """Have vLLM free an adapter that no request uses."""
+        """Remove an adapter that no request uses from vLLM."""
 
     @abstractmethod
     async def _rpc(self, method: str, *args: Any) -> list[Any]:
@@ -280,11 +290,11 @@ class Engine(ABC):
 
     @abstractmethod
     async def _load_bucket(self, bucket: Bucket) -> None:
-        """Hand one bucket to every vLLM worker."""
+        """Send one bucket to every vLLM worker."""
 
     @abstractmethod
     def _standstill(self) -> AbstractAsyncContextManager[None]:
-        """The engine computes nothing inside, and lets nothing new begin; `_paused` counts the seconds."""
+        """Pause the engine inside the block: no computation, no new requests. `_paused` measures the time."""
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
@@ -296,12 +306,12 @@ class Engine(ABC):
 
     @abstractmethod
     async def _adopt(self, version: int) -> None:
-        """Tokens are `version`'s from here on. Drops the prefix, multimodal and encoder caches: all hold what
-        the old weights made."""
+        """Record `version` for all later tokens, and clear the prefix, multimodal and encoder caches, whose
+        entries were computed with the old weights."""
 
     @abstractmethod
     def _versions(self, output: RequestOutput, began_at: int) -> list[int]:
-        """The policy version of each sampled token."""
+        """Return the policy version of each sampled token."""
 
     def _completion(self, output: RequestOutput, version: int, seed: int | None) -> Completion:
         sampled = output.outputs[0]
@@ -323,7 +333,7 @@ class Engine(ABC):
 
     @contextmanager
     def _fatal(self, doing: str) -> Iterator[None]:
-        """Whatever goes wrong inside leaves the engine dead, being called off included."""
+        """Mark the engine dead if the block raises anything, cancellation included."""
         try:
             yield
         except asyncio.CancelledError as error:
@@ -336,7 +346,7 @@ class Engine(ABC):
             raise self._die(error, doing) from error
 
     def _die(self, error: BaseException, doing: str) -> EngineDead:
-        """Mark the engine dead, and return the error that says so."""
+        """Mark the engine dead, and return the EngineDead to raise."""
         if self._death is None:
             self._death = error
             logger.error("the engine died while %s", doing, exc_info=error)
@@ -344,19 +354,20 @@ class Engine(ABC):
 
 
 def _write_adapter(folder: Path, bucket: Bucket, serving: AdapterServing) -> None:
-    """Write the files that vLLM loads an adapter from: peft's."""
+    """Write an adapter in peft's file format, from which vLLM loads it."""
     settings = {"peft_type": "LORA", "r": serving.rank, "lora_alpha": serving.alpha, "target_modules": []}
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     save_file(dict(tensors_of(bucket)), folder / "adapter_model.safetensors")
 
 
 def _sampling(request: SamplingRequest, seed: int | None) -> SamplingParams:
-    """Temperature only: log-probs of a truncated distribution could not be had again from the learner."""
+    """Return sampling parameters without top_p and top_k: the learner computes log-probs of the full
+    distribution."""
     return SamplingParams(
         temperature=request.temperature,
         max_tokens=request.max_tokens,
         seed=seed,
-        logprobs=0,  # the sampled token's own, and no others
+        logprobs=0,  # only the log-prob of the sampled token
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

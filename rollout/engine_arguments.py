@@ -1,4 +1,4 @@
-"""What an engine is started with, and the arguments of vLLM that follow from it."""
+"""The settings of an engine, and the vLLM arguments derived from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from rollout.config import RolloutConfig
 from rollout.environment import executor, uses_async_engine
 from rollout.token_mask import CONFIG_KEY
 
-CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention takes multiples of 32
+CPU_KV_BLOCK_TOKENS = 32  # vLLM's CPU attention accepts multiples of 32 only
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine is started with. `seed` draws the samples of requests that bring none. With `adapters`
-    the engine serves adapters, and its base model stays."""
+    """Settings of one engine. `seed` is used for requests without a seed. If `adapters` is set, the engine
+    serves adapters and never changes its base model."""
 
     model_path: str
     frames_per_video: int
@@ -35,11 +35,11 @@ def engine_arguments(
     image_options: Mapping[str, Any],
     linear_attention: bool = False,
 ) -> dict[str, Any]:
-    """Arguments of vLLM's engine, the same for both engines.
+    """Return the arguments for vLLM, the same for `InProcessEngine` and `AsyncEngine`.
 
     Args:
-        image_options: what `FrameTokens.image_options` makes of the model's processor.
-        linear_attention: whether some layers of the text model have linear attention (Qwen3.5).
+        image_options: the result of `FrameTokens.image_options` for the model's processor.
+        linear_attention: True if some layers of the text model use linear attention (Qwen3.5).
     """
     config = settings.rollout
     common: dict[str, Any] = {
@@ -51,22 +51,23 @@ def engine_arguments(
         "limit_mm_per_prompt": {"image": _image_limits(settings), "video": 0},
         "mm_processor_kwargs": dict(image_options),
         "seed": settings.seed,
-        "generation_config": "vllm",  # a checkpoint's own top_p and the like would change the policy
+        "generation_config": "vllm",  # ignore a checkpoint's defaults such as top_p
         "logprobs_mode": "processed_logprobs",
         "logits_processors": ["rollout.token_mask:TokenMask"],
         "additional_config": {CONFIG_KEY: masked_token_ids},
-        # A prompt whose beginning is cached is computed in another shape, which moves its last bits.
+        # With a cached prefix, vLLM computes the rest of a prompt in another shape, which changes the last
+        # bits.
         "enable_prefix_caching": False if config.exact else None,
         "worker_extension_cls": "rollout.weight_loading.WeightLoading",
-        # The two halves of this cache, one in each process, rely on the order of messages; in one process
-        # it spares the perturbed copy's frames their preprocessing.
+        # With AsyncLLM this cache is split over two processes and relies on the order of their messages, so
+        # it is off. In one process it avoids preprocessing the same frames twice.
         "mm_processor_cache_gb": 0 if uses_async_engine(config) else 0.1,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
     if settings.adapters is not None:
-        # vLLM's CPU operators give requests without an adapter that of the last slot, beside others that have
-        # one: it stays empty. Slots are filled from the first on.
+        # In a mixed batch, vLLM's CPU operators apply the last slot's adapter to requests without one. One
+        # slot more than needed keeps the last slot empty, because slots are filled from the first.
         slots = settings.adapters.slots + (config.gpus_per_replica == 0)
         common |= {
             "enable_lora": True,
@@ -83,23 +84,26 @@ def engine_arguments(
             "weight_transfer_config": WeightTransferConfig(backend="nccl"),
         }
     if linear_attention:
-        # vLLM's kernels of linear attention take bfloat16 alone on the CPU, and caching the states of prompts
-        # needs the chunked prefill that is off below.
+        # On the CPU, vLLM's kernels for linear attention accept bfloat16 only. Caching their states needs
+        # chunked prefill, which is turned off below.
         common |= {"enable_prefix_caching": False}
     return common | {
         "dtype": "bfloat16" if linear_attention else "float32",
-        "enforce_eager": True,  # spares a C++ compiler at run time
+        "enforce_eager": True,  # needs no C++ compiler at run time
         "block_size": CPU_KV_BLOCK_TOKENS,
         "kv_cache_memory_bytes": config.kv_cache_mb * 2**20,
-        # A request that is prefilled in parts cannot have a seed of its own on the CPU.
+        # On the CPU, a request that is prefilled in chunks cannot have its own seed.
         "enable_chunked_prefill": False,
         "max_num_seqs": 1 if config.exact else config.max_concurrent_sequences,
     }
 
 
 def _image_limits(settings: EngineSettings) -> dict[str, int]:
-    """How many images a prompt has at most, and how large: vLLM reserves memory for images of that size, and
-    without it for the largest that the processor lets pass (16,384 tokens with Qwen2.5-VL)."""
+    """Return the maximum number and size of a prompt's images, for which vLLM reserves memory.
+
+    Without a size it reserves memory for the largest image that the processor accepts (16,384 tokens with
+    Qwen2.5-VL).
+    """
     largest_px = settings.frame_tokens.largest_px
     size = {} if largest_px is None else {"width": largest_px, "height": largest_px}
     return {"count": settings.frames_per_video, **size}

@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM: an engine process of its own, and tensor parallelism inside a node."""
+"""An engine around vLLM's AsyncLLM: a separate engine process, with tensor parallelism inside a node."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ from rollout.environment import in_flight
 
 
 class AsyncEngine(Engine):
-    """See the module's docstring."""
+    """Runs vLLM's AsyncLLM."""
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
@@ -53,7 +53,7 @@ class AsyncEngine(Engine):
             outputs = await self._together(complete(rendered, p, lora) for p in params)
             if not any(_broken_off(output) for output in outputs):
                 return outputs
-            await self._gate.opened()  # the group begins anew under the new weights
+            await self._gate.opened()  # sample the group again under the new weights
 
     async def _together(self, requests: Iterable[Coroutine[Any, Any, RequestOutput]]) -> list[RequestOutput]:
         tasks = [asyncio.ensure_future(request) for request in requests]
@@ -65,14 +65,14 @@ class AsyncEngine(Engine):
             raise ValueError(str(error)) from error
         finally:
             for task in tasks:
-                task.cancel()  # aborts it in the engine, where it is still running
+                task.cancel()  # also aborts the request in the engine
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _kept(self, rendered: Any, params: SamplingParams, lora: LoRARequest | None) -> RequestOutput:
-        """One completion, taken up again after its last token as often as new weights break it off.
+        """Sample one completion. Each time new weights interrupt it, resume it after its last token.
 
-        vLLM's own way, to freeze requests, fails on images: a request whose frames were in the prefix cache
-        has lost their pixels when all caches are dropped under it.
+        vLLM can freeze requests instead, but that fails with images: a request whose frames were in the
+        prefix cache no longer has their pixels once all caches are cleared.
         """
         whole = await self._one(rendered, params, lora)
         while _broken_off(whole):
@@ -91,7 +91,7 @@ class AsyncEngine(Engine):
 
     async def _one(self, rendered: Any, params: SamplingParams, lora: LoRARequest | None) -> RequestOutput:
         name = str(next(self._ids))
-        # FINAL_ONLY: the stream has one item.
+        # With FINAL_ONLY the stream has one item.
         outputs = [o async for o in self._engine.generate(rendered, params, name, lora_request=lora)]
         return outputs[-1]
 
@@ -139,7 +139,7 @@ def _broken_off(output: RequestOutput) -> bool:
 
 
 def _append(done: CompletionOutput, rest: CompletionOutput) -> None:
-    """Make `done` the whole of a completion of which `rest` is the continuation."""
+    """Append `rest` to `done`, the earlier part of the same completion, in place."""
     n = len(done.token_ids)
     moved = [WeightVersionSpan(s.version, n + s.start, n + s.end) for s in rest.weight_versions or []]
     done.weight_versions = [*(done.weight_versions or []), *moved]

@@ -1,4 +1,4 @@
-"""vLLM stepped by a thread of this process."""
+"""An engine that steps vLLM in a thread of this process."""
 
 import asyncio
 import queue
@@ -22,7 +22,7 @@ from rollout.errors import EngineDead
 
 @dataclass(eq=False)
 class _Batch:
-    """The requests of one call: the same prompt, once for each of `params`, under one adapter."""
+    """The vLLM requests of one call: the same prompt once per item of `params`, under one adapter."""
 
     prompt: Any
     params: Sequence[SamplingParams]
@@ -47,8 +47,11 @@ _Command = _Batch | _Abort | _Call | None  # None ends the thread
 
 
 class InProcessEngine(Engine):
-    """One thread owns vLLM's engine: it takes commands from a queue between two steps, so that a call joins
-    the batch that is running. Futures belong to the event loop and are touched by it alone."""
+    """Runs vLLM's engine in one thread.
+
+    Between two steps the thread takes commands from a queue, so a new call joins the running batch. Only the
+    event loop accesses futures.
+    """
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
@@ -113,7 +116,7 @@ class InProcessEngine(Engine):
         await self._ask(reset)
 
     async def _ask(self, function: Callable[[LLMEngine], Any]) -> Any:
-        """Run `function` in the engine's thread, between two steps."""
+        """Run `function` in the engine's thread between two steps, and return its result."""
         call = _Call(function, self._future())
         self._commands.put(call)
         return await call.future
@@ -125,7 +128,7 @@ class InProcessEngine(Engine):
         future.add_done_callback(self._waiting.discard)
         return future
 
-    # Below: the engine's thread.
+    # The methods below run in the engine's thread.
 
     def _run(self, config: VllmConfig) -> None:
         try:
@@ -166,14 +169,14 @@ class InProcessEngine(Engine):
                     self._post(_fail, future, error)
 
     def _submit(self, engine: LLMEngine, batch: _Batch, running: dict[str, _Batch]) -> None:
-        """Render the prompt once, and add it to the running batch once for each completion."""
+        """Render the prompt once, and add one request per completion to the running batch."""
         try:
             (rendered,) = engine.renderer.render_cmpl([batch.prompt])
             for params in batch.params:
                 name = f"{id(batch)}-{len(batch.request_ids)}"
                 engine.add_request(name, rendered, params, lora_request=batch.lora)
                 batch.request_ids.append(name)
-        except (ValueError, TypeError) as error:  # vLLM's answer to a request that it cannot serve
+        except (ValueError, TypeError) as error:  # vLLM rejects the request
             engine.abort_request(batch.request_ids)
             self._post(_fail, batch.future, error)
         else:
@@ -190,7 +193,7 @@ class InProcessEngine(Engine):
     def _post(self, function: Callable[..., None], *args: Any) -> None:
         self._loop.call_soon_threadsafe(function, *args)
 
-    # Below: the event loop, on behalf of the thread.
+    # The methods below run in the event loop, scheduled by the thread.
 
     def _on_death(self, error: BaseException) -> None:
         self._end_waiting(self._die(error, "running"))

@@ -1,4 +1,4 @@
-"""The engine that a configuration asks for."""
+"""Creates the engine that a configuration selects."""
 
 import socket
 
@@ -16,7 +16,7 @@ SUPPORTED_VLLM = ("0.32.",)
 
 
 def make_engine(settings: EngineSettings) -> Engine:
-    """The engine that the configuration asks for, not started yet.
+    """Create the engine that the configuration selects, without starting it.
 
     Raises EngineRefused if this machine's vLLM cannot run it.
     """

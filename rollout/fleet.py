@@ -1,8 +1,8 @@
-"""All rollout workers behind one interface.
+"""The interface to all rollout workers.
 
-A request goes to the healthy worker with the least outstanding tokens, as soon as one has room
-(rollout/router.py). Requests of a lost worker are retried on another. rollout/membership.py starts, replaces
-and ends workers.
+A request goes to the healthy worker with the fewest outstanding tokens, as soon as a worker has room
+(rollout/router.py). If its worker is lost, the request is retried on another. rollout/membership.py starts,
+replaces and ends workers.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ __all__ = ["FleetExhausted", "RolloutFailed", "RolloutFleet"]
 
 
 class RolloutFleet(Roster):
-    """Samples groups on the workers, and gives them weights.
+    """Samples groups on the workers, and loads weights into them.
 
     await fleet.start(2)
     groups = await fleet.sample(requests, frames_ref, cost_tokens)
@@ -37,21 +37,22 @@ class RolloutFleet(Roster):
 
     @property
     def waiting(self) -> int:
-        """Calls of `sample` and `sample_all` that no worker has room for."""
+        """Number of calls of `sample` and `sample_all` that wait for a worker with room."""
         return self._router.waiting
 
     async def sample(
         self, requests: Sequence[SamplingRequest], frames: ray.ObjectRef, cost_tokens: int
     ) -> list[Group]:
-        """All groups of one video, sampled by one worker at one policy version.
+        """Sample all groups of one video on one worker, at one policy version.
 
         Args:
-            requests: one for each group.
+            requests: one per group.
             frames: reference to the clean frames, uint8 [T, H, W, 3].
-            cost_tokens: about how many tokens this will be, for routing.
+            cost_tokens: estimated number of tokens, used for routing.
 
         Raises:
-            RolloutFailed: if the request cannot be served, or `rollout.max_retries` workers died of it.
+            RolloutFailed: if the request cannot be served, or its worker died in each of the
+                `rollout.max_retries` retries too.
             FleetExhausted: if no worker is left.
         """
         call = remote(RolloutWorker.sample, requests, value_of(frames))
@@ -60,16 +61,16 @@ class RolloutFleet(Roster):
     async def sample_all(
         self, batch: Sequence[Sequence[SamplingRequest]], frames: ray.ObjectRef, cost_tokens: int
     ) -> list[list[Group] | ValueError]:
-        """The groups of several videos, sampled by one worker in one call.
+        """Sample the groups of several videos on one worker in one call.
 
         Args:
             batch: the requests of each video; an empty list skips a video.
-            frames: reference to a list of the clean frames of each, or None.
-            cost_tokens: about how many tokens this will be in all.
+            frames: reference to a list with the clean frames of each video (None for a skipped one).
+            cost_tokens: estimated number of tokens of the whole batch, used for routing.
         Returns:
-            The groups of each video, or why its requests cannot be served.
+            For each video its groups, or the error that says why its requests cannot be served.
         Raises:
-            RolloutFailed, FleetExhausted: as `sample`, for all of them.
+            RolloutFailed, FleetExhausted: as `sample`, but for the whole batch.
         """
         first = next(requests[0].ref.path for requests in batch if requests)
         call = remote(RolloutWorker.sample_all, batch, value_of(frames))
@@ -99,7 +100,7 @@ class RolloutFleet(Roster):
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[list[str]]:
-        """The healthy workers' ids. None joins or ends before the block does."""
+        """Yield the healthy workers' ids. No worker joins or ends inside the block."""
         async with self._membership:
             self._raise_failure()
             members = [member for member in self._members.values() if member.healthy]
@@ -107,48 +108,48 @@ class RolloutFleet(Roster):
                 yield [member.worker_id for member in members]
 
     async def load_weights_everywhere(self, weights: Weights) -> dict[str, HeldVersion]:
-        """Have every healthy worker load `weights`; returns the version that each holds then.
+        """Make every healthy worker load `weights`; returns the version that each then holds.
 
-        As of every call of all workers: one that dies or misses the deadline is replaced and left out of the
-        result. Any other error is raised.
+        A worker that dies or misses the deadline is replaced and left out of the result, as in every call to
+        all workers. Any other error is raised.
         """
         call = remote(RolloutWorker.load_weights, weights.version, weights.buckets)
         return await self.ask_healthy(call, self._config.sync_timeout_s)
 
     async def load_weights(self, worker_id: str, weights: Weights) -> HeldVersion:
-        """Have one worker load `weights`; returns the version that it holds then.
+        """Make one worker load `weights`; returns the version that it then holds.
 
-        As of every call of one worker: it may be healthy, joining or leaving. Raises RolloutFailed if it is
-        gone, dies or misses the deadline: give it up then.
+        As in every call to one worker, it may be healthy, joining or leaving. Raises RolloutFailed if it is
+        gone, dies or misses the deadline; the caller then replaces it with `give_up`.
         """
         return await self._ask(
             worker_id, remote(RolloutWorker.load_weights, weights.version, weights.buckets)
         )
 
     async def open_transfer(self, worker_id: str, init_info: dict[str, Any]) -> None:
-        """Have one worker join the NCCL group that the learner opens at the same time."""
+        """Make one worker join the NCCL group that the learner opens at the same time."""
         await self._ask(worker_id, remote(RolloutWorker.init_transfer, init_info))
 
     async def receive_weights(self, worker_id: str, version: int, update_info: dict[str, Any]) -> HeldVersion:
-        """Have one worker take part in the learner's broadcast; returns the version that it holds then."""
+        """Make one worker receive the learner's broadcast; returns the version that it then holds."""
         return await self._ask(worker_id, remote(RolloutWorker.receive_weights, version, update_info))
 
     async def ping_everyone(self) -> dict[str, int]:
-        """The policy version that every healthy worker holds."""
+        """Return the policy version of each healthy worker."""
         return await self.ask_healthy(remote(RolloutWorker.ping), self._config.sync_timeout_s)
 
     async def stats(self, timeout_s: float = 30.0) -> list[WorkerStats]:
-        """Totals of every healthy worker since its start; waits for no other call.
+        """Return each healthy worker's totals since its start, without waiting for other calls to it.
 
-        A worker that died or does not answer in time is left out and not replaced: its work has its own
-        deadline.
+        A worker that died or does not answer in time is left out. It is not replaced here, because its
+        sampling calls have deadlines of their own.
         """
         members = [member for member in self._members.values() if member.healthy]
         answers = await self._gather(members, remote(RolloutWorker.stats), timeout_s)
         return [answer for answer in answers if not isinstance(answer, Lost)]
 
     async def ask_healthy(self, call: RemoteCall[RolloutWorker, T], timeout_s: float) -> dict[str, T]:
-        """Make `call` on every healthy worker at once; returns the answers by worker id."""
+        """Make `call` on all healthy workers in parallel; returns the results by worker id."""
         async with self._membership:
             self._raise_failure()
             members = [member for member in self._members.values() if member.healthy]
@@ -165,7 +166,8 @@ class RolloutFleet(Roster):
     async def _gather(
         self, members: Sequence[Member], call: RemoteCall[RolloutWorker, T], timeout_s: float
     ) -> list[T | Lost]:
-        """The answer of each member, or why it is lost. Any other error is raised once all have answered."""
+        """Return each member's result, or Lost with the reason. Other errors are raised after all have
+        ended."""
         calls = (ask(member, call, timeout_s) for member in members)
         answers: list[T | Lost] = []
         for answer in await asyncio.gather(*calls, return_exceptions=True):
@@ -184,8 +186,11 @@ class RolloutFleet(Roster):
             raise RolloutFailed(str(error)) from error
 
     async def _acquire(self, cost_tokens: int) -> Member:
-        """The worker to ask, once one has room. While there are workers, their calls end by their deadlines
-        and free room; without any, this waits as long as a new one may take to start."""
+        """Wait for a worker with room, and return it.
+
+        While there are workers, the deadlines of their calls bound this wait. Without any, the wait ends
+        after the time that a new worker may take to start.
+        """
         self._raise_failure()
         deadline_s = self._placement_timeout_s + self._config.start_timeout_s + self._config.sync_timeout_s
         acquiring = asyncio.ensure_future(self._router.acquire(cost_tokens))

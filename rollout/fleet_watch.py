@@ -15,28 +15,28 @@ ANSWER_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
-    """What a worker did between two polls. NaN for a share of nothing."""
+    """Statistics of a worker between two polls. A share whose denominator is 0 is NaN."""
 
     worker: str
     version: int
     tokens_per_s: float
-    """Tokens of completions."""
+    """Completion tokens per second."""
     idle_share: float
-    """Share of the time without a request running."""
+    """Share of the time during which no request was running."""
     cached_prompt_share: float
-    """Share of prompt tokens that the engine had in its prefix cache."""
+    """Share of prompt tokens that came from the engine's prefix cache."""
     outstanding_tokens: int
-    """Tokens of its unfinished requests, as routing counts them."""
+    """Estimated tokens of the worker's unfinished requests, as the router counts them."""
 
 
 Report = Callable[[int, Sequence[WorkerFigures], Sequence[str]], None]
-"""Takes the update, figures, and ids of the workers that are healthy."""
+"""Takes the number of the update, the workers' figures and the ids of the healthy workers."""
 
 
 class FleetWatch:
-    """Polls the fleet after updates, at most every `every_s` seconds, and reports what changed.
+    """Polls the fleet after updates, at most once per `every_s` seconds, and reports each worker's figures.
 
-    A worker has figures once it has answered two polls in time.
+    A worker has figures after it has answered two polls in time.
     """
 
     def __init__(self, fleet: RolloutFleet, report: Report, every_s: float = EVERY_S) -> None:
@@ -47,10 +47,10 @@ class FleetWatch:
         self._looking: asyncio.Task[None] | None = None
         self._stats: dict[str, WorkerStats] = {}
         self.metrics: dict[str, float] = {}
-        """What the last poll says of the fleet as a whole, under the names of an update's metrics."""
+        """Metrics of the whole fleet from the last poll, by the names that an update's metrics use."""
 
     def look(self, update: int) -> None:
-        """Poll in the background, unless the last poll is running or recent. Raises the last poll's error."""
+        """Start a poll in the background, unless one is running or recent. Raises the last poll's error."""
         if self._looking is not None:
             if not self._looking.done():
                 return
@@ -79,7 +79,7 @@ class FleetWatch:
 
 
 def worker_figures(then: WorkerStats, now: WorkerStats, outstanding_tokens: int) -> WorkerFigures:
-    """What a worker did between two of its totals."""
+    """Compute a worker's figures from two of its totals, `then` and `now`."""
     seconds = now.clock_s - then.clock_s
     return WorkerFigures(
         now.worker_id,
@@ -92,7 +92,7 @@ def worker_figures(then: WorkerStats, now: WorkerStats, outstanding_tokens: int)
 
 
 def cached_prompt_share(spans: Sequence[tuple[WorkerStats, WorkerStats]]) -> float:
-    """Share of the prompt tokens of all `spans`, pairs of a worker's totals, that came from a cache."""
+    """Return the share of cached prompt tokens over all `spans`; each is a pair of one worker's totals."""
     return _ratio(
         sum(now.cached_prompt_tokens - then.cached_prompt_tokens for then, now in spans),
         sum(now.prompt_tokens - then.prompt_tokens for then, now in spans),

@@ -1,4 +1,4 @@
-"""One worker of the fleet as the controller sees it, and calls to it."""
+"""The controller's record of one rollout worker, and calls to that worker."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Member:
-    """A worker of the set. It takes no work until `healthy`."""
+    """The controller's record of a worker. The worker gets no requests until it is `healthy`."""
 
     worker_id: str
     actor: Any
@@ -39,11 +39,12 @@ class WorkerStatus:
 
 
 class Lost(Exception):
-    """A worker died, or counts as hung; it has to be replaced."""
+    """A worker died or counts as hung. It must be replaced."""
 
 
 async def ask(member: Member, call: RemoteCall[RolloutWorker, T], timeout_s: float) -> T:
-    """Call an actor's method. Raises Lost if the worker has to be replaced, else the method's error."""
+    """Make a call to a worker. Raises Lost if the worker must be replaced; other errors are the call's
+    own."""
     what = f"{member.worker_id}.{call.method}"
     try:
         return await call.on(member.actor, member.worker_id, timeout_s)

@@ -1,11 +1,11 @@
 """Starts, replaces and ends rollout workers.
 
-A worker is healthy once `on_join` has given it the current weights. One that dies, or lets a deadline pass,
-is killed, and another is started in its place.
+A worker becomes healthy once `on_join` has given it the current weights. A worker that dies or misses a
+deadline is killed and replaced.
 
-The lock `_membership` separates joining from weight updates: a new worker joins either before an update and
-takes part in it, or after it and gets the new weights from `on_join`. It never becomes healthy with weights
-that were replaced while it joined.
+The lock `_membership` prevents joining during a weight update. A worker that joins before an update takes
+part in it. A worker that joins afterwards gets the new weights from `on_join`. So a worker never becomes
+healthy with weights that were replaced while it joined.
 """
 
 import asyncio
@@ -36,21 +36,21 @@ logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 15.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 600.0
-"""Between two attempts to start a worker while there are enough others; each is twice the one before."""
+"""Pauses between attempts to start a worker while enough others are healthy. Each pause is twice the last."""
 
 
 class Roster:
     """An elastic set of rollout workers.
 
     Args:
-        adapters: how engines serve adapters, if that is what they get after an update.
-        environment: variables of the workers' processes, besides those of `engine_environment`.
+        adapters: settings for serving adapters; None if updates replace the whole weights.
+        environment: environment variables for the workers, in addition to those of `engine_environment`.
         on_join: called with the id of a worker that has started; gives it the current weights. The worker is
-            healthy when it returns.
-        on_fault: called with the id of a worker that has to be replaced, and the reason.
-        on_recovery: called with the ids of a replaced worker and of its successor, and the seconds it took.
-        worker_class: the actor's class.
-        starting: entered while an engine starts and measures its GPU's free memory.
+            healthy when this returns.
+        on_fault: called with the id of a worker that must be replaced, and the reason.
+        on_recovery: called with the ids of a replaced worker and its successor, and the seconds in between.
+        worker_class: the class of the actors.
+        starting: context entered while an engine starts and measures its GPU's free memory.
     """
 
     def __init__(
@@ -92,28 +92,28 @@ class Roster:
         self._changed = asyncio.Condition()
         self._background: set[asyncio.Task[None]] = set()
         self._healing: set[asyncio.Task[None]] = set()
-        """One for each worker that did not start with the others; part of `_background`."""
+        """One task per worker that did not start with the others; a subset of `_background`."""
         self._restarts = 0
         self._rate = RestartRate(config.max_worker_restarts, config.restart_window_s)
         self._failure: FleetExhausted | None = None
 
     @property
     def healthy(self) -> list[str]:
-        """Ids of the workers that take work."""
+        """Ids of the workers that can get requests."""
         return [member.worker_id for member in self._members.values() if member.healthy]
 
     @property
     def infos(self) -> list[WorkerInfo]:
-        """The healthy workers, each as it described itself when it started."""
+        """The WorkerInfo that each healthy worker returned when it started."""
         return [m.info for m in self._members.values() if m.healthy and m.info is not None]
 
     @property
     def outstanding_tokens(self) -> dict[str, int]:
-        """Tokens of each healthy worker's unfinished requests, by its id."""
+        """Estimated tokens of each healthy worker's unfinished requests, by worker id."""
         return {m.worker_id: self._router.outstanding(m) for m in self._members.values() if m.healthy}
 
     def overview(self) -> list[WorkerStatus]:
-        """All workers, including those that are starting or leaving."""
+        """Return the status of all workers, including those that are starting or leaving."""
         return [
             WorkerStatus(
                 m.worker_id,
@@ -127,14 +127,14 @@ class Roster:
 
     @property
     def restarts(self) -> int:
-        """Failed workers replaced so far."""
+        """Number of failed workers replaced so far."""
         return self._restarts
 
     async def start(self, replicas: int) -> None:
         """Start `replicas` workers in parallel; returns once `rollout.min_replicas` of them are healthy.
 
-        The others join when they have started, and those that fail to start are retried in the background.
-        Raises the error of a worker that fails if it would fail again, or if too few are left.
+        The others join when they have started. A worker that fails to start is retried in the background. Its
+        error is raised instead if a retry would fail too, or if too few workers are left.
         """
         async with self._resizing:
             launches = await self._launch_together(replicas, self._config.enough_replicas(replicas))
@@ -144,14 +144,14 @@ class Roster:
                 healing = self._in_background(self._heal(f"rollout-{number}", launch))
                 self._healing.add(healing)
                 healing.add_done_callback(self._healing.discard)
-        await asyncio.sleep(0)  # all have begun, so that cancelling one cancels its launch
+        await asyncio.sleep(0)  # let every task begin, so that cancelling it also cancels its launch
         self._in_background(watch_drains(self._workers_on, self._move, self._config.group_timeout_s))
 
     async def resize(self, replicas: int) -> None:
-        """Start or end workers until there are `replicas`; the others continue.
+        """Start or end workers until there are `replicas`. The others keep running.
 
-        The workers with the least outstanding work leave, after finishing it. Raises the error of a new
-        worker that fails to start; the number of workers is then unchanged.
+        When the fleet shrinks, the workers with the least outstanding work finish it and leave. If a new
+        worker fails to start, its error is raised and the number of workers stays the same.
         """
         async with self._resizing:
             missing = replicas - self._replicas
@@ -170,13 +170,13 @@ class Roster:
             self._replicas = max(self._replicas, replicas)
 
     async def remove(self, worker_id: str, finish_s: float | None = None) -> None:
-        """Give a worker no more work, let it finish what it has, and end it.
+        """Send a worker no more requests, let it finish those it has, and end it.
 
-        Requests unfinished after `finish_s` (default: the deadline of its work) are retried elsewhere.
+        Requests unfinished after `finish_s` (default: their own deadline) are retried on other workers.
         """
         member = self._members.get(worker_id)
         if member is None:
-            return  # it has died and was replaced
+            return  # the worker died and was replaced
         member.healthy, member.leaving = False, True
         self._router.leave(member)
         async with self._changed:
@@ -188,12 +188,12 @@ class Roster:
                 )
             except DeadlineError as error:
                 logger.warning("%s; ending it anyway", error)
-        if worker_id in self._members:  # else it died meanwhile
+        if worker_id in self._members:  # otherwise it died meanwhile
             await self._end(member)
 
     @asynccontextmanager
     async def _at_work(self, members: Sequence[Member]) -> AsyncIterator[None]:
-        """Removing one of these workers waits for the block to end."""
+        """Mark workers as busy inside the block: removing one of them waits until the block ends."""
         for member in members:
             member.running += 1
         try:
@@ -205,22 +205,22 @@ class Roster:
                 self._changed.notify_all()
 
     def give_up(self, worker_id: str, reason: str, its_fault: bool) -> None:
-        """Replace a worker, if it is still in the fleet. Only its own faults count towards
-        `rollout.max_worker_restarts`."""
+        """Replace a worker, if it is still in the fleet. The restart counts towards
+        `rollout.max_worker_restarts` only if `its_fault`."""
         member = self._members.get(worker_id)
         if member is not None:
             (self._give_up if its_fault else self._take_out)(member, Lost(reason))
 
     async def close(self) -> None:
-        """End every worker, healthy or starting, with its process and its placement."""
+        """End all workers, including those still starting: their processes and their placement groups."""
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.gather(*(self._end(member) for member in list(self._members.values())))
 
     async def _launch_together(self, count: int, needed: int) -> list[asyncio.Task[Member]]:
-        """Start `count` workers in parallel; returns once `needed` have joined. If too many fail to start,
-        the others are removed."""
+        """Start `count` workers in parallel; returns once `needed` have joined. If too many fail, remove the
+        others too."""
         launches = [asyncio.ensure_future(self._launch()) for _ in range(count)]
         try:
             await enough_of(launches, needed)
@@ -233,7 +233,7 @@ class Roster:
         return launches
 
     async def _heal(self, worker_id: str, launch: asyncio.Task[Member]) -> None:
-        """Wait for a worker that did not start with the others, and start it again if it failed."""
+        """Wait for a worker that has not started with the others. If it fails, start it again."""
         try:
             await launch
         except Exception as error:
@@ -246,7 +246,7 @@ class Roster:
             await self._launch_in_place_of(worker_id)
 
     async def _launch(self) -> Member:
-        """Place and start a worker, and have it join."""
+        """Place a worker, start it and let it join."""
         number = next(self._numbers)
         worker_id = f"rollout-{number}"
         placement = await place(self._config, self._placement_timeout_s, worker_id, number)
@@ -267,7 +267,7 @@ class Roster:
         return member
 
     def _make_actor(self, worker_id: str, number: int, placement: Placement) -> Any:
-        # Two workers must not sample the same answers to requests without a seed.
+        # For requests without a seed, two workers must not sample the same completions.
         seed = (self._seed + number) % 2**31
         actor: Any = ray.remote(self._worker_class)
         options = placement.actor_options(self._worker_arguments[1], self._environment)
@@ -281,7 +281,7 @@ class Roster:
         )
 
     def _give_up(self, member: Member, reason: Lost) -> None:
-        """Replace a worker that failed, up to `rollout.max_worker_restarts` times in a window."""
+        """Replace a failed worker and count the restart towards `rollout.max_worker_restarts`."""
         if not self._take_out(member, reason):
             return
         self._restarts += 1
@@ -291,12 +291,12 @@ class Roster:
             )
 
     def _take_out(self, member: Member, reason: Lost) -> bool:
-        """Remove a worker from the fleet at once; end it and start another in the background.
+        """Remove a worker from the fleet at once. End it and start its replacement in the background.
 
-        Returns whether another is started: no for a worker that was leaving or is removed already.
+        Returns False, without a replacement, for a worker that was leaving or is already removed.
         """
         if self._members.pop(member.worker_id, None) is None:
-            return False  # another of its calls failed before
+            return False  # an earlier failed call has removed it
         member.healthy = False
         self._router.leave(member)
         if member.leaving:
@@ -313,11 +313,11 @@ class Roster:
         ]
 
     async def _move(self, worker_id: str, finish_s: float) -> None:
-        """Have a worker leave its draining node, and another start elsewhere."""
+        """Remove a worker from its draining node, and start another on a different node."""
         self._on_fault(worker_id, f"its node is draining; it has {finish_s:.0f} s to finish its work")
         self._in_background(self.remove(worker_id, finish_s))
         self._in_background(self._launch_in_place_of(worker_id))
-        await asyncio.sleep(0)  # it is leaving before the next look at the fleet
+        await asyncio.sleep(0)  # let the removal begin, so that the next poll sees the worker leaving
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -330,8 +330,8 @@ class Roster:
         await self._launch_in_place_of(lost.worker_id)
 
     async def _launch_in_place_of(self, worker_id: str) -> None:
-        """Start a worker, again and again if it fails. While enough others are healthy, there is a pause
-        between the attempts, and they are without end; else they count as restarts."""
+        """Start a replacement, and retry if that fails. While enough other workers are healthy, retry without
+        limit, with pauses in between. Otherwise each retry counts as a restart."""
         started_s, pause_s = time.monotonic(), FIRST_PAUSE_S
         while self._failure is None:
             try:
@@ -354,14 +354,14 @@ class Roster:
                     )
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for `seconds` at most, and no longer than enough workers are healthy."""
+        """Wait for `seconds`, or until too few workers are healthy."""
         until_s = time.monotonic() + seconds
         while self._enough and (left_s := until_s - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, 1.0))
 
     @property
     def _enough(self) -> bool:
-        """Whether as many workers are healthy as a run needs to start."""
+        """True if at least as many workers are healthy as a run needs to start."""
         return len(self.healthy) >= self._config.enough_replicas(self._replicas)
 
     @property
@@ -370,7 +370,7 @@ class Roster:
         return f"{config.max_worker_restarts} (rollout.max_worker_restarts) in {config.restart_window_s:g} s"
 
     async def _end(self, member: Member) -> None:
-        """End a worker's engine, then its process, and free its resources."""
+        """End a worker's engine, then its process, then free its resources."""
         member.healthy = False
         self._router.leave(member)
         try:

@@ -1,4 +1,4 @@
-"""Where a worker runs: one placement group each, so that workers start and end independently."""
+"""Places workers on nodes: one placement group per worker, so that workers start and end independently."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from runtime.placement import bundle_of, reserve
 logger = logging.getLogger(__name__)
 
 EXIT_TIMEOUT_S = 20.0
-CONCURRENT_CALLS = 1000  # an engine batches concurrent requests: calls must not queue before it
+CONCURRENT_CALLS = 1000  # engines batch concurrent requests, so Ray must not queue calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Placement:
     config: RolloutConfig
 
     def actor_options(self, model_path: str, environment: Mapping[str, str]) -> dict[str, Any]:
-        """Ray options of an actor that runs here. Ray never restarts it: a restarted actor would look healthy
-        without the current weights.
+        """Return the Ray options of an actor in this placement. Ray never restarts the actor: after a restart
+        it would look healthy without holding the current weights.
 
         Args:
-            environment: variables of its process, besides those of `engine_environment`.
+            environment: environment variables of the actor, in addition to those of `engine_environment`.
         """
         is_local = Path(model_path).exists() and commit_of(model_path) is None
         variables = engine_environment(self.config, is_local) | dict(environment)
@@ -66,10 +66,10 @@ class Placement:
 async def place(config: RolloutConfig, timeout_s: float, worker_id: str, number: int = 0) -> Placement:
     """Reserve the resources of one worker on one node.
 
-    Workers take turns over the nodes by their `number`: placement groups are independent of one another, and
-    by default Ray fills one node first. A node that is full or gone is passed over.
+    Workers are distributed round-robin over the nodes by their `number`. Ray by itself would fill one node
+    first, because placement groups are independent of one another. A node that is full or gone is skipped.
 
-    Raises PlacementError if the cluster has not granted them within `timeout_s`.
+    Raises PlacementError if the cluster does not grant the resources within `timeout_s`.
     """
     bundle = bundle_of(config.cpus_per_replica, config.gpus_per_replica)
     nodes = nodes_for(bundle, config.label_selector, ray.nodes())
@@ -87,11 +87,11 @@ async def place(config: RolloutConfig, timeout_s: float, worker_id: str, number:
 def nodes_for(
     bundle: Mapping[str, float], selector: Mapping[str, str], nodes: Iterable[Mapping[str, Any]]
 ) -> list[str]:
-    """Ids of the living nodes that are large enough for `bundle` and labelled as `selector` asks, the largest
+    """Return the ids of the live nodes that are large enough for `bundle` and match `selector`, largest
     first.
 
     Args:
-        nodes: as `ray.nodes()` describes them.
+        nodes: the result of `ray.nodes()`.
     """
     suitable = [
         node

@@ -1,4 +1,4 @@
-"""Which worker gets the next video. Pure asyncio: knows nothing of Ray or vLLM."""
+"""Selects the worker for each request. Pure asyncio, without Ray or vLLM."""
 
 import asyncio
 from collections import deque
@@ -9,14 +9,15 @@ W = TypeVar("W", bound=Hashable)
 
 
 class Router(Generic[W]):
-    """First come, first served, by the worker with the least outstanding. One event loop owns it.
+    """Serves requests in order of arrival, each by the worker with the lowest outstanding cost. Use from one
+    event loop only.
 
         worker = await router.acquire(cost)
         ...
         router.release(worker, cost)
 
-    A worker takes up to `capacity` at once, or one request of any cost when it is idle. What it cannot take
-    waits in the router, so that the oldest request goes to whichever worker is free first.
+    A worker takes requests up to a total cost of `capacity`; an idle worker takes one request of any cost.
+    Other requests wait in the router, and the oldest goes to the first worker with room.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,36 +26,36 @@ class Router(Generic[W]):
         self._waiting: deque[tuple[int, asyncio.Future[W]]] = deque()
 
     def __len__(self) -> int:
-        """Workers that take requests."""
+        """Number of workers that take requests."""
         return len(self._outstanding)
 
     @property
     def waiting(self) -> int:
-        """Requests that no worker has room for."""
+        """Number of requests that wait for a worker with room."""
         return sum(not future.done() for _, future in self._waiting)
 
     def outstanding(self, worker: W) -> int:
-        """Cost of a worker's unfinished requests; 0 for one that takes none."""
+        """Return the total cost of a worker's unfinished requests; 0 for a worker that takes no requests."""
         return self._outstanding.get(worker, 0)
 
     def join(self, worker: W) -> None:
-        """Send requests to a worker."""
+        """Add a worker: requests are sent to it."""
         self._outstanding.setdefault(worker, 0)
         self._hand_out()
 
     def leave(self, worker: W) -> None:
-        """Send a worker no more requests, and no longer count those it has."""
+        """Remove a worker: it gets no more requests, and its unfinished ones are not counted."""
         self._outstanding.pop(worker, None)
 
     async def acquire(self, cost: int) -> W:
-        """The worker to ask, once there is room. Waits without a deadline: the caller has one."""
+        """Wait for a worker with room, and return it. The caller must set a deadline."""
         future: asyncio.Future[W] = asyncio.get_running_loop().create_future()
         self._waiting.append((cost, future))
         self._hand_out()
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # assigned, and never used
+            if future.done() and not future.cancelled():  # a worker was assigned but is not used
                 self.release(future.result(), cost)
             raise
 
@@ -66,7 +67,7 @@ class Router(Generic[W]):
         self._waiting.clear()
 
     def release(self, worker: W, cost: int) -> None:
-        """Give back what `acquire` took. No-op for a worker that has left."""
+        """Subtract a cost that `acquire` added. No-op for a worker that has left."""
         if worker in self._outstanding:
             self._outstanding[worker] -= cost
             self._hand_out()

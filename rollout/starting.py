@@ -1,4 +1,4 @@
-"""How many workers have to start, and how often workers may be replaced."""
+"""Waits until enough workers have started, and limits how often workers are replaced."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ T = TypeVar("T")
 async def enough_of(launches: Sequence[asyncio.Task[T]], needed: int) -> None:
     """Wait until `needed` of `launches` have succeeded.
 
-    Raises the error of one that failed if it would fail again, or if too few are left.
+    Raises the error of a failed launch if a retry would fail too, or if too few launches are left.
     """
     while True:
         ended = [launch for launch in launches if launch.done()]
@@ -37,7 +37,8 @@ class RestartRate:
         self._times: deque[float] = deque()
 
     def exceeded(self, now_s: float) -> bool:
-        """Count a restart at `now_s`, not earlier than the one before; whether they are now too many."""
+        """Count a restart at `now_s`, and return True if there are now too many. `now_s` must not
+        decrease."""
         self._times.append(now_s)
         while self._times[0] <= now_s - self._window_s:
             self._times.popleft()

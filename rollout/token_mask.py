@@ -1,10 +1,10 @@
-"""The tokens that no completion may hold, as a part of vLLM's sampler. Runs inside vLLM's processes.
+"""A logits processor for vLLM that keeps forbidden tokens out of completions. Runs inside vLLM's processes.
 
-vLLM has two model runners, each of which accepts only subclasses of its own interface: V1 on the CPU, V2 on
-GPUs (`VllmConfig.use_v2_model_runner`). `TokenMask` implements both, so it is right whichever vLLM picks.
+vLLM has two model runners: V1 on the CPU, V2 on GPUs (`VllmConfig.use_v2_model_runner`). Each accepts only
+subclasses of its own interface. `TokenMask` implements both interfaces, so it works with either.
 
-`SamplingParams.allowed_token_ids` would say the same, at the price of a list of the whole vocabulary with
-every request (150,000 ids for Qwen-VL) and a mask row of its own.
+`SamplingParams.allowed_token_ids` would have the same effect, but every request would carry a list of almost
+the whole vocabulary (150,000 ids for Qwen-VL) and need its own mask row.
 """
 
 from typing import Any
@@ -28,26 +28,26 @@ class TokenMask(LogitsProcessorV1, LogitsProcessorV2):
         where: torch.device | LogitsProcRequestState,
         is_pin_memory: bool = False,
     ) -> None:
-        """Args: where: the device (V1), or the runner's state of requests, which names it (V2)."""
+        """Args: where: the device (V1), or the runner's LogitsProcRequestState, which has the device (V2)."""
         device = where.device if isinstance(where, LogitsProcRequestState) else where
         ids = vllm_config.additional_config[CONFIG_KEY]
         self._masked = torch.tensor(ids, dtype=torch.long, device=device)
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Accept all: requests have no parameters for the mask."""
+        """Accept all requests: the mask has no per-request parameters."""
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext | None = None) -> torch.Tensor:
         """Mask `logits` [sequences, vocabulary] in place."""
         return logits.index_fill_(-1, self._masked, -torch.inf)
 
     def is_argmax_invariant(self) -> bool:
-        """V1: greedy decoding needs the mask too."""
+        """V1: return False, because the mask also changes the result of greedy decoding."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """V1: the mask is the same for every sequence."""
+        """V1: do nothing, because the mask is the same for every sequence."""
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """V2: every request is masked, greedy ones too."""
+        """V2: return True, because every request is masked, greedy requests included."""
         return True

@@ -1,4 +1,4 @@
-"""Checks the compiler that an engine on a GPU needs at run time. Importable without vllm."""
+"""Checks for the C compiler that an engine on a GPU needs at run time. Importable without vllm."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def check_compiler(
 ) -> None:
     """Raise NoCompilerError unless a C compiler and the headers of this Python are found.
 
-    Triton compiles a file against Python.h at its first kernel and only then notices what is missing, minutes
-    after the start. Like Triton this takes `CC` out of the environment, else gcc or clang.
+    Triton compiles a file that includes Python.h for its first kernel, minutes after the start; without this
+    check a missing compiler or header would fail only then. Like Triton, this looks for the compiler in the
+    environment variable `CC`, or else for gcc or clang.
     """
     include = include or Path(sysconfig.get_path("include"))
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,11 +1,11 @@
-"""New weights into a live engine: the half that runs inside vLLM's worker processes.
+"""Loads new weights into a running engine: the part that runs inside vLLM's worker processes.
 
 `WeightLoading` is mixed into vLLM's worker class (`worker_extension_cls`) and called through
-`collective_rpc`. The calls of one load are: begin, any number of buckets, finish.
+`collective_rpc`. One load consists of these calls: begin, any number of buckets, finish.
 
-`model.load_weights` alone is not enough on a live engine, whose weights have been repacked for the kernels;
-vLLM's layerwise reload gives each layer its loadable form back, collects a layer's tensors until they are
-complete, and repacks them.
+`model.load_weights` alone does not work on a running engine, because its weights have been repacked for the
+kernels. vLLM's layerwise reload restores each layer's loadable form, collects the layer's tensors until they
+are complete, and repacks them.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from data.tensor_bytes import Bucket, Layout, tensors_of, unpack
 
 
 class WeightLoading:
-    """Methods of vLLM's worker for loading weights by their Hugging Face names."""
+    """Methods added to vLLM's worker that load weights by their Hugging Face names."""
 
     model_runner: Any
     model_config: Any
@@ -25,7 +25,7 @@ class WeightLoading:
     _loaded: set[str]
 
     def begin_weight_load(self) -> None:
-        """From here until `finish_weight_load` the model cannot be used."""
+        """Prepare the model for new weights. It is unusable until `finish_weight_load`."""
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
@@ -34,15 +34,16 @@ class WeightLoading:
             initialize_layerwise_reload(self.model_runner.get_model())
 
     def load_weight_bucket(self, bucket: Bucket) -> None:
-        """Take in some of the tensors; a layer is loaded once all of its tensors have come."""
+        """Load some of the tensors. A layer is loaded once all of its tensors have arrived."""
         self._load(tensors_of(bucket))
 
     def load_packed_bucket(self, layout: Layout, payload: bytes) -> None:
-        """`load_weight_bucket` of a bucket that came through `pack`."""
+        """Load a bucket that was serialized with `pack`, as `load_weight_bucket` does."""
         self._load(tensors_of(unpack(layout, payload)))
 
     def finish_weight_load(self) -> list[str]:
-        """Make the model usable again; returns the parameters that no bucket held, which must be none."""
+        """Make the model usable again; returns the parameters missing from all buckets, which must be
+        none."""
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
@@ -53,9 +54,9 @@ class WeightLoading:
         return sorted({name for name, _ in model.named_parameters()} - self._loaded)
 
     def unknown_adapter_names(self, names: list[str]) -> list[str]:
-        """Those names of an adapter's tensors that are of no layer with room for an adapter.
+        """Return the names of adapter tensors that match no layer with adapter support.
 
-        vLLM looks at the last part of a name only, and leaves out what matches no layer without a word.
+        vLLM itself checks only the last part of a name, and ignores unmatched tensors without an error.
         """
         from vllm.lora.utils import parse_fine_tuned_lora_name
 
@@ -74,10 +75,10 @@ class WeightLoading:
 
 
 def _repack_output_projection(model: torch.nn.Module) -> None:
-    """Bring the packed copy of the output projection up to date, which vLLM's CPU backend computes with.
+    """Update the packed copy of the output projection that vLLM's CPU backend computes with.
 
-    A projection that is tied to the embeddings has no tensor of its own to load, so that the reload leaves
-    its copy as it was. On GPUs there is no copy and this does nothing.
+    An output projection tied to the embeddings has no tensor of its own, so the reload does not update the
+    packed copy. On GPUs there is no copy, and this has no effect.
     """
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 

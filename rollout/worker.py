@@ -33,7 +33,7 @@ EXIT_DELAY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """Who a worker is. `node` is the address of its machine."""
+    """Identity of a worker. `node` is the IP address of its node."""
 
     worker_id: str
     node: str
@@ -41,13 +41,13 @@ class WorkerInfo:
     engine: str
     version: int
     node_id: str = ""
-    """Ray's name of its machine."""
+    """Ray's id of the node."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """Totals since the worker's start. `busy_s`: seconds with at least one request running. `clock_s`: the
-    time of the answer by the worker's own clock, for rates between two answers."""
+    """Totals since the worker's start. `busy_s`: seconds during which at least one request was running.
+    `clock_s`: when the totals were read, by the worker's monotonic clock; rates are computed from it."""
 
     worker_id: str
     version: int
@@ -61,16 +61,16 @@ class WorkerStats:
 
 @dataclass(frozen=True, slots=True)
 class HeldVersion:
-    """What a worker holds once it has taken weights: their version. `pause_s`: seconds in which its engine
-    let nothing run meanwhile."""
+    """The policy version that a worker holds after loading weights. `pause_s`: seconds for which loading them
+    paused the engine."""
 
     version: int
     pause_s: float = 0.0
 
 
 class RolloutWorker:
-    """Samples, and takes new weights. The fleet makes it an actor, in the environment that
-    `engine_environment` gives."""
+    """Samples groups and loads new weights. The fleet runs it as a Ray actor with the environment variables
+    of `engine_environment`."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class RolloutWorker:
         self._engine: Engine | None = None
 
     async def start(self) -> WorkerInfo:
-        """Load the model. Importing vLLM takes longer than a tiny model does, so both happen here."""
+        """Import vLLM and load the model. The import is here because it is slow."""
         if self._config.gpus_per_replica > 0:
             check_compiler()
         from rollout.engine_arguments import EngineSettings
@@ -112,7 +112,7 @@ class RolloutWorker:
                 self._adapters,
             )
         )
-        self._engine = engine  # so that `close` ends it even if `start` fails
+        self._engine = engine  # before `start`, so that `close` ends the engine even if `start` fails
         await engine.start()
         return WorkerInfo(
             worker_id=self._worker_id,
@@ -124,11 +124,11 @@ class RolloutWorker:
         )
 
     async def sample(self, requests: Sequence[SamplingRequest], frames: np.ndarray) -> list[Group]:
-        """The groups of one video, all from the same policy version.
+        """Sample the groups of one video, all at the same policy version.
 
         Args:
-            requests: of the same clean ref, or of perturbed ones of it.
-            frames: uint8 [T, H, W, 3], those of the clean ref.
+            requests: requests for one clean ref and its perturbed copies.
+            frames: uint8 [T, H, W, 3], the frames of the clean ref.
         """
         engine = self._running
         groups = await self._exit_if_dead(
@@ -139,10 +139,10 @@ class RolloutWorker:
     async def sample_all(
         self, batch: Sequence[Sequence[SamplingRequest]], frames: Sequence[np.ndarray | None]
     ) -> list[list[Group] | ValueError]:
-        """`sample` for several videos in one call, which costs less than a call each.
+        """Do what `sample` does for several videos, with less overhead than one call per video.
 
-        A video without requests has no groups and needs no frames. One that the engine refuses has the error
-        in the place of its groups.
+        A video without requests has no groups and needs no frames. If the engine rejects a video's requests,
+        its result is the ValueError.
         """
         calls = [
             self.sample(requests, pixels) if pixels is not None else _nothing()
@@ -156,9 +156,10 @@ class RolloutWorker:
         return results
 
     async def load_weights(self, version: int, buckets: Sequence[ray.ObjectRef]) -> HeldVersion:
-        """Take the weights of `version` out of the object store; returns the version now held.
+        """Load the weights of `version` from the object store; returns the version that the worker then
+        holds.
 
-        Each reference is to a `Bucket`, of the whole model's weights or of an adapter.
+        Each reference is to a `Bucket`, either of the whole model or of an adapter.
         """
         return await self._taking(self._running.load_weights(version, self._fetch(buckets)))
 
@@ -167,11 +168,11 @@ class RolloutWorker:
         await self._exit_if_dead(self._running.init_transfer(init_info))
 
     async def receive_weights(self, version: int, update_info: dict[str, Any]) -> HeldVersion:
-        """Take the weights of `version` out of the learner's broadcast; returns the version now held."""
+        """Load the weights of `version` from the learner's broadcast; returns the version then held."""
         return await self._taking(self._running.receive_weights(version, update_info))
 
     async def ping(self) -> int:
-        """The policy version held."""
+        """Return the policy version that the worker holds."""
         return self._running.version
 
     async def stats(self) -> WorkerStats:
@@ -206,7 +207,7 @@ class RolloutWorker:
         return HeldVersion(engine.version, engine.paused_s - paused_s)
 
     def _fetch(self, buckets: Sequence[ray.ObjectRef]) -> AsyncIterator[Bucket]:
-        """The buckets in order; each is fetched while the engine loads the one before."""
+        """Yield the buckets in order. Each one is fetched while the engine loads its predecessor."""
         what = f"{self._worker_id}: weight bucket {{}} of {len(buckets)} from the object store"
         return one_ahead(
             within(bucket, self._config.sync_timeout_s, what.format(number))
@@ -214,8 +215,8 @@ class RolloutWorker:
         )
 
     async def _exit_if_dead(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await `call`. If the engine has died, raise its error and end this process soon after: an actor
-        without an engine would still be sent work."""
+        """Await `call`. If the engine has died, raise its error and end this process `EXIT_DELAY_S` later:
+        otherwise the actor would still get requests."""
         try:
             return await call
         except EngineDead:
