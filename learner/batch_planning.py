@@ -1,9 +1,9 @@
-"""Who computes what: groups over ranks, and groups or parts of groups over forward passes. Pure.
+"""Distributes groups over ranks, and groups or parts of groups over forward passes. Pure.
 
-Ranks compute in step: all make the same number of passes, and a pass takes as long as the longest of its
-ranks. So an update takes the sum over passes of the most tokens that any rank has in it. `plan_update` makes
-that sum small: it takes the fewest passes that the token budget allows, spreads the groups over all (rank,
-pass) cells at once, and then moves and swaps groups as long as the sum falls.
+Ranks are synchronised: all run the same number of passes, and each pass takes as long as its slowest rank. So
+the cost of an update is the sum, over passes, of the largest number of tokens on any rank. `plan_update`
+minimises this sum heuristically: it uses the fewest passes that the token budget allows, distributes the
+groups over all (rank, pass) cells, then moves and swaps groups as long as the sum decreases.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from dataclasses import dataclass, replace
 from data.records import Group
 
 _CLOSE = 1.02
-"""A plan within this factor of the bound is taken as it is."""
+"""A plan whose cost is within this factor of the lower bound is not improved further."""
 _MAX_CHANGES = 100
 _PARTNERS = 16
-"""Cells, the emptiest, that the longest cell of a pass may exchange groups with. Bounds the planning time."""
+"""Number of cells with the fewest tokens that the largest cell of a pass may exchange groups with. Bounds the
+planning time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some completions of one group, computed together. `tokens` is what they cost in a forward pass:
-    the length of the packed row, or rows times the longest row."""
+    """Some completions of one group that are computed together. `tokens` is their cost in a forward pass: the
+    length of the packed row, or the number of rows times the longest row."""
 
     group: int
     completions: tuple[int, ...]
@@ -38,18 +39,22 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class RankPlan:
-    """One rank's part of an update: indices of its groups, ascending, and its forward passes, the longest
-    first. Pieces count groups within `groups`. Both may be empty where there are fewer groups than ranks."""
+    """One rank's part of an update: the indices of its groups, ascending, and its forward passes, longest
+    first.
+
+    A piece's group number is an index into `groups`. Both lists may be empty if there are fewer groups than
+    ranks.
+    """
 
     groups: list[int]
     passes: list[list[Piece]]
 
 
 def plan_update(groups: Sequence[Group], ranks: int, budget: int, packed: bool) -> list[RankPlan]:
-    """Every group on one rank and every completion in one pass. Deterministic.
+    """Assign every group to one rank and every completion to one pass. Deterministic.
 
-    No pass has more than `budget` tokens, but for one that holds a single completion longer than that. A rank
-    with fewer passes than another fills up with `filler` ones.
+    No pass exceeds `budget` tokens, except one that holds a single longer completion. A rank with fewer
+    passes than another adds passes of the `filler` piece.
     """
     cut = [
         split_group(i, len(g.prompt_token_ids), [len(c.token_ids) for c in g.completions], budget, packed)
@@ -64,13 +69,16 @@ def plan_update(groups: Sequence[Group], ranks: int, budget: int, packed: bool) 
 
 
 def plan_batches(groups: Sequence[Group], budget: int, packed: bool) -> list[list[Piece]]:
-    """The forward passes that `groups` take on one rank alone, of at most `budget` tokens each."""
+    """Plan the forward passes of `groups` on a single rank, of at most `budget` tokens each."""
     return plan_update(groups, 1, budget, packed)[0].passes
 
 
 def filler(groups: Sequence[Group], packed: bool) -> Piece:
-    """What a pass computes that only keeps step: the cheapest single completion. With prompts of one length
-    hardly a pass costs less, so that the other ranks hardly ever wait for it."""
+    """Return the piece for passes that only synchronise with other ranks: the cheapest single completion.
+
+    If all prompts have the same length, nearly every pass costs at least as much, so other ranks rarely wait
+    for it.
+    """
     candidates = [
         _piece(i, len(g.prompt_token_ids), [len(c.token_ids) for c in g.completions], [k], packed)
         for i, g in enumerate(groups)
@@ -80,7 +88,7 @@ def filler(groups: Sequence[Group], packed: bool) -> Piece:
 
 
 def step_tokens(plans: Sequence[RankPlan], packed: bool) -> int:
-    """Tokens that ranks in step compute one after another: the sum over passes of the largest of any rank."""
+    """Return the cost of a plan: the sum, over passes, of the largest number of tokens on any rank."""
     most = max(len(plan.passes) for plan in plans)
     return sum(
         max(_batch_tokens(plan.passes[i], packed) for plan in plans if i < len(plan.passes))
@@ -95,8 +103,11 @@ def lockstep(plans: Sequence[RankPlan], packed: bool) -> float:
 
 
 def whole_groups_bound(costs: Sequence[float], ranks: int) -> float:
-    """A lower bound of `step_tokens` for any plan that keeps groups whole: the mean load, the largest group,
-    and, as of k * ranks + 1 groups some rank has k + 1, the k + 1 least of the k * ranks + 1 largest."""
+    """Return a lower bound of `step_tokens` for plans that do not split groups.
+
+    It is the maximum of three: the mean load; the largest group; and, for every k, the sum of the k + 1
+    smallest among the k * ranks + 1 largest groups, because some rank has k + 1 of these.
+    """
     ordered = sorted(costs, reverse=True)
     crowded = (sum(ordered[k * ranks - k : k * ranks + 1]) for k in range(1, math.ceil(len(ordered) / ranks)))
     return max(sum(ordered) / ranks, ordered[0], *crowded)
@@ -105,7 +116,7 @@ def whole_groups_bound(costs: Sequence[float], ranks: int) -> float:
 def split_group(
     group: int, prompt_tokens: int, completion_tokens: Sequence[int], budget: int, packed: bool
 ) -> list[Piece]:
-    """Cut a group into pieces of at most `budget` tokens; a single completion above it goes alone."""
+    """Split a group into pieces of at most `budget` tokens. A single completion above it is its own piece."""
     pieces: list[Piece] = []
     members: list[int] = []
     for index in range(len(completion_tokens)):
@@ -120,7 +131,7 @@ def split_group(
 
 
 _Cells = list[list[list[Piece]]]
-"""Pieces by rank and pass."""
+"""The pieces in each cell, as [rank][pass]."""
 
 
 def _start(
@@ -131,8 +142,11 @@ def _start(
     budget: int,
     packed: bool,
 ) -> _Cells | None:
-    """Groups in `passes` passes, heaviest first, each on the rank with the least so far that has room for it,
-    and there in the emptiest passes. None if one finds no room."""
+    """Distribute the groups over `passes` passes, most expensive group first.
+
+    Each group goes to the rank with the fewest tokens that has room for it, and there into the passes with
+    the fewest tokens. Returns None if there is no room for some group.
+    """
     cells: _Cells = [[[] for _ in range(passes)] for _ in range(ranks)]
     loads = [0] * ranks
     for group in sorted(range(len(cut)), key=lambda i: (-costs[i], i)):
@@ -151,7 +165,8 @@ def _start(
 def _with_group(
     row: list[list[Piece]], pieces: Sequence[Piece], budget: int, packed: bool
 ) -> list[list[Piece]] | None:
-    """A rank's passes with a group put into the emptiest that have room for its pieces; None without room."""
+    """Return a rank's passes after adding a group to those with the fewest tokens; None if there is no
+    room."""
     row = list(row)
     for piece in pieces:
         room = [
@@ -166,7 +181,7 @@ def _with_group(
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Of two cells, (rank, pass), and what they would hold. Changes with a smaller `order` are better."""
+    """A change of two cells (rank, pass), with their new pieces. A smaller `order` is better."""
 
     order: tuple[int, int]
     cells: tuple[tuple[int, int], tuple[int, int]]
@@ -174,7 +189,7 @@ class _Change:
 
 
 def _improve(cells: _Cells, budget: int, packed: bool, enough: float) -> None:
-    """Move whole groups, or swap two, between the longest cell of a pass and others while that helps."""
+    """Move or swap whole groups between the largest cell of a pass and other cells, as long as that helps."""
     pieces_of: dict[int, int] = {}
     for piece in (piece for row in cells for cell in row for piece in cell):
         pieces_of[piece.group] = pieces_of.get(piece.group, 0) + 1
@@ -196,7 +211,7 @@ def _improve(cells: _Cells, budget: int, packed: bool, enough: float) -> None:
 def _changes(
     cells: _Cells, loads: list[list[int]], whole: set[int], budget: int, packed: bool
 ) -> Iterator[_Change]:
-    """Those that lower the sum of the passes' longest cells, or keep it and even two cells out."""
+    """Yield the changes that lower the cost of the plan, or that keep it and balance two cells."""
     ranked = [sorted(((row[step], rank) for rank, row in enumerate(loads)), reverse=True)[:3]
               for step in range(len(loads[0]))]  # fmt: skip
 
@@ -218,7 +233,7 @@ def _changes(
                     left = [p for p in full if p is not mine] + ([theirs] if theirs else [])
                     got = [p for p in other if p is not theirs] + [mine]
                     new = {here: _batch_tokens(left, packed), there: _batch_tokens(got, packed)}
-                    # Unpacked, a cell can grow by a longer row even where it gives more tokens than it takes.
+                    # Unpacked, a longer row can enlarge a cell even if it loses more tokens than it gains.
                     if (new[there] > budget and len(got) > 1) or (new[here] > budget and len(left) > 1):
                         continue
                     touched = {step, there[1]}
@@ -229,7 +244,7 @@ def _changes(
 
 
 def _rank_plan(row: list[list[Piece]], packed: bool) -> RankPlan:
-    """Longest passes first on every rank: no other order makes the sum of the longest smaller."""
+    """Sort a rank's passes, longest first. With this order on every rank the cost of the plan is minimal."""
     groups = sorted({piece.group for cell in row for piece in cell})
     position = {group: i for i, group in enumerate(groups)}
     passes = sorted((cell for cell in row if cell), key=lambda cell: -_batch_tokens(cell, packed))
@@ -237,7 +252,7 @@ def _rank_plan(row: list[list[Piece]], packed: bool) -> RankPlan:
 
 
 def _batch_tokens(pieces: Sequence[Piece], packed: bool) -> int:
-    """Packed pieces make one row; others are rows padded to the longest."""
+    """Return the tokens of one pass: packed pieces form one row, unpacked rows are padded to the longest."""
     if packed:
         return sum(p.tokens for p in pieces)
     return sum(p.rows for p in pieces) * max((p.row_tokens for p in pieces), default=0)

@@ -1,4 +1,4 @@
-"""The forward passes of an update, laid out by a thread while the model computes the ones before."""
+"""The micro-batches of an update. A thread builds each one while the model computes the one before."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ LayOut = Callable[[], MicroBatch]
 
 
 class Batches:
-    """Pairs of a micro-batch and whether it counts; may be gone through more than once.
+    """Iterable of (micro-batch, whether it counts) pairs. May be iterated more than once.
 
-    A pass that does not count keeps step with ranks that have more.
+    A micro-batch that does not count only synchronises with ranks that have more passes.
 
     Args:
-        lay_out: makes each micro-batch that counts; called in order, in one thread.
-        filler: makes the micro-batch that does not.
-        fillers: how many times that is gone through at the end.
-        timeout_s: deadline of waiting for one micro-batch.
+        lay_out: functions that each build a micro-batch that counts; called in order, in one thread.
+        filler: builds the micro-batch that does not count.
+        fillers: how often that micro-batch is repeated at the end.
+        timeout_s: deadline for waiting for one micro-batch.
     """
 
     def __init__(self, lay_out: Sequence[LayOut], filler: LayOut, fillers: int, timeout_s: float) -> None:

@@ -1,10 +1,10 @@
 """Checkpoints of a ZeRO-3 engine without pickle: safetensors shards and a JSON index.
 
-A rank holds 1/N of every parameter, flat: master copy and AdamW's two moments. Each writes its own shard, so
-a checkpoint of any size is written in parallel and never gathered. The index says how many ranks wrote and
-how long each parameter is; a rank of any other world size reads the slices that make up its own part. Frozen
-parameters are not in it: they are those of the model folder that the run started from. With LoRA that is
-the whole model, and the checkpoint holds the adapters.
+Each of N ranks holds 1/N of every flattened parameter: the master copy and AdamW's two moments. Each rank
+writes its own shard, so a checkpoint of any size is written in parallel and never gathered. The index records
+the number of ranks and the size of each parameter. Ranks of another world size read the slices that make up
+their parts. Frozen parameters are not saved, because the model folder that the run started from has them.
+With LoRA the whole model is frozen, and the checkpoint holds only the adapters.
 
     folder/checkpoint.json
     folder/rank-0-of-2.safetensors   fp32/NAME, exp_avg/NAME, exp_avg_sq/NAME
@@ -38,19 +38,20 @@ FORMAT = 1
 MASTER = "fp32"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-"""Of what a rank holds, as safetensors calls it."""
+"""safetensors' names of the dtypes that a rank can hold."""
 
 
 class CheckpointError(PermanentError, ValueError):
-    """A checkpoint that is missing, broken, of another model or cannot be written; names file and fix."""
+    """A checkpoint is missing, is broken, is of another model or cannot be written. The message names the
+    file and the fix."""
 
 
 def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
-    """Write the engine's state; all ranks call it. `folder` appears whole or not at all.
+    """Write the engine's state as a checkpoint. All ranks must call it. `folder` is created atomically.
 
     Args:
-        folder: on storage that all ranks see; what it held before is replaced.
-        extra: anything that JSON can hold; `load_checkpoint` returns it.
+        folder: path on storage that all ranks share; an existing folder is replaced.
+        extra: any JSON value; `load_checkpoint` returns it.
     """
     rank = torch.distributed.get_rank()
     if rank == 0:
@@ -64,10 +65,10 @@ def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
 
 
 class Snapshot:
-    """One rank's part of a checkpoint in host memory, to be written while the engine computes.
+    """A copy of one rank's shard in host memory, which can be written while the engine computes.
 
-    Takes as much memory as the shard, 12 bytes for each of the rank's trainable parameters, and keeps it for
-    the next one. On CUDA it is pinned, so that the copy runs at the speed of the bus.
+    It uses 12 bytes per trainable parameter of the rank, as the shard does. The memory is reused for the next
+    snapshot. With CUDA it is pinned, so the copy runs at the speed of the bus.
     """
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ class Snapshot:
         self.index: dict[str, Any] = {}
 
     def take(self, engine: Any) -> None:
-        """Copy the engine's state; takes part in no collective."""
+        """Copy the engine's state to host memory, without a collective."""
         states = _local_states(engine)
         for name, tensor in states.items():
             if name not in self.shard:
@@ -87,7 +88,7 @@ class Snapshot:
 
 
 def begin_checkpoint(folder: Path) -> None:
-    """Make the folder that shards are written to, empty. One rank calls it, before any writes its shard."""
+    """Create an empty folder for the shards. One rank calls it before any rank writes its shard."""
     partial = _partial(folder)
     with _writing(partial):
         shutil.rmtree(partial, ignore_errors=True)
@@ -95,7 +96,7 @@ def begin_checkpoint(folder: Path) -> None:
 
 
 def write_shard(shard: Mapping[str, Tensor], folder: Path, rank: int, ranks: int) -> None:
-    """Write one rank's shard; returns once it has reached the disk."""
+    """Write one rank's shard, and return once it is on disk."""
     path = _partial(folder) / _shard_name(rank, ranks)
     with _writing(path):
         write_tensors(shard, path)
@@ -103,7 +104,8 @@ def write_shard(shard: Mapping[str, Tensor], folder: Path, rank: int, ranks: int
 
 
 def finish_checkpoint(folder: Path, index: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Make `folder` appear. One rank calls it, after all have written their shards."""
+    """Write the index and rename the finished checkpoint to `folder`. One rank calls it after all ranks have
+    written their shards."""
     partial = _partial(folder)
     with _writing(folder):
         (partial / INDEX).write_text(json.dumps(index | {"extra": extra}))
@@ -114,7 +116,7 @@ def finish_checkpoint(folder: Path, index: dict[str, Any], extra: dict[str, Any]
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """What the storage refuses it refuses again: raise CheckpointError, which is not retried."""
+    """Raise CheckpointError if the storage fails. It is not retried, because the storage would fail again."""
     try:
         yield
     except OSError as error:
@@ -135,7 +137,8 @@ def _index(engine: Any) -> dict[str, Any]:
 
 
 def _local_states(engine: Any) -> dict[str, Tensor]:
-    """This rank's part of the master weights and moments, by part and name."""
+    """Return this rank's part of the master weights and moments, by the keys of the shard (such as
+    fp32/NAME)."""
     return {
         f"{part}/{name}": tensor.detach()
         for name, parameter in _trainable(engine.module)
@@ -148,10 +151,10 @@ def _partial(folder: Path) -> Path:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file with one tensor at a time in host memory.
+    """Write a safetensors file while holding only one tensor at a time in host memory.
 
-    safetensors' own writer needs all tensors in memory: 12 bytes a parameter over the ranks, 95 GB of
-    an 8B model.
+    The writer of safetensors needs all tensors in memory: 12 bytes per parameter in total over the ranks,
+    which is 95 GB for an 8B model.
     """
     header: dict[str, Any] = {}
     offset = 0
@@ -172,12 +175,12 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
-    """Put a checkpoint's state into the engine and return its `extra`; all ranks call it.
+    """Load a checkpoint into the engine and return its `extra`. All ranks must call it.
 
-    On as many ranks as wrote it, training continues bit for bit.
+    With the number of ranks that wrote it, training continues bit-identically.
 
     Raises:
-        CheckpointError: if the checkpoint is missing, broken or of another model.
+        CheckpointError: if the checkpoint is missing, is broken or is of another model.
     """
     index = read_index(folder)
     sizes = {name: int(p.ds_numel) for name, p in _trainable(engine.module)}
@@ -200,7 +203,7 @@ def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
     step = index["optimizer_step"]
     with _Shards(folder, index["ranks"]) as shards:
         for flat in optimizer.fp32_partitioned_groups_flat:
-            # AdamW makes its state at its first step; a fresh engine has none to write into.
+            # AdamW creates its state at its first step, so a fresh engine has no state to copy into.
             inner.state[flat] = {"step": torch.tensor(float(step or 0))} if step is not None else {}
             if step is not None:
                 inner.state[flat].update({m: torch.zeros_like(flat) for m in MOMENTS})
@@ -210,14 +213,14 @@ def load_checkpoint(engine: Any, folder: Path) -> dict[str, Any]:
                 values = shards.read(f"{part}/{name}", rank * mine, mine, sizes[name])
                 _write_local(parameter, part, values)
     if optimizer.persistent_parameters:
-        # Small parameters stay gathered between updates; gather what was just read.
+        # Small parameters stay gathered between updates, so their gathered copies must be renewed here.
         optimizer.persistent_parameters[0].all_gather(optimizer.persistent_parameters)
     torch.distributed.barrier()
     return dict(index["extra"])
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The checkpoint's index, after checking that every shard is there."""
+    """Read the checkpoint's index, and check that every shard exists."""
     try:
         index = json.loads((folder / INDEX).read_text())
     except FileNotFoundError:
@@ -239,7 +242,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 class _Shards:
-    """All shards of a checkpoint, read by slices of a parameter's flat values."""
+    """Reads slices of flattened parameters from all shards of a checkpoint."""
 
     def __init__(self, folder: Path, ranks: int) -> None:
         self._paths = [folder / name for name in _shard_names(ranks)]
@@ -255,7 +258,8 @@ class _Shards:
             file.__exit__(*error)
 
     def read(self, key: str, start: int, count: int, total: int) -> Tensor:
-        """Values [start, start + count) of a parameter of `total` values, float32; zeros past its end."""
+        """Read values [start, start + count) of a parameter of size `total`, as float32; zeros past its
+        end."""
         out = torch.zeros(count)
         slices = [file.get_slice(key) for file in self._files]
         per_rank = slices[0].get_shape()[0]
@@ -289,13 +293,13 @@ def _write_local(parameter: Any, part: str, values: Tensor) -> None:
     if part != MASTER:
         safe_set_local_optimizer_state(parameter, values, part)
         return
-    # The forward pass gathers `ds_tensor`, the optimizer steps the master copy: both must change.
+    # The forward pass gathers `ds_tensor`; the optimizer updates the master copy. Both must be set.
     parameter.ds_tensor.data.copy_(values)
     safe_set_local_fp32_param(parameter, values)
 
 
 def _optimizer_step(engine: Any) -> int | None:
-    """Steps that AdamW has made; None before its first, and for an optimizer without moments."""
+    """Return AdamW's step count; None before its first step, and for an optimizer without moments."""
     state = engine.optimizer.optimizer.state
     steps = {
         int(state[flat]["step"]) for flat in engine.optimizer.fp32_partitioned_groups_flat if state.get(flat)
@@ -312,7 +316,7 @@ def _shard_names(ranks: int) -> Sequence[str]:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or folder has reached the disk."""
+    """Call fsync on a file or folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -333,13 +337,13 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 
 def export_hf(policy: Any, processor: Any, folder: Path, bucket_bytes: int) -> None:
-    """Write a folder that transformers and vLLM load: weights, configuration, processor and adapter.
+    """Write a folder that transformers and vLLM can load: weights, configuration, processor and adapter.
 
-    All ranks call it, rank 0 writes. With LoRA the weights are the merged ones, and `adapter/` holds the
-    adapter alone.
+    All ranks must call it; rank 0 writes. With LoRA the weights are merged, and `adapter/` holds only the
+    adapter.
 
-    One file a bucket, so that no more than a bucket is ever whole in memory. `folder` appears whole or not at
-    all.
+    Each bucket becomes one file, so at most one bucket of full weights is in memory. `folder` is created
+    atomically.
     """
     rank = torch.distributed.get_rank()
     partial = _partial(folder)

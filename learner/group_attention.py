@@ -1,9 +1,9 @@
 """Attention over packed groups: each completion attends to its prompt and to itself only.
 
-With a mask for that, SDPA would compute every pair of the row, most of them masked. Instead the
-prompt attends to itself once, causally, and its completions follow as a batch: each one's keys are the
-prompt's and its own, under a causal mask aligned at the lower right, for which CUDA has a flash kernel.
-Padding on the right needs no mask: no real token attends ahead.
+With a dense mask, SDPA would compute all pairs of the row, most of them masked. Instead, the prompt's causal
+self-attention is computed once, and then its completions as a batch. The keys of each completion are the
+prompt's and its own, with a causal mask aligned to the lower right, for which CUDA has a flash kernel.
+Padding on the right needs no mask, because no real token attends to later positions.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _NAME = "packed_groups"
 
 
 def select_attention_kernels() -> None:
-    """Allow SDPA the same kernels on every rank: flash, memory-efficient and plain.
+    """Enable the same SDPA kernels on every rank: flash, memory-efficient and math.
 
-    Not cuDNN's: vLLM's CUDA platform switches it off for the whole process as it is imported, and only the
-    rank that sends weights to the engines imports vLLM.
+    cuDNN's kernel is disabled. Importing vLLM's CUDA platform disables it for the whole process anyway, and
+    only the rank that sends weights to the engines imports vLLM.
     """
     torch.backends.cuda.enable_flash_sdp(True)
     torch.backends.cuda.enable_mem_efficient_sdp(True)
@@ -36,7 +36,7 @@ def select_attention_kernels() -> None:
 
 
 def attend_within_groups(model: Any) -> None:
-    """Give a Hugging Face model's text layers this attention; its forward then takes `group_spans`."""
+    """Set this attention in a Hugging Face model's text layers. Its forward then accepts `group_spans`."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(_NAME, group_attention)
@@ -55,11 +55,11 @@ def group_attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention in the form that transformers' `AttentionInterface` asks for.
+    """Compute attention, with the signature of transformers' `AttentionInterface`.
 
     Args:
         query: [1, heads, L, D]; key and value: [1, key heads, L, D].
-        group_spans: the groups that the row consists of, in order and without gaps.
+        group_spans: the groups in the row, in order and without gaps.
     Returns:
         [1, L, heads, D].
     """
@@ -82,7 +82,8 @@ def group_attention(
 def _group_parts(
     attend: Callable[..., Tensor], span: Span, query: Tensor, key: Tensor, value: Tensor
 ) -> list[Tensor]:
-    """What one group's [tokens, heads, D] attend to: the prompt's part, then each completion's."""
+    """Return the attention outputs of one group: the prompt's, then each completion's, [tokens, heads, D]
+    each."""
     lengths = list(span.completions)
     prompts, owns = zip(*(s.split([span.prompt, sum(lengths)]) for s in (query, key, value)), strict=True)
     prompt = attend(*(s.transpose(0, 1)[None] for s in prompts), is_causal=True)
@@ -100,10 +101,10 @@ def _group_parts(
 
 
 def _batch(states: Tensor, lengths: list[int]) -> Tensor:
-    """[sum of lengths, heads, D] to [completions, heads, longest, D]."""
+    """Pad [sum of lengths, heads, D] to [completions, heads, longest, D]."""
     return pad_sequence(list(states.split(lengths)), batch_first=True).transpose(1, 2)
 
 
 def _after(prompt: Tensor, own: Tensor) -> Tensor:
-    """The prompt's [P, heads, D] before each of own [completions, heads, longest, D]."""
+    """Prepend the prompt's [P, heads, D] to each completion of `own` [completions, heads, longest, D]."""
     return torch.cat([prompt.transpose(0, 1).expand(len(own), -1, -1, -1), own], dim=2)

@@ -1,9 +1,9 @@
-"""The GRPO loss on flat arrays of completion tokens. Pure: knows nothing of models or ranks.
+"""The GRPO loss on flat arrays of completion tokens. Pure: independent of models and ranks.
 
-Three log-probs of a token meet here: `logprobs`, of the policy being trained; `old`, the trainer's own before
-the first optimizer step of the update; `engine`, the distribution really sampled from. The clipped ratio is
-exp(logprobs - old); everything between `old` and `engine`, staleness included, is corrected once, by the
-truncated importance weight min(exp(old - engine), C).
+Each token has three log-probs: `logprobs` under the policy being trained; `old` under the trainer's policy
+before the first optimizer step of the update; `engine` under the distribution that it was sampled from. The
+clipped ratio is exp(logprobs - old). The truncated importance weight min(exp(old - engine), C) corrects every
+difference between `old` and `engine`, staleness included.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from learner.config import LearnerConfig
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Completion tokens, all tensors [N]; only `logprobs` carries a gradient.
+    """Completion tokens. All tensors have shape [N]; only `logprobs` has a gradient.
 
-    `advantages` repeats each completion's advantage over its tokens. `weights` are those of `token_weights`.
-    `reference` is None when there is no KL term.
+    `advantages` repeats each completion's advantage for each of its tokens. `weights` comes from
+    `token_weights`. `reference` is None if there is no KL term.
     """
 
     logprobs: Tensor
@@ -37,8 +37,8 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class LossSums:
-    """Sums over the tokens of one micro-batch (`importance_max`: the maximum), to be added up over
-    micro-batches and ranks."""
+    """Sums over the tokens of one micro-batch, to be added over micro-batches and ranks. `importance_max` is
+    a maximum instead."""
 
     loss: float
     kl_to_base: float
@@ -51,14 +51,14 @@ class LossSums:
 def token_weights(
     lengths: Sequence[int], loss_mean: str, completions: int, tokens: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Weight of each token such that the loss summed over all micro-batches and ranks is the global mean.
+    """Return token weights such that the loss summed over all micro-batches and ranks is the global mean.
 
     Args:
-        lengths: token counts of the completions here.
+        lengths: token counts of this micro-batch's completions.
         loss_mean: "sequence": mean over completions of the mean over their tokens; "token": mean over all
             tokens.
-        completions: number of completions of the whole update.
-        tokens: number of completion tokens of the whole update.
+        completions: number of completions in the whole update.
+        tokens: number of completion tokens in the whole update.
 
     Returns:
         float32 [sum(lengths)].
@@ -69,19 +69,20 @@ def token_weights(
 
 
 def k3(log_ratio: Tensor) -> Tensor:
-    """Schulman's k3 estimate of KL(q || p), never negative; log_ratio is log p - log q at a sample of q."""
+    """Return Schulman's k3 estimate of KL(q || p), never negative. `log_ratio` is log p - log q at samples of
+    q."""
     return log_ratio.exp() - log_ratio - 1
 
 
 def grpo_loss(batch: TokenBatch, config: LearnerConfig) -> tuple[Tensor, LossSums]:
-    """Weighted sum over tokens of -min(ratio A, clip(ratio) A) w + beta k3.
+    """Compute the weighted sum over tokens of -min(ratio A, clip(ratio) A) w + beta k3.
 
     Args:
         batch: tokens of one micro-batch.
-        config: `clip_low`, `clip_high`, `importance_cap` (C) and `kl_coefficient` (beta) are read.
+        config: provides `clip_low`, `clip_high`, `importance_cap` (C) and `kl_coefficient` (beta).
 
     Returns:
-        the loss, a scalar to which every micro-batch and rank adds its part, and sums for metrics.
+        this micro-batch's scalar summand of the update's loss, and sums for metrics.
     """
     ratio = (batch.logprobs - batch.old).exp()
     clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
@@ -109,8 +110,8 @@ def grpo_loss(batch: TokenBatch, config: LearnerConfig) -> tuple[Tensor, LossSum
 
 
 def learning_rate(update: int, config: LearnerConfig, total_updates: int) -> float:
-    """Learning rate of update number `update` (from 0): linear warm-up, then a cosine that reaches
-    `min_lr_ratio` of the peak at the last update."""
+    """Return the learning rate of update number `update` (from 0): linear warm-up, then a cosine that reaches
+    `min_lr_ratio` times the peak at the last update."""
     if update < config.warmup_updates:
         return config.lr * (update + 1) / config.warmup_updates
     span = max(1, total_updates - 1 - config.warmup_updates)
@@ -120,14 +121,14 @@ def learning_rate(update: int, config: LearnerConfig, total_updates: int) -> flo
 
 
 def group_advantages(rewards: Sequence[float] | np.ndarray, config: LearnerConfig) -> np.ndarray:
-    """Advantages of one group: (r - mean) / (std + eps), std with n - 1 (VQAThinker), or
-    (r - mean) / constant.
+    """Compute the advantages of one group: (r - mean) / (std + eps) with the n - 1 standard deviation
+    (VQAThinker), or (r - mean) / constant.
 
     Args:
         rewards: [G], total reward of each completion; unparsed answers have 0, not NaN.
 
     Returns:
-        float64 [G]; all zero for a group of one or one whose rewards are all equal.
+        float64 [G]; all zero for a group with one completion or with equal rewards.
 
     Raises:
         ValueError: if a reward is not finite.
@@ -137,7 +138,7 @@ def group_advantages(rewards: Sequence[float] | np.ndarray, config: LearnerConfi
         raise ValueError(f"rewards {r.tolist()} hold a value that is not finite; an unparsed answer earns 0")
     centred = r - r.mean() if r.size else r
     if r.size < 2 or np.ptp(r) == 0:
-        return np.zeros_like(r)  # exactly: rounding in the mean must not be amplified by a tiny deviation
+        return np.zeros_like(r)  # exact zeros: a tiny std would amplify the rounding error of the mean
     if config.advantage_scale == "constant":
         return centred / config.advantage_constant
     return centred / (r.std(ddof=1) + config.advantage_eps)

@@ -1,4 +1,4 @@
-"""From groups and decoded frames to the tensors of one forward pass."""
+"""Converts groups and decoded frames to the tensors of one forward pass."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from learner.records import Layout
 
 
 class PromptMismatch(PermanentError, ValueError):
-    """The engine's prompt is not the one that the learner's processor makes of the same frames."""
+    """The engine's prompt differs from the one that the learner's processor makes from the same frames."""
 
 
 class InvalidCompletion(PermanentError, ValueError):
-    """A completion that no engine with this model's settings can have sampled."""
+    """A completion cannot have been sampled by an engine with this model's settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedGroup:
-    """A group ready for the model. `images` is what the image processor made of its frames: tensors whose
-    first dimension runs over images, or over the patches of all images. An image is a frame, or one of its
-    tiles."""
+    """A group as tensors for the model.
+
+    `images` is the image processor's output for the frames: tensors whose first dimension runs over images,
+    or over the patches of all images. An image is a frame or one tile of a frame.
+    """
 
     tokens: TokenGroup
     images: dict[str, Tensor]
@@ -41,9 +43,12 @@ class EncodedGroup:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """One forward pass. `images` holds the images in the order in which the vision tower sees them;
-    `image_of_slot` [image slots of all rows], where given, says which of them fills each slot.
-    `owners` are (group, completion) pairs in the order of the rows' targets."""
+    """The tensors of one forward pass.
+
+    `images` holds the images in the order of the vision tower's input. `image_of_slot` [image slots of all
+    rows], if given, is the index of the image that fills each slot. `owners` holds (group, completion) pairs
+    in the order of the rows' targets.
+    """
 
     rows: Rows
     images: dict[str, Tensor]
@@ -60,7 +65,7 @@ class MicroBatch:
 
 
 class GroupEncoder:
-    """Encodes groups with a model's processor and checks each prompt against the engine's."""
+    """Encodes groups with a model's processor, and checks that each prompt equals the engine's."""
 
     def __init__(self, processor: Any, frame_tokens: FrameTokens = DEFAULT_FRAME_TOKENS) -> None:
         self._processor = processor
@@ -71,20 +76,23 @@ class GroupEncoder:
 
     @property
     def sampleable(self) -> list[int]:
-        """Ids that a completion may hold, ascending."""
+        """Token ids that may occur in a completion, ascending."""
         return self._sampleable
 
     @property
     def pad_id(self) -> int:
-        """Any id that no vision placeholder has; masks hide it."""
+        """Token id for padding: any id that is no vision placeholder, because masks hide it."""
         return self._sampleable[0]
 
     def encode(self, group: Group, clean_frames: np.ndarray) -> EncodedGroup:
-        """Args: clean_frames: uint8 [T, H, W, 3]; the group's perturbation, if any, is applied here.
+        """Encode a group; its perturbation, if any, is applied to the frames.
+
+        Args:
+            clean_frames: uint8 [T, H, W, 3].
 
         Raises:
             PromptMismatch: if the engine's prompt ids differ from the processor's, image tokens included.
-            InvalidCompletion: if a completion is empty or holds an id that the engine may not sample.
+            InvalidCompletion: if a completion is empty or contains an id that the engine must not sample.
         """
         frames = clean_frames
         if group.ref.perturbation is not None:
@@ -109,7 +117,8 @@ class GroupEncoder:
         return EncodedGroup(tokens, images, n_images)
 
     def prompt_ids(self, pictures: list[Image.Image]) -> list[int]:
-        """The prompt with image placeholders expanded; it depends only on number and size of frames."""
+        """Return the prompt's ids with image placeholders expanded. They depend only on the number and size
+        of the frames."""
         key = (len(pictures), *(edge for picture in pictures for edge in picture.size))
         if key not in self._prompts:
             text = prompt_text(self._processor, len(pictures))
@@ -122,9 +131,9 @@ class GroupEncoder:
 def build_micro_batch(
     pieces: Sequence[Piece], groups: Mapping[int, EncodedGroup], layout: Layout, pad_id: int
 ) -> MicroBatch:
-    """Lay out pieces of groups for one forward pass; targets follow the order of `pieces`.
+    """Build the tensors of one forward pass from pieces of groups. Targets are in the order of `pieces`.
 
-    Args: groups: by the pieces' group numbers.
+    Args: groups: the encoded groups by the pieces' group numbers.
     """
     tokens = [
         TokenGroup(

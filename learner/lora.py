@@ -1,8 +1,8 @@
-"""LoRA: small matrices beside a model's linear layers are trained; the model itself stays as it was loaded.
+"""LoRA: trains low-rank matrices added to a model's linear layers, and freezes the model itself.
 
-With A [rank, inputs] and B [outputs, rank], a layer computes W x + alpha / rank * B A x. B starts at zero, so
-the policy starts as the base model, and with the adapters off it is the base model at any time. peft injects
-the matrices into the layers, in place: module tree and forward passes are those of the model without them.
+With A [rank, inputs] and B [outputs, rank], a layer computes W x + alpha / rank * B A x. B is initialised to
+zero, so the policy starts as the base model. With its adapters disabled it always equals the base model. peft
+replaces the linear layers in place; the rest of the model and the calls of its forward do not change.
 
 Source: https://arxiv.org/abs/2106.09685
 """
@@ -25,18 +25,19 @@ from learner.config import ALL_LINEAR, LANGUAGE_MODEL, LearnerConfig, LoraConfig
 
 ADAPTER = "default"
 SEED = 0
-"""A is drawn from this seed on every rank, so that a run is the same on any number of ranks."""
+"""Seed of the initial A on every rank, so that the initial values do not depend on the number of ranks."""
 
 
 class LoraTargetError(PermanentError, ValueError):
-    """learner.lora.target_modules names a layer that the model has not; says which ones it has."""
+    """learner.lora.target_modules names a layer that the model lacks. The message lists the possible
+    names."""
 
 
 def add_adapters(model: Any, config: LearnerConfig, lora: LoraConfig) -> None:
-    """Freeze `model` and put an adapter beside every layer that `lora.target_modules` names.
+    """Freeze `model` and add an adapter to every layer that `lora.target_modules` names.
 
     Raises:
-        LoraTargetError: for a name that no layer has.
+        LoraTargetError: if a name matches no layer.
     """
     import peft
 
@@ -52,12 +53,13 @@ def add_adapters(model: Any, config: LearnerConfig, lora: LoraConfig) -> None:
 
 
 def target_layers(model: Any, config: LearnerConfig, lora: LoraConfig) -> list[str]:
-    """Dotted names of the linear layers that get an adapter.
+    """Return the dotted names of the linear layers that get an adapter.
 
-    The output projection gets none (its log-probs are computed in chunks), nor does a frozen vision tower.
+    The output projection gets none, because its log-probs are computed in chunks. A frozen vision tower gets
+    none either.
 
     Raises:
-        LoraTargetError: for a name in `lora.target_modules` that none of them has.
+        LoraTargetError: if a name in `lora.target_modules` matches no such layer.
     """
     tower = None if config.train_vision else model.get_encoder(modality="image")
     frozen = {id(module) for module in tower.modules()} if tower is not None else set()
@@ -86,7 +88,8 @@ def target_layers(model: Any, config: LearnerConfig, lora: LoraConfig) -> list[s
 
 @contextmanager
 def base_model(policy: nn.Module) -> Iterator[None]:
-    """Inside, the adapters of `policy` are off: it computes what the base model does. Without gradients."""
+    """Disable the adapters of `policy` inside the block, so that it computes the base model, without
+    gradients."""
     layers = _adapted(policy)
     for layer in layers:
         layer.enable_adapters(False)
@@ -99,12 +102,12 @@ def base_model(policy: nn.Module) -> Iterator[None]:
 
 
 def is_adapter(parameter_name: str) -> bool:
-    """Whether a parameter of the policy is an adapter's, and not the base model's."""
+    """Return True if a parameter of the policy belongs to an adapter, False if to the base model."""
     return re.search(rf"\.lora_[AB]\.{ADAPTER}\.weight$", parameter_name) is not None
 
 
 def adapter_name(parameter_name: str) -> str:
-    """The name of an adapter's parameter in peft's files, which vLLM reads too.
+    """Return the name of an adapter's parameter in peft's files, which vLLM reads too.
 
     Args:
         parameter_name: its name in the Hugging Face model that `add_adapters` was given.
@@ -113,13 +116,13 @@ def adapter_name(parameter_name: str) -> str:
 
 
 def adapter_scale(policy: nn.Module) -> float | None:
-    """What the adapters of `policy` are scaled by; None if it has none."""
+    """Return the factor alpha / rank of the adapters of `policy`; None if it has no adapters."""
     scales = {float(layer.scaling[ADAPTER]) for layer in _adapted(policy)}
     return scales.pop() if scales else None
 
 
 def merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    """W + scale * B A, a new tensor of W's type, added up in float32.
+    """Compute W + scale * B A in float32, and return it as a new tensor of W's dtype.
 
     Args:
         weight: W, [outputs, inputs]. down: A, [rank, inputs]. up: B, [outputs, rank].
@@ -128,11 +131,11 @@ def merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
 
 
 def save_adapter(model: Any, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write an adapter as peft's own `save_pretrained` does; `PeftModel.from_pretrained` loads it.
+    """Write an adapter in the format of peft's `save_pretrained`, which `PeftModel.from_pretrained` loads.
 
     Args:
         model: the Hugging Face model that `add_adapters` was given.
-        tensors: its adapters' parameters by `adapter_name`.
+        tensors: the adapters' parameters, with the names from `adapter_name`.
     """
     folder.mkdir(parents=True)
     made = model.peft_config[ADAPTER]
@@ -144,5 +147,6 @@ def save_adapter(model: Any, tensors: dict[str, Tensor], folder: Path) -> None:
 
 
 def _adapted(policy: nn.Module) -> list[Any]:
-    """peft's layers, told by what they hold: peft itself is imported by those alone who train with it."""
+    """Return the PEFT layers, detected by their `lora_A` attribute. So runs without LoRA need not import
+    peft."""
     return [module for module in policy.modules() if hasattr(module, "lora_A")]

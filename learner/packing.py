@@ -1,9 +1,9 @@
-"""Laying out groups as token rows for one forward pass. Pure torch.
+"""Builds the token rows of one forward pass from groups. Pure torch.
 
-Unpacked, each completion has a row with its own copy of the prompt. Packed, all groups share one row without
-padding: a prompt, its completions one after another, the next prompt. Each completion attends to its prompt
-and to itself (`learner.group_attention`), and its positions continue the prompt's, so that it sees exactly
-what it would see alone.
+Unpacked, each completion has its own row with a copy of the prompt. Packed, all groups share one row without
+padding: a prompt, its completions one after another, then the next prompt. Each completion attends to its
+prompt and itself only (`learner.group_attention`), and its position ids continue the prompt's. So its
+log-probs are the same as in a row of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TokenGroup:
-    """Token ids of a prompt (image placeholders expanded) and of completions sampled from it."""
+    """Token ids of a prompt (with image placeholders expanded) and of the completions sampled for it."""
 
     prompt: list[int]
     completions: list[list[int]]
@@ -25,7 +25,7 @@ class TokenGroup:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The tokens of one group in a packed row: of its prompt and of each completion behind it."""
+    """The token counts of one group in a packed row: of the prompt, and of each completion after it."""
 
     prompt: int
     completions: tuple[int, ...]
@@ -37,13 +37,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Token rows and where their completions' log-probs are read.
+    """Token rows, and the positions that predict the completion tokens.
 
-    Packed, `input_ids` is one row [1, L] that consists of the groups in `spans`, and `positions` [1, L]
-    counts from 0 in each of them. Unpacked, rows [B, L] are right-padded and `attention_mask` [B, L] int64
-    says what is no padding; a model derives the positions itself. `predictors` holds, for each completion
-    token in the order group, completion, token, the index into the flattened [B * L] hidden states of the
-    position that predicts it; `targets` its token id; both [N].
+    Packed: `input_ids` is one row [1, L] made of the groups in `spans`; the position ids `positions` [1, L]
+    start at 0 in each group. Unpacked: the rows [B, L] are right-padded; `attention_mask` [B, L] int64 is 0
+    at padding, and the model derives the position ids itself.
+
+    `predictors` and `targets` [N] have one entry per completion token, in the order group, completion, token.
+    `predictors`: index into the flattened hidden states [B * L] of the position that predicts the token.
+    `targets`: the token's id.
     """
 
     input_ids: Tensor
@@ -55,7 +57,7 @@ class Rows:
 
     @property
     def tokens(self) -> int:
-        """Positions that are no padding."""
+        """Number of positions that are not padding."""
         return int(self.input_ids.numel() if self.attention_mask is None else self.attention_mask.sum())
 
     def to(self, device: torch.device) -> Rows:
@@ -73,7 +75,7 @@ class Rows:
 
 
 def pack_groups(groups: Sequence[TokenGroup]) -> Rows:
-    """One row of len(prompt) + sum of completion lengths tokens a group."""
+    """Build one row; each group takes the length of its prompt plus the lengths of its completions."""
     ids: list[int] = []
     positions: list[Tensor] = []
     predictors: list[Tensor] = []
@@ -84,7 +86,7 @@ def pack_groups(groups: Sequence[TokenGroup]) -> Rows:
         ids += group.prompt
         positions.append(torch.arange(n_prompt))
         for completion in group.completions:
-            # The first token is predicted from the prompt's last position, which all completions share.
+            # The prompt's last position predicts the first token of every completion.
             predictors += [torch.tensor([last_of_prompt]), len(ids) + torch.arange(len(completion) - 1)]
             positions.append(n_prompt + torch.arange(len(completion)))
             ids += completion
@@ -100,7 +102,7 @@ def pack_groups(groups: Sequence[TokenGroup]) -> Rows:
 
 
 def unpack_groups(groups: Sequence[TokenGroup], pad_id: int) -> Rows:
-    """One row a completion, the reference that packing must equal."""
+    """Build one row per completion. Packing must give the same log-probs."""
     rows = [(g.prompt, c) for g in groups for c in g.completions]
     length = max(len(p) + len(c) for p, c in rows)
     ids = torch.full((len(rows), length), pad_id)
@@ -115,14 +117,14 @@ def unpack_groups(groups: Sequence[TokenGroup], pad_id: int) -> Rows:
 
 
 def follow_prompt(inline: Tensor, positions: Tensor, spans: Sequence[Span]) -> Tensor:
-    """M-RoPE positions of a packed row, in which every completion continues its prompt.
+    """Return the M-RoPE position ids of a packed row, in which every completion continues its prompt.
 
     Args:
-        inline: [3, 1, L], the model's own for the same ids, where each part follows the one before.
-        positions: [1, L], of `pack_groups`.
+        inline: [3, 1, L], the position ids that the model computes for the whole row as one sequence.
+        positions: [1, L], the position ids from `pack_groups`.
     Returns:
-        [3, 1, L]; each group counts from 0, and a token moves back by as many places as there are tokens
-        between the prompt and its completion.
+        [3, 1, L]; position ids start at 0 in each group. Those of a completion are reduced by the number of
+        tokens between the prompt and that completion.
     """
     sizes = torch.tensor([span.tokens for span in spans], device=positions.device)
     starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)

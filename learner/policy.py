@@ -1,7 +1,7 @@
 """The policy: a Hugging Face vision-language model that returns the log-probs of completions.
 
-It is one module with one forward, so that ZeRO-3's hooks see each parameter group used in the same order on
-every rank, for any number of rows, completions or log-prob chunks.
+It is one module with one forward. So on every rank ZeRO-3's hooks run in the same order, for any number of
+rows, completions or log-prob chunks.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from learner.lora import add_adapters
 from learner.packing import follow_prompt
 from learner.records import Layout
 
-# Families whose packed rows can be given their positions: those that count tokens, and those with M-RoPE.
+# Families that accept position ids for a packed row: those with plain token positions, and those with M-RoPE.
 _PACKABLE_FAMILIES = frozenset({"internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"})
 
 
 class UnsupportedModel(PermanentError, ValueError):
-    """A model that the settings of the learner do not allow; names the setting."""
+    """The learner's settings do not allow this model. The message names the setting."""
 
 
 class LogProbHead(nn.Module):
-    """Takes the place of a model's output projection: hidden states in, log-probs of given tokens out.
+    """Replaces a model's output projection: computes log-probs of given tokens from hidden states.
 
     Logits exist for `chunk_tokens` positions at a time and are recomputed in the backward pass. All chunks
-    are computed within one call, for ZeRO-3 gathers the weight once a call and ranks must agree on the calls.
+    are computed within one call, because ZeRO-3 gathers the weight once per call and all ranks must make the
+    same number of calls.
     """
 
     barred: Tensor
@@ -51,15 +52,17 @@ class LogProbHead(nn.Module):
         self.bias = projection.bias
         self.temperature = temperature
         self.chunk_tokens = chunk_tokens
-        # DeepSpeed moves no buffer of a model that was sharded as it was loaded.
+        # DeepSpeed does not move the buffers of a model that was sharded while loading.
         barred = torch.ones(vocabulary, dtype=torch.bool, device=projection.weight.device)
         barred[sampleable] = False
         self.register_buffer("barred", barred, persistent=False)
 
     def forward(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probs of `targets` [N] given `hidden` [N, H], and entropies without gradient; float32 [N] each.
+        """Return log-probs of `targets` [N] given `hidden` [N, H], and entropies without gradient; float32
+        [N] each.
 
-        The distribution is the engine's: temperature applied, tokens that may not be sampled left out.
+        They are of the engine's distribution: divided by the temperature, and without tokens that must not be
+        sampled.
         """
         spans = [
             (h, t)
@@ -73,7 +76,7 @@ class LogProbHead(nn.Module):
 
     def _chunk(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = nn.functional.linear(hidden, self.weight, self.bias).float() / self.temperature
-        # The smallest finite number, not -inf: its probability is 0 as well, and 0 * -inf is NaN.
+        # The smallest finite number gives probability 0, as -inf does, but 0 * -inf would be NaN.
         logits = logits.masked_fill(self.barred, torch.finfo(logits.dtype).min)
         logprobs = logits.log_softmax(-1)
         with torch.no_grad():
@@ -82,7 +85,7 @@ class LogProbHead(nn.Module):
 
 
 class Policy(nn.Module):
-    """Log-probs of completions under `model`, of micro-batches in `layout`."""
+    """Computes log-probs of completions under `model`, for micro-batches in `layout`."""
 
     def __init__(
         self, model: Any, layout: Layout, sampleable: list[int], temperature: float, chunk_tokens: int
@@ -104,7 +107,8 @@ class Policy(nn.Module):
         self._accepts = frozenset(inspect.signature(model.base_model.forward).parameters)
 
     def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies of all completion tokens, float32 [N] each, in the order of the targets."""
+        """Return log-probs and entropies of all completion tokens, float32 [N] each, in the order of
+        targets."""
         rows = batch.rows
         inputs: dict[str, Any] = {
             "input_ids": rows.input_ids,
@@ -135,10 +139,10 @@ class Policy(nn.Module):
 
 
 def choose_layout(model: Any, config: LearnerConfig) -> Layout:
-    """The cheapest layout that `model` allows and `config.packing` asks for.
+    """Return the cheapest layout that `model` and `config.packing` allow.
 
     Raises:
-        UnsupportedModel: if packing is asked for and the model or its attention can not do it.
+        UnsupportedModel: if `config.packing` is `group` but the model or its attention does not support it.
     """
     if config.packing == "none":
         return "unpacked"
@@ -152,7 +156,7 @@ def choose_layout(model: Any, config: LearnerConfig) -> Layout:
 
 
 def obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
-    """Why groups of `model` cannot be packed; None if they can."""
+    """Return the reason why groups cannot be packed for `model`; None if they can."""
     layers = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
     if "linear_attention" in layers:
         return "some text layers have linear attention, whose state would pass from one answer to the next"
@@ -167,7 +171,7 @@ def obstacle_to_packing(model: Any, config: LearnerConfig) -> str | None:
 
 
 def image_token_id(model_config: Any) -> int:
-    """Id of the placeholder that one image feature replaces."""
+    """Return the id of the placeholder token that an image feature replaces."""
     for name in ("image_token_id", "image_token_index"):
         if isinstance(getattr(model_config, name, None), int):
             return int(getattr(model_config, name))
@@ -175,13 +179,13 @@ def image_token_id(model_config: Any) -> int:
 
 
 def prepare_model(model: Any, config: LearnerConfig) -> None:
-    """Set up `model` for policy gradients: no dropout of its own; checkpointing, a frozen tower and adapters
-    where asked for."""
+    """Prepare `model` for training: turn off its dropout; set up gradient checkpointing, a frozen vision
+    tower and adapters according to `config`."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            # The engine samples without dropout, so the trained policy must not have any.
+            # The engine samples without dropout, so the trained policy must have none either.
             module.attention_dropout = 0.0
     if not config.train_vision:
         tower = model.get_encoder(modality="image")
@@ -198,7 +202,7 @@ def prepare_model(model: Any, config: LearnerConfig) -> None:
 
 
 def _take(features: Any, slots: list[int]) -> Any:
-    """Image features repeated so that slot i holds those of image slots[i]."""
+    """Index image features so that entry i holds those of image slots[i]."""
     features.pooler_output = _take_images(features.pooler_output, slots)
     if getattr(features, "deepstack_features", None) is not None:
         features.deepstack_features = [_take_images(level, slots) for level in features.deepstack_features]

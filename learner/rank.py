@@ -1,7 +1,7 @@
-"""The Ray actor around one rank: a thin shell over `Trainer`.
+"""The Ray actor of one rank: a thin wrapper around `Trainer`.
 
-Work runs in a single thread, in the order of the calls. A second concurrency group answers while that thread
-is in a collective, and a third writes checkpoints.
+One thread runs training calls in order. A second concurrency group answers calls while that thread is in a
+collective. A third writes checkpoints.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def in_group(name: str) -> Callable[[F], F]:
-    """`ray.method(concurrency_group=name)`, which by its own annotations would hide the method's."""
+    """Return `ray.method(concurrency_group=name)` with a type that keeps the decorated method's
+    annotations."""
     decorate: Any = ray.method(concurrency_group=name)
     return decorate
 
@@ -52,7 +53,8 @@ def rank_environment(config: LearnerConfig) -> dict[str, str]:
 
 
 class LearnerRank:
-    """One rank of the learner; all methods but those of the control group are collectives among the ranks."""
+    """One rank of the learner. All ranks must call its methods together, except those of the control
+    group."""
 
     def __init__(self, rank: int, spec: LearnerSpec, threads: int) -> None:
         self._rank = rank
@@ -64,19 +66,19 @@ class LearnerRank:
 
     @in_group("control")
     def process(self) -> tuple[str, int]:
-        """Ray's id of this node, and this process's."""
+        """Return Ray's id of this node and this process's id."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     @in_group("control")
     def address(self) -> tuple[str, int]:
-        """This node's address and a port that is free on it."""
+        """Return this node's IP address and a free port."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
     @in_group("work")
     def start(self, where: Rendezvous, checkpoint: Path | None) -> LearnerInfo:
-        """Join the other ranks, load the model sharded and, if given, a checkpoint."""
+        """Join the process group, load the sharded model and, if given, a checkpoint."""
         import torch
 
         started_s = time.monotonic()
@@ -106,8 +108,9 @@ class LearnerRank:
 
     @in_group("work")
     def weight_buckets(self) -> list[ray.ObjectRef]:
-        """Put the policy into the object store; rank 0 returns a reference to each `Bucket`, in the types of
-        the parameters. Where engines serve adapters, one bucket holds the adapter."""
+        """Put the policy into the object store. Rank 0 returns a reference to each `Bucket`; other ranks
+        return none. Weights keep the parameters' dtypes. If engines serve adapters, a single bucket holds the
+        adapter."""
         policy = self._trainer.engine.module
         if self._spec.send_adapters:
             buckets = iter([gather_adapter(policy)])
@@ -121,7 +124,7 @@ class LearnerRank:
 
     @in_group("work")
     def join_transfer(self, host: str, port: int, world_size: int) -> None:
-        """Open the group over which weights go to the engines; only rank 0 is in it."""
+        """Open the NCCL group for sending weights to the engines. Only rank 0 joins it."""
         if self._rank == 0:
             self._sender.join(host, port, world_size)
 
@@ -133,7 +136,8 @@ class LearnerRank:
 
     @in_group("work")
     def send_weights(self) -> float:
-        """Broadcast to the engines what `gather_weights` gathered; returns the seconds. Only rank 0 sends."""
+        """Broadcast the weights from `gather_weights` to the engines, from rank 0; returns the seconds it
+        took."""
         started_s = time.monotonic()
         if self._rank == 0:
             import torch
@@ -147,7 +151,7 @@ class LearnerRank:
 
     @in_group("work")
     def snapshot(self) -> None:
-        """Copy this rank's part of a checkpoint to host memory; `write_snapshot` writes it."""
+        """Copy this rank's shard of a checkpoint to host memory, for `write_snapshot`."""
         self._snapshot.take(self._trainer.engine)
 
     @in_group("files")
@@ -156,7 +160,7 @@ class LearnerRank:
 
     @in_group("files")
     def write_snapshot(self, folder: Path) -> None:
-        """Write the snapshot; makes no collective, so that updates go on beside it."""
+        """Write the snapshot without a collective, so that updates can run at the same time."""
         write_shard(self._snapshot.shard, folder, self._rank, self._snapshot.index["ranks"])
 
     @in_group("files")

@@ -1,4 +1,4 @@
-"""What goes into an update and what comes out of starting a learner."""
+"""Records that are passed to an update, and the result of starting a learner."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     import ray
 
 Layout = Literal["unpacked", "vision_once", "packed"]
-"""How a group enters the forward pass: every completion with its own copy of prompt and frames; prompts
-copied but frames encoded once a video; or one prompt that all completions of the group attend to."""
+"""How a group is arranged in the forward pass. `unpacked`: each completion has its own copy of the prompt and
+the frames. `vision_once`: prompts are copied, but frames are encoded once per video. `packed`: all
+completions of a group attend to one prompt."""
 
 
 ReferenceLogprobs = list["np.ndarray"]
-"""Of one group under the frozen reference: float32 [tokens] for each completion."""
+"""One group's log-probs under the frozen reference: float32 [tokens] per completion."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSample:
-    """A group to train on. `frames` refers to the decoded clean frames, uint8 [T, H, W, 3]; `advantages` has
-    one entry per completion. `reference` is None where the update has to compute it."""
+    """A group to train on. `frames` is a reference to the decoded clean frames, uint8 [T, H, W, 3].
+    `advantages` has one entry per completion. `reference` is None if the update must compute it."""
 
     group: Group
     frames: ray.ObjectRef
@@ -34,7 +35,8 @@ class TrainSample:
 
 @dataclass(frozen=True, slots=True)
 class LearnerInfo:
-    """What started. `extra` is what the caller stored in the checkpoint that was loaded, else empty."""
+    """Description of a started learner. `extra` is the caller's data from the loaded checkpoint; empty
+    without one."""
 
     ranks: int
     layout: Layout
@@ -48,10 +50,10 @@ class LearnerInfo:
 class RankShard:
     """One rank's part of an update.
 
-    A rank that got no group of its own holds a `filler`: it takes part in every collective with a gradient
-    of zero. `completions` and `tokens` count the whole update over all ranks. `passes` are this rank's
-    forward passes from a plan for all ranks; None lets the rank plan its own groups alone.
-    `reference` holds the reference log-probs of each group; all shards of an update have it, or none has.
+    A rank without a group of its own has `filler` set: it takes part in every collective with a zero
+    gradient. `completions` and `tokens` are counts of the whole update over all ranks. `passes` are this
+    rank's forward passes from a plan for all ranks; None lets the rank plan its own groups alone. `reference`
+    holds the reference log-probs of each group; either all shards of an update have it, or none has.
     """
 
     groups: list[Group]

@@ -1,8 +1,9 @@
-"""Whether the output projection is the embedding: a checkpoint's weights decide it, not its configuration.
+"""Decides from a checkpoint's weights, not its configuration, whether to tie output projection and embedding.
 
-The published InternVL checkpoints hold a separate projection, but their configuration does not mention tying,
-which transformers 5 reads as "tied". Without ZeRO-3 it compares the two weights and keeps them apart where
-they differ; a sharded weight has no values to compare, so transformers would tie them and change the model.
+The published InternVL checkpoints contain a separate projection, but their configuration does not mention
+tying, which transformers 5 reads as "tied". Without ZeRO-3 transformers compares the two weights and keeps
+them separate if they differ. With ZeRO-3 it has no values to compare, so it would tie them and change the
+model.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 
 
 def without_tying(config: Any) -> bool:
-    """Make `config` load both weights, and return whether it asked to tie them."""
+    """Turn off tying in `config`, so that both weights are loaded. Returns True if tying was on."""
     asked = bool(getattr(config, "tie_word_embeddings", False))
     if asked:
         config.tie_word_embeddings = False
@@ -22,13 +23,14 @@ def without_tying(config: Any) -> bool:
 
 
 def tie_unless_apart(model: Any, missing_keys: Collection[str]) -> None:
-    """Tie the output projection of a sharded model to its embedding, unless its checkpoint held another one.
+    """Tie a sharded model's output projection to its embedding, unless the checkpoint has a different
+    projection.
 
-    All ranks call it.
+    All ranks must call it.
 
     Args:
-        model: loaded under a configuration that `without_tying` changed.
-        missing_keys: names of the parameters that the checkpoint did not hold.
+        model: loaded with a configuration that `without_tying` changed.
+        missing_keys: names of the parameters that the checkpoint lacks.
     """
     import deepspeed
 

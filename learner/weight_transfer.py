@@ -1,8 +1,8 @@
-"""Weights to the engines over NCCL: the sending side of vLLM's native weight transfer.
+"""Sends weights to the engines over NCCL: the sending side of vLLM's native weight transfer.
 
-vLLM's own trainer client numbers every engine from rank 1 and waits without a deadline, so engines of several
-replicas would collide: only its communicator and its packed broadcast are used here, and the caller assigns
-each engine a rank of its own. Rank 0 of the group is the learner's rank 0.
+vLLM's trainer client numbers the processes of every engine from rank 1, so several replicas would collide,
+and it waits without a deadline. So only vLLM's communicator and packed broadcast are used here, and the
+caller assigns each engine its own ranks. Rank 0 of the group is the learner's rank 0.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from learner.weights import full_shape, model_weights
 BUFFERS = 2
 
 CHUNK_BYTES = 2**28
-"""Of pinned memory. PyTorch rounds each pinned allocation up to a power of two of bytes."""
+"""Size of one chunk of pinned memory. PyTorch rounds each pinned allocation up to a power of two of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightLayout:
-    """What is sent, in the order of sending."""
+    """Names, dtypes and shapes of the weights, in the order of sending."""
 
     names: list[str]
     dtype_names: list[str]
@@ -33,7 +33,7 @@ class WeightLayout:
 
 
 def weight_layout(policy: nn.Module) -> WeightLayout:
-    """The layout of a (sharded) policy's weights, under their Hugging Face names."""
+    """Return the layout of a (sharded) policy's weights, with their Hugging Face names."""
     weights = model_weights(policy)
     return WeightLayout(
         names=[weight.name for weight in weights],
@@ -44,7 +44,7 @@ def weight_layout(policy: nn.Module) -> WeightLayout:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """Where a weight lies: its bytes from `start` on, counted over all chunks."""
+    """The location of a weight: its bytes begin at offset `start`, counted over all chunks."""
 
     name: str
     dtype: torch.dtype
@@ -54,9 +54,9 @@ class _Held:
 
 
 class HostWeights:
-    """A copy of all weights in host memory, sent to the engines after it is complete.
+    """A copy of all weights in host memory, to be sent to the engines once it is complete.
 
-    Weights of CUDA are copied into pinned memory, which is kept for the next copy.
+    CUDA weights are copied into pinned memory, which is reused for the next copy.
     """
 
     def __init__(self, chunk_bytes: int = CHUNK_BYTES) -> None:
@@ -66,12 +66,12 @@ class HostWeights:
 
     @property
     def n_bytes(self) -> int:
-        """Of the weights held."""
+        """Size of the weights held, in bytes."""
         return sum(held.n_bytes for held in self._held)
 
     def take(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Copy `tensors` in place of what was held; they may be changed once this returns."""
-        self._held = []  # what fails on the way is not sent
+        """Copy `tensors`, replacing the previous copy. The caller may change them once this returns."""
+        self._held = []  # an incomplete copy must not be sent
         held: list[_Held] = []
         start, is_cuda = 0, False
         for name, tensor in tensors:
@@ -86,8 +86,8 @@ class HostWeights:
         self._held = held
 
     def tensors(self, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-        """The weights by name in the order in which they were taken, each copied to `device` when it is
-        asked for. On CUDA the copy is complete for the stream that was current then."""
+        """Yield the weights with their names in the order of `take`, each copied to `device` only when it is
+        reached. On CUDA the copy is ordered on the stream that is current at that moment."""
         for held in self._held:
             tensor = torch.empty(held.shape, dtype=held.dtype, device=device)
             flat = tensor.view(-1).view(torch.uint8)
@@ -96,7 +96,8 @@ class HostWeights:
             yield held.name, tensor
 
     def _places(self, start: int, n_bytes: int, pinned: bool) -> Iterator[tuple[int, Tensor]]:
-        """The parts of chunks that hold `n_bytes` from `start` on, each with the bytes before it."""
+        """Yield the parts of chunks that hold `n_bytes` from offset `start`, each with the number of bytes
+        before it."""
         done = 0
         while done < n_bytes:
             number, first = divmod(start + done, self._chunk_bytes)
@@ -108,15 +109,15 @@ class HostWeights:
 
 
 class NcclSender:
-    """Rank 0 of a group of learner and engines. Needs CUDA."""
+    """Rank 0 of the NCCL group of the learner and the engines. Needs CUDA."""
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer_bytes = buffer_bytes
         self._group: Any = None
 
     def join(self, host: str, port: int, world_size: int) -> None:
-        """Open a new group; blocks until all engines have joined. An older group is left first, for vLLM
-        would overwrite it without ending it."""
+        """Open a new group, and block until all engines have joined. This leaves an older group first,
+        because vLLM would replace it without destroying it."""
         from vllm.distributed.weight_transfer.nccl_common import trainer_init
 
         select_attention_kernels()
@@ -125,7 +126,7 @@ class NcclSender:
         self._group = trainer_init({"master_address": host, "master_port": port, "world_size": world_size})
 
     def send(self, tensors: Iterator[tuple[str, Tensor]]) -> None:
-        """Broadcast tensors in the order of the layout; blocks until every engine has them."""
+        """Broadcast tensors in the order of the layout, and block until every engine has them."""
         from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer
 
         if self._group is None:
@@ -147,18 +148,18 @@ class NcclSender:
 
 
 def _stay_on_current_stream() -> None:
-    """Have vLLM's communicator work on the stream that this thread computes on.
+    """Make vLLM's communicator use the stream that this thread computes on.
 
-    Its `current_stream()` (vllm/utils/torch_utils.py) returns the last stream that was set in this thread
-    through `torch.cuda.set_stream`, which importing it patches. Where none was set it makes a stream and
-    leaves it current: the learner would compute on it from then on, and not reuse the memory that the
-    allocator keeps for the stream before.
+    vLLM's `current_stream()` (vllm/utils/torch_utils.py) returns the stream last set in this thread through
+    `torch.cuda.set_stream`, which vLLM patches on import. If none was set, it creates a stream and leaves it
+    current. The learner would then compute on that stream, and could not reuse the memory that the allocator
+    caches for the previous one.
     """
     torch.cuda.set_stream(torch.cuda.current_stream())
 
 
 def _used_by_current_stream(tensor: Tensor) -> Tensor:
-    """vLLM packs on two streams in turn, so a tensor made on one may be read on the other: its memory must
-    not be given away before that."""
+    """Record that the current stream uses `tensor`. vLLM packs on two streams in turn, so a tensor made on
+    one may be read on the other, and its memory must not be reused before that."""
     tensor.record_stream(torch.cuda.current_stream())
     return tensor

@@ -1,8 +1,8 @@
-"""Weights out of a ZeRO-3 engine, bucket by bucket.
+"""Gathers weights from a ZeRO-3 engine, bucket by bucket.
 
-`gather_buckets` is the one source: exports and every transport to the engines read from it. All ranks run it
-in lockstep, for each bucket is a collective; only rank 0 is handed tensors. Adapters are merged into what is
-handed out, under the base model's names; the engine's own weights stay as they are.
+Exports and all transports of whole models to the engines use `gather_buckets`. All ranks must iterate it in
+lockstep, because each bucket is a collective; only rank 0 gets tensors. It merges adapters into the tensors
+that it returns, which have the base model's names. The weights in the ZeRO-3 engine do not change.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from learner.lora import ADAPTER, adapter_name, is_adapter, merged
 Sent = TypeVar("Sent")
 
 _POLICY_PREFIX = "model."
-"""What the policy's wrapper adds to the names of the Hugging Face model."""
+"""Prefix that `Policy` adds to the parameter names of the Hugging Face model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A weight of the model: its Hugging Face name, the parameter that holds it and, where an adapter is
-    beside it, the adapter's A [rank, inputs], B [outputs, rank] and scale."""
+    """A weight of the model: its Hugging Face name and its parameter. If it has an adapter, also the
+    adapter's A [rank, inputs], B [outputs, rank] and scale."""
 
     name: str
     parameter: nn.Parameter
@@ -37,7 +37,7 @@ class Weight:
         return [self.parameter] if self.adapter is None else [self.parameter, *self.adapter[:2]]
 
     def value(self) -> Tensor:
-        """A new tensor; the parameters must be gathered."""
+        """Return the value, adapter merged, as a new tensor. The parameters must be gathered."""
         whole = self.parameter.detach()
         if self.adapter is None:
             return whole.clone()
@@ -46,7 +46,7 @@ class Weight:
 
 
 def model_weights(policy: nn.Module) -> list[Weight]:
-    """The weights of the model in order, each with its adapter; tied ones appear once."""
+    """Return the model's weights in order, each with its adapter. A tied weight appears once."""
     parameters = dict(policy.named_parameters())
     weights = []
     for name, parameter in parameters.items():
@@ -63,12 +63,13 @@ def model_weights(policy: nn.Module) -> list[Weight]:
 
 
 def hf_name(parameter_name: str) -> str:
-    """The name under which transformers and vLLM know a parameter of the policy."""
+    """Return the name of a policy's parameter in transformers and vLLM."""
     return parameter_name.removeprefix(_POLICY_PREFIX).replace(".base_layer.", ".")
 
 
 def bucket_plan(policy: nn.Module, bucket_bytes: int) -> list[list[Weight]]:
-    """The weights in order, cut into buckets of at most `bucket_bytes` (a larger one stands alone)."""
+    """Split the weights, in order, into buckets of at most `bucket_bytes`. A larger weight is its own
+    bucket."""
     buckets: list[list[Weight]] = []
     filled = 0
     for weight in model_weights(policy):
@@ -82,10 +83,11 @@ def bucket_plan(policy: nn.Module, bucket_bytes: int) -> list[list[Weight]]:
 
 
 def gather_buckets(policy: nn.Module, bucket_bytes: int) -> Iterator[dict[str, Tensor]]:
-    """Full weights by name, one bucket at a time: clones on rank 0, an empty dict elsewhere.
+    """Yield full weights by name, one bucket at a time: clones on rank 0, an empty dict on other ranks.
 
-    Every rank must run the iterator to its end. Clones, because a gathered parameter's memory is given back
-    when its bucket ends. They are complete when they are handed out, whatever stream or thread reads them.
+    Every rank must exhaust the iterator. Rank 0 gets clones because a gathered parameter's memory is freed at
+    the end of its bucket. The clones are complete when they are yielded, so any stream or thread may read
+    them.
     """
     import deepspeed
 
@@ -105,9 +107,9 @@ def _finish_copies(tensors: dict[str, Tensor]) -> None:
 def send_behind(
     buckets: Iterable[dict[str, Tensor]], send: Callable[[dict[str, Tensor]], Sent]
 ) -> list[Sent]:
-    """What `send` makes of each bucket, in a thread while the next one is gathered.
+    """Return the results of `send` for each bucket. A thread sends a bucket while the next one is gathered.
 
-    At most two buckets are in memory: the third is not asked for before the first is sent.
+    At most two buckets are in memory: the third is not gathered before the first has been sent.
     """
     sent: list[Future[Sent]] = []
     with ThreadPoolExecutor(1, "learner-send") as thread:
@@ -119,8 +121,8 @@ def send_behind(
 
 
 def gather_adapter(policy: nn.Module) -> dict[str, Tensor]:
-    """The adapters' parameters by `adapter_name`, whole, on rank 0; an empty dict elsewhere. All ranks call
-    it."""
+    """Gather the adapters' full parameters on rank 0, with names from `adapter_name`. Other ranks get an
+    empty dict. All ranks must call it."""
     import deepspeed
 
     named = [(adapter_name(hf_name(name)), p) for name, p in policy.named_parameters() if is_adapter(name)]
@@ -131,7 +133,7 @@ def gather_adapter(policy: nn.Module) -> dict[str, Tensor]:
 
 
 def count_parameters(policy: nn.Module) -> tuple[int, int]:
-    """Numbers of (trainable, frozen) parameters of a sharded policy."""
+    """Return the numbers of (trainable, frozen) parameters of a sharded policy."""
     counts = {True: 0, False: 0}
     for parameter in policy.parameters():
         counts[parameter.requires_grad] += _numel(parameter)
@@ -139,10 +141,10 @@ def count_parameters(policy: nn.Module) -> tuple[int, int]:
 
 
 def full_shape(parameter: Any) -> list[int]:
-    """Shape of the whole parameter, partitioned or not."""
+    """Return the shape of the full parameter, whether it is partitioned or not."""
     return list(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _numel(parameter: Any) -> int:
-    """Size of the whole parameter; a partitioned one holds nothing itself."""
+    """Return the number of elements of the full parameter; a partitioned parameter's own tensor is empty."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))

@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO-3: process group, configuration, engines."""
+"""DeepSpeed ZeRO-3: sets up the process group, the configuration and the engines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter], LearnerConfig], torch.optim
 
 @dataclass(frozen=True, slots=True)
 class Rendezvous:
-    """Address of rank 0, and the rank that joins."""
+    """Address of rank 0, and the rank of the process that joins."""
 
     host: str
     port: int
@@ -35,8 +35,8 @@ class Rendezvous:
 
 
 def join_process_group(where: Rendezvous, device: Device) -> None:
-    """Make this process one rank of the learner. Must come before any other use of DeepSpeed."""
-    # Each actor sees the one GPU that Ray gave it; on the CPU the index means nothing.
+    """Make this process one rank of the learner. Call this before any other use of DeepSpeed."""
+    # Each actor sees only the GPU that Ray assigned to it. On the CPU the index has no effect.
     local_rank = 0 if device == "cuda" else where.rank
     os.environ.update(
         RANK=str(where.rank),
@@ -52,10 +52,10 @@ def join_process_group(where: Rendezvous, device: Device) -> None:
 
     _silence()
     if device == "cpu":
-        # Without this DeepSpeed compiles a shared-memory collective with g++ at first use, for minutes.
+        # Otherwise DeepSpeed compiles a shared-memory collective with g++ at first use, which takes minutes.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    # torch's own call, not DeepSpeed's: that one would bind the group to a device, which makes later
-    # communicators for weight transfer hang.
+    # Call torch's function: DeepSpeed's binds the group to a device, which makes later communicators for
+    # weight transfer hang.
     torch.distributed.init_process_group(
         "nccl" if device == "cuda" else "gloo",
         rank=where.rank,
@@ -66,22 +66,23 @@ def join_process_group(where: Rendezvous, device: Device) -> None:
 
 
 def leave_process_group() -> None:
-    """Wait for the other ranks and leave: a rank that ends without it can abort the process."""
+    """Wait for the other ranks and destroy the process group. A rank that exits without this can abort."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 def compute_dtype(device: Device) -> torch.dtype:
-    """bfloat16 on GPUs (with float32 master weights), float32 on the CPU."""
+    """Return bfloat16 on GPUs (with float32 master weights), float32 on the CPU."""
     return torch.bfloat16 if device == "cuda" else torch.float32
 
 
 def zero_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
-    """DeepSpeed's configuration of the trained engine.
+    """Return DeepSpeed's configuration of the trained engine.
 
-    Accumulation is unmanaged: any number of backward passes, each reduced and partitioned as it ends, then
-    one step. So ranks must agree on the number of passes, but need not declare it beforehand.
+    DeepSpeed does not manage gradient accumulation: after any number of backward passes, each reduced and
+    partitioned when it ends, follows one step. Ranks must agree on the number of passes but need not declare
+    it beforehand.
     """
     return {
         "train_micro_batch_size_per_gpu": 1,
@@ -97,7 +98,7 @@ def zero_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
 
 
 def reference_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
-    """DeepSpeed's configuration of the frozen reference: sharded parameters, no optimizer."""
+    """Return DeepSpeed's configuration of the frozen reference: sharded parameters, no optimizer."""
     offload = _offload(config, device)
     offload.pop("offload_optimizer", None)
     return {
@@ -109,16 +110,16 @@ def reference_config(config: LearnerConfig, device: Device) -> dict[str, Any]:
 
 
 def load_sharded(model_path: str, config: LearnerConfig, device: Device, trust_remote_code: bool) -> Any:
-    """The Hugging Face model, its parameters partitioned over the ranks as they are read.
+    """Load the Hugging Face model, partitioning its parameters over the ranks while reading them.
 
-    Types and values are those of a plain `from_pretrained`, of the buffers that constructors compute too.
+    Dtypes and values equal those of a plain `from_pretrained`, also for buffers computed in constructors.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.integrations import HfDeepSpeedConfig
 
     model_config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
     tied = without_tying(model_config)
-    # transformers reads the live configuration only while it loads.
+    # Keep this object alive while loading: transformers holds only a weak reference to it.
     alive = HfDeepSpeedConfig(reference_config(config, device))
     with _constructors_keep_types():
         model, loaded = AutoModelForImageTextToText.from_pretrained(
@@ -133,15 +134,15 @@ def load_sharded(model_path: str, config: LearnerConfig, device: Device, trust_r
     if tied:
         tie_unless_apart(model, loaded["missing_keys"])
     for buffer in model.buffers():
-        # zero.Init places what torch.arange and a few others make, not what torch.linspace makes.
+        # zero.Init moves tensors made by torch.arange and a few other functions, but not by torch.linspace.
         buffer.data = buffer.data.to(device)
     _require_one_type(model, compute_dtype(device))
     return model
 
 
 def _require_one_type(model: Any, dtype: torch.dtype) -> None:
-    """Raises UnsupportedModel if plain loading in `dtype` would keep some parameters in another type: ZeRO-3
-    trains parameters of one type only."""
+    """Raise UnsupportedModel if plain loading in `dtype` would keep some parameters in another dtype: ZeRO-3
+    trains parameters of a single dtype only."""
     from deepspeed.runtime.keep_in_fp32 import keep_in_fp32_pattern
 
     kept = keep_in_fp32_pattern(model, "auto", dtype)
@@ -155,11 +156,11 @@ def _require_one_type(model: Any, dtype: torch.dtype) -> None:
 
 @contextmanager
 def _constructors_keep_types() -> Iterator[None]:
-    """Have `zero.Init` place the tensors that a model's constructors make, and leave their types alone.
+    """Make `zero.Init` move the tensors that a model's constructors create, without changing their dtypes.
 
-    By default it also casts them to the type of the parameters. Rotary frequencies are computed from a
-    float32 `torch.arange`: rounded to bfloat16 they are wrong by several turns at positions in the thousands.
-    transformers passes no `tensor_overrides`, and sets the parameters' type itself.
+    By default it also casts them to the parameters' dtype. Rotary frequencies are computed from a float32
+    `torch.arange`; rounded to bfloat16 they are wrong by several turns at positions in the thousands.
+    transformers passes no `tensor_overrides`, and sets the parameters' dtype itself.
     """
     import deepspeed
     from deepspeed.runtime.zero import DeepSpeedTensorOverride
@@ -173,7 +174,7 @@ def _constructors_keep_types() -> Iterator[None]:
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: LearnerConfig) -> torch.optim.Optimizer:
-    """torch's AdamW with the settings of `config`; fused where it steps in host memory, which makes no
+    """Create torch's AdamW with the settings of `config`. In host memory it is fused, which needs no
     temporary copies."""
     return torch.optim.AdamW(
         parameters,
@@ -186,14 +187,14 @@ def adamw(parameters: Iterable[nn.Parameter], config: LearnerConfig) -> torch.op
 
 
 def sgd(parameters: Iterable[nn.Parameter], config: LearnerConfig) -> torch.optim.Optimizer:
-    """Plain SGD: its step is the gradient itself, so that exactness can be checked."""
+    """Create plain SGD, whose step is proportional to the gradient, for tests of exactness."""
     return torch.optim.SGD(parameters, lr=config.lr)
 
 
 def train_engine(
     policy: nn.Module, config: LearnerConfig, device: Device, make_optimizer: OptimizerFactory
 ) -> Any:
-    """A DeepSpeed engine that trains `policy`."""
+    """Create a DeepSpeed engine that trains `policy`."""
     import deepspeed
 
     trainable = [p for p in policy.parameters() if p.requires_grad]
@@ -204,7 +205,7 @@ def train_engine(
 
 
 def reference_engine(policy: nn.Module, config: LearnerConfig, device: Device) -> Any:
-    """A DeepSpeed engine that only computes, in the same process as the trained one."""
+    """Create a DeepSpeed engine for inference only, in the same process as the trained one."""
     import deepspeed
 
     policy.requires_grad_(False)
@@ -214,7 +215,7 @@ def reference_engine(policy: nn.Module, config: LearnerConfig, device: Device) -
 
 
 def _offload(config: LearnerConfig, device: Device) -> dict[str, Any]:
-    """What `learner.offload` moves to host memory: pinned, so that copies run beside computation."""
+    """Return the offload part of the configuration. Host memory is pinned, so copies overlap computation."""
     host = {"device": "cpu", "pin_memory": device == "cuda"}
     moved: dict[str, Any] = {}
     if config.offload != "none":
@@ -231,7 +232,7 @@ def _precision(device: Device) -> dict[str, Any]:
 
 
 def _silence() -> None:
-    """Keep libraries from writing a line for every bucket and deprecation on every rank."""
+    """Stop libraries from logging a line per bucket and per deprecation on every rank."""
     from deepspeed.utils.logging import set_log_level_from_string
     from transformers.utils import logging as transformers_logging
 
