@@ -1,1 +1,1 @@
-"""Manifests, frames, perturbations, cohorts: what a run is trained and evaluated on."""
+"""The data that a run is trained and evaluated on: manifests, frames, perturbations and cohorts."""

@@ -1,9 +1,10 @@
-"""Properties of a packet that its first bytes give, without a decoder."""
+"""Reads properties of a packet from its first bytes, without a decoder."""
 
 from collections.abc import Iterator
 
 _NAL_LENGTH_AT = {"h264": 4, "hevc": 21}
-"""Offset, in the decoder's configuration record, of the byte that holds the size of a NAL unit's length."""
+"""Offset, in the decoder's configuration record, of the byte that holds the width of a NAL unit's length
+field."""
 
 _START_CODE = b"\0\0\1"
 
@@ -11,7 +12,8 @@ _IDR = {"h264": (5,), "hevc": (19, 20)}
 
 
 def is_shown(content: memoryview, codec: str) -> bool:
-    """Whether the packet shows a picture: VP8 and VP9 have packets that serve as references only."""
+    """Return True if the packet shows a picture. In VP8 and VP9 some packets are only references for
+    others."""
     if codec == "vp8":
         return bool(content[0] & 0x10)
     if codec == "vp9":
@@ -20,9 +22,9 @@ def is_shown(content: memoryview, codec: str) -> bool:
 
 
 def is_clean_start(content: memoryview, codec: str, record: bytes) -> bool:
-    """Whether no picture after a key frame refers to one before it.
+    """Return True if no picture after this key frame refers to a picture before it.
 
-    In H.264 and HEVC only an IDR picture guarantees that; open GOPs and intra refresh have other key frames.
+    In H.264 and HEVC only an IDR picture guarantees that. Open GOPs and intra refresh have other key frames.
     `record` is the decoder's configuration record, as MP4 and Matroska store it.
     """
     if codec not in _IDR:
@@ -38,8 +40,8 @@ def is_clean_start(content: memoryview, codec: str, record: bytes) -> bool:
 
 
 def nal_units(content: bytes, width: int) -> Iterator[bytes]:
-    """Split a packet into NAL units: each follows its length in `width` bytes, or a start code if `width` is
-    0."""
+    """Split a packet into NAL units. Each one is preceded by its length in `width` bytes, or by a start code
+    if `width` is 0."""
     if width:
         at = 0
         while at + width < len(content):
@@ -55,7 +57,7 @@ def nal_units(content: bytes, width: int) -> Iterator[bytes]:
 
 
 def _vp9_frames(content: memoryview) -> Iterator[memoryview]:
-    """Split a superframe by the index at its end; other content is one frame."""
+    """Split a superframe by the index at its end. Any other content is a single frame."""
     marker = content[-1]
     count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1
     index = 2 + width * count
@@ -71,8 +73,8 @@ def _vp9_frames(content: memoryview) -> Iterator[memoryview]:
 
 
 def _vp9_is_shown(header: int) -> bool:
-    """Whether a frame is shown. The first byte of its header holds the marker, the profile (one more bit in
-    profile 3), show_existing_frame, frame_type and show_frame."""
+    """Return True if a frame is shown. `header` is the first byte of its header: the marker, the profile (one
+    more bit in profile 3), show_existing_frame, frame_type and show_frame."""
     profile = (header >> 5 & 1) | (header >> 4 & 1) << 1
     bits = header << (profile == 3)
     show_existing, show = bits & 0x08, bits & 0x02

@@ -1,4 +1,4 @@
-"""Open a file with PyAV, to decode it or to read its packets."""
+"""Opens a file with PyAV, to decode it or to read its packets."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,8 @@ import av
 from data.video_file import Unreadable
 
 _STATES_ITS_END = ("mov", "matroska", "flv", "mxf", "ivf", "rm")
-"""Containers whose header states their duration. FFmpeg derives that of others from their last packets."""
+"""Containers whose header states the duration. For others FFmpeg derives the duration from the last
+packets."""
 
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 2**16
@@ -20,7 +21,7 @@ def open_container(path: str) -> Any:
     """Open a file's container. Raises Unreadable."""
     with logged_errors() as errors:
         try:
-            # Old files have titles in any encoding; their frames can still be shown.
+            # Old files have titles in arbitrary encodings, but their frames can be decoded.
             return av.open(path, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             if any("moov atom not found" in text for _, _, text in errors) and _is_mp4(path):
@@ -32,9 +33,9 @@ def open_container(path: str) -> Any:
 
 @contextmanager
 def logged_errors() -> Iterator[list[Any]]:
-    """The errors that FFmpeg logs inside the block, as (level, name, text)."""
+    """Collect the errors that FFmpeg logs inside the block, as (level, name, text)."""
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # another file's error may have the same text
+    av.logging.set_skip_repeated(False)  # do not drop an error because an earlier file's had the same text
     try:
         with av.logging.Capture() as errors:
             yield errors
@@ -43,7 +44,7 @@ def logged_errors() -> Iterator[list[Any]]:
 
 
 def video_stream(container: Any) -> Any:
-    """The stream that a player shows: never cover art. Raises Unreadable."""
+    """Return the stream that a player would show, never cover art. Raises Unreadable."""
     stream = container.streams.best("video")
     if stream is None:
         raise Unreadable("it has no video stream", "no_video")
@@ -53,7 +54,7 @@ def video_stream(container: Any) -> Any:
 
 
 def first_frame(path: str) -> Any:
-    """The first frame of the file's video stream. Raises Unreadable."""
+    """Decode the first frame of the file's video stream. Raises Unreadable."""
     with open_container(path) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1
@@ -67,12 +68,13 @@ def first_frame(path: str) -> Any:
 
 
 def family_of(container: Any) -> str:
-    """The first of FFmpeg's names for the container, such as mov for MP4, MOV and 3GP."""
+    """Return the first of FFmpeg's names for the container, such as mov for MP4, MOV and 3GP."""
     return container.format.name.split(",")[0]
 
 
 def stated_end_s(container: Any, stream: Any, path: str) -> float | None:
-    """The end that the container states, in seconds from the start of its clock; None if it states none."""
+    """Return the end time that the container states, in seconds from the start of its clock; None if it
+    states none."""
     family = family_of(container)
     if family == "avi":
         return float(stream.frames / stream.average_rate) if stream.average_rate else None
@@ -88,8 +90,8 @@ def reason_of(error: Exception) -> str:
 
 
 def _asf_end_s(path: str) -> float | None:
-    """The end in the file's properties object, which FFmpeg ignores if the file has another size than
-    stated."""
+    """Read the end time from the file properties object. FFmpeg ignores it if the file's size differs from
+    the stated size."""
     with Path(path).open("rb") as file:
         header = file.read(_ASF_HEADER_BYTES)
     start = header.find(_ASF_FILE_PROPERTIES)
@@ -102,6 +104,7 @@ def _asf_end_s(path: str) -> float | None:
 
 
 def _is_mp4(path: str) -> bool:
-    """Whether the file starts with the box of an MP4 or MOV; FFmpeg also tries others of that suffix."""
+    """Return True if the file starts with the box of an MP4 or MOV. FFmpeg also tries to read other files
+    with such a suffix as MP4."""
     with Path(path).open("rb") as file:
         return file.read(8)[4:] == b"ftyp"

@@ -1,4 +1,4 @@
-"""Find the damaged pictures from the decoder's reports on packets and pictures."""
+"""Finds damaged pictures from the decoder's reports on packets and pictures."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SentPacket:
-    """A packet, in the order of decoding. `failed`: it was damaged, or the decoder found an error in it."""
+    """A packet in decoding order. `failed`: the packet was damaged, or the decoder found an error in it."""
 
     pts: Any
     is_key: bool
@@ -17,17 +17,17 @@ class SentPacket:
 
 @dataclass(frozen=True, slots=True)
 class ShownPicture:
-    """A picture, in the order of presentation. `flagged`: the decoder reports it as corrupt."""
+    """A picture in presentation order. `flagged`: the decoder reports it as corrupt."""
 
     pts: Any
     flagged: bool
 
 
 def damaged_pictures(packets: Sequence[SentPacket], pictures: Sequence[ShownPicture]) -> set[int]:
-    """The numbers of pictures that were decoded with errors, or may refer to such pictures.
+    """Return the numbers of pictures that were decoded with errors, or that may refer to such pictures.
 
-    A picture may refer to everything decoded since its key frame: the last one that was sent before it and
-    is not shown after it.
+    A picture may refer to everything decoded since its key frame. That is the last key frame that was sent
+    before the picture and is not shown after it.
     """
     sent_at = {packet.pts: at for at, packet in reversed(list(enumerate(packets))) if packet.pts is not None}
     positions = [min(sent_at.get(p.pts, number), len(packets) - 1) for number, p in enumerate(pictures)]

@@ -1,11 +1,11 @@
-"""Decode with decord, which turns frames upright by itself.
+"""Decodes with decord, which rotates frames upright by itself.
 
 decord silently returns wrong frames for many containers and codecs, for streams whose key frames depend on
-earlier frames, and wherever packets do not correspond to pictures one to one. So it reads only the kinds of
-files for which every frame was verified. The packets show which kind a file is.
+earlier frames, and for files whose packets do not correspond one to one to pictures. So this module uses
+decord only for the kinds of files of which every frame was verified. A file's packets show its kind.
 
-Its thread decodes ahead of the reader without a bound, so its memory grows with the frames between two seeks
-(`python -m benchmarks.decode_memory --decoder decord`). PyAV holds one frame.
+decord's thread decodes ahead of the reader without a limit, so memory grows with the number of frames between
+two seeks (`python -m benchmarks.decode_memory --decoder decord`). PyAV holds one frame.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _RIGHT = {
     "mov": {"h264", "hevc", "vp9", "mjpeg"},
     "matroska": {"h264", "hevc", "vp8", "vp9"},
 }
-"""Codecs that decord reads right, by container."""
+"""Codecs that decord decodes correctly, by container."""
 
 
 class DecordVideo(OpenVideo):
@@ -62,8 +62,8 @@ class DecordVideo(OpenVideo):
 
 
 def trusted_packets(path: str) -> tuple[PacketIndex, bool]:
-    """The index of the packets, and whether frames are shown turned by a quarter. Raises Unreadable if decord
-    would read the file wrong."""
+    """Return the index of the packets, and True if frames are shown rotated by a quarter turn. Raises
+    Unreadable if decord would decode the file incorrectly."""
     with open_container(path) as container:
         stream = video_stream(container)
         family, codec = family_of(container), stream.codec_context.codec.canonical_name
@@ -89,7 +89,7 @@ def _wrong(where: str) -> Unreadable:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of decord's message, without its source position."""
+    """Return the first line of decord's message, without the position in decord's source."""
     if isinstance(error, UnicodeEncodeError):
         return "decord opens no name that is not UTF-8: choose the decoder auto or pyav"
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,6 +1,7 @@
-"""Distortions of the demo's clips and of ladders: codecs at falling rates, spatial and temporal distortions.
+"""Distortions for the demo's clips and for distortion ladders: codecs at falling bit rates, and spatial and
+temporal distortions.
 
-Every kind takes a strength in [0, 1]; 0 is close to invisible and 1 is severe at 96 x 96 pixels.
+Every kind takes a strength in [0, 1]: 0 is almost invisible, and 1 is severe at 96 x 96 pixels.
 """
 
 import io
@@ -30,20 +31,20 @@ FORMULA_KINDS = TEMPORAL_KINDS | {"exposure"}
 
 
 def distort(frames: np.ndarray, kind: str, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Distort uint8 frames [T, H, W, 3]; the shape stays. Raises KeyError for an unknown kind."""
+    """Distort uint8 frames [T, H, W, 3] without changing their shape. Raises KeyError for an unknown kind."""
     out = _KINDS[kind](frames, float(strength), rng)
     return np.ascontiguousarray(out, dtype=np.uint8)
 
 
 def single_threaded() -> None:
-    """Keep OpenCV to one thread: worker processes share the cores."""
+    """Limit OpenCV to one thread, because worker processes share the cores."""
     cv2.setNumThreads(1)
 
 
 def encode(
     file: str | io.BytesIO, frames: np.ndarray, codec: str, options: dict[str, str], pix_fmt: str = "yuv420p"
 ) -> None:
-    """Write uint8 [T, H, W, 3] as MP4, on one thread so that the outcome is the same everywhere."""
+    """Write uint8 [T, H, W, 3] as MP4. Uses one thread, so that the result is the same on every machine."""
     with av.open(file, "w", format="mp4") as container:
         stream: Any = container.add_stream(codec, rate=FPS, options=options)
         stream.height, stream.width = frames.shape[1:3]
@@ -54,7 +55,7 @@ def encode(
 
 
 def _through(codec: str, frames: np.ndarray, options: dict[str, str]) -> np.ndarray:
-    """The frames encoded and decoded in memory."""
+    """Encode the frames in memory, and return the decoded result."""
     buffer = io.BytesIO()
     encode(buffer, frames, codec, options)
     buffer.seek(0)
@@ -65,7 +66,7 @@ def _through(codec: str, frames: np.ndarray, options: dict[str, str]) -> np.ndar
 
 def _h264(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     options = {"crf": f"{18 + 33 * strength:.1f}", "preset": "veryfast"}
-    # x264's lookahead over clips this small depends on what was in memory before; without it, as in live
+    # For such small clips x264's lookahead depends on earlier memory contents. Without lookahead, as in live
     # streaming, the same frames give the same bytes.
     params = "log-level=none:threads=1:rc-lookahead=0:mbtree=0:sync-lookahead=0"
     return _through("libx264", frames, options | {"x264-params": params})
@@ -78,7 +79,8 @@ def _hevc(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 
 
 def _av1(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Rate and resolution fall together, as in streaming, down to the encoder's minimum of 64 pixels."""
+    """Reduce bit rate and resolution together, as in streaming, down to the encoder's minimum of 64
+    pixels."""
     os.environ.setdefault("SVT_LOG", "0")
     height, width = frames.shape[1:3]
     small = tuple(max(64, 2 * round(n * (1 - strength / 3) / 2)) for n in (width, height))
@@ -94,11 +96,11 @@ def _blur(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 
 
 def _motion_blur(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A straight smear of up to 13 pixels in a random direction."""
+    """Blur along a straight line of up to 13 pixels in a random direction."""
     length = 1 + 12 * strength
     kernel = np.zeros((15, 15), np.float32)
     dx, dy = np.array([np.cos(angle := rng.uniform(0, np.pi)), np.sin(angle)]) * length / 2
-    # Sub-pixel accuracy: cv2.line takes fixed-point ends.
+    # cv2.line accepts fixed-point end points, which gives sub-pixel accuracy.
     ends = [(round((7 + s * dx) * 256), round((7 + s * dy) * 256)) for s in (-1, 1)]
     cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA, shift=8)
     kernel /= kernel.sum()
@@ -111,14 +113,14 @@ def _noise(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
 
 def _impulse(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Salt and pepper on up to 20 % of the pixels."""
+    """Add salt-and-pepper noise to up to 20 % of the pixels."""
     hit = rng.random(frames.shape[:3]) < 0.002 + 0.2 * strength**2
     colour = np.where(rng.random(frames.shape[:3]) < 0.5, 0, 255)[..., None]
     return np.where(hit[..., None], colour, frames).astype(np.uint8)
 
 
 def _rescale(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Down by up to 6 times and up again."""
+    """Shrink frames by a factor of up to 6, and enlarge them to the original size."""
     height, width = frames.shape[1:3]
     small = (max(8, round(width / (1 + 5 * strength))), max(8, round(height / (1 + 5 * strength))))
     up = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
@@ -129,14 +131,14 @@ def _rescale(frames: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 
 def _exposure(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Up to 4 stops over or under, with clipping, as a camera that exposes wrongly."""
+    """Over- or underexpose by up to 4 stops, with clipping, as a wrongly set camera does."""
     stops = 4 * strength * (1 if rng.random() < 0.5 else -1)
     linear = (frames / 255.0) ** 2.2 * 2.0**stops
     return (np.clip(linear, 0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)
 
 
 def _freeze(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """One frame is repeated for a share `strength` of the clip."""
+    """Repeat one frame for a share `strength` of the clip."""
     length = round(strength * (len(frames) - 1))
     start = int(rng.integers(0, len(frames) - length))
     out = frames.copy()
@@ -145,7 +147,7 @@ def _freeze(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def _judder(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Frames are replaced by near ones: up to every frame, from up to 4 places away."""
+    """Replace up to all frames by frames that are at most 4 positions away."""
     n = len(frames)
     moved = rng.random(n) < strength
     jump = rng.integers(1, 2 + round(3 * strength), n) * rng.choice([-1, 1], n)

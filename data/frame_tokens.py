@@ -1,7 +1,7 @@
-"""How a frame becomes tokens, decided in one place for engines, learner and scoring.
+"""Settings that determine a frame's image tokens, shared by the engines, the learner and scoring.
 
-A processor cuts a frame into tiles (InternVL) or resizes it within limits (Qwen-VL), and its defaults differ
-between transformers and vLLM. So every caller passes what `FrameTokens.image_options` returns.
+A processor cuts a frame into tiles (InternVL) or resizes it within limits (Qwen-VL). The defaults differ
+between transformers and vLLM, so every caller passes the result of `FrameTokens.image_options`.
 """
 
 from typing import Any, Self
@@ -12,12 +12,12 @@ from data.errors import PermanentError
 
 
 class FrameTokensError(PermanentError, ValueError):
-    """A processor without support for a setting; names the setting and the fix."""
+    """The processor does not support a setting. The message names the setting and the fix."""
 
 
 class FrameTokens(BaseModel):
-    """Tiles and pixel limits of one frame; `FrameTokenSettings` explains each. `largest_px` is the longer
-    side of the largest expected frames, if known."""
+    """Tiles and pixel limits per frame; `FrameTokenSettings` documents each. `largest_px` is the longer side
+    of the largest expected frame, if known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,18 +28,18 @@ class FrameTokens(BaseModel):
 
     @property
     def most_images(self) -> int:
-        """The most images that the vision tower sees of one frame: its tiles, and with several tiles the
-        whole frame, too."""
+        """Maximum number of images per frame in the vision tower: the tiles, plus the whole frame if there
+        are several tiles."""
         return 1 if self.tiles == 1 else self.tiles + 1
 
     def image_options(self, processor: Any) -> dict[str, Any]:
-        """Keyword arguments for calls of `processor`, for its image processor, and for vLLM's
+        """Return keyword arguments for calls of `processor`, for its image processor, and for vLLM's
         `mm_processor_kwargs`.
 
         Args:
             processor: a transformers processor (`AutoProcessor`).
         Raises:
-            FrameTokensError: if the processor has no tiles or no pixel limits and these are set.
+            FrameTokensError: if tiles or pixel limits are set but the processor does not support them.
         """
         image_processor = getattr(processor, "image_processor", None)
         name = type(image_processor).__name__
@@ -76,21 +76,22 @@ DEFAULT_FRAME_TOKENS = FrameTokens()
 
 
 class FrameTokenSettings(BaseModel):
-    """The settings of `FrameTokens`, as part of a larger model."""
+    """The settings of `FrameTokens`, as a base class for larger pydantic models."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     max_frame_px: int = Field(448, ge=28)
-    """Shrink frames whose longer side exceeds this to it when decoding (frames are never enlarged)."""
+    """Maximum longer side of a decoded frame, in pixels. Larger frames are shrunk to it; none are
+    enlarged."""
     frame_tiles: int = Field(1, ge=1)
-    """The most tiles that a frame is cut into, for families with tiles (InternVL). 1 shows the whole frame as
-    one image; above 1 the whole frame is shown beside its tiles."""
+    """Maximum number of tiles per frame, for model families with tiles (InternVL). With 1 the whole frame is
+    one image. Above 1 the model gets the tiles and also the whole frame."""
     frame_min_pixels: int | None = Field(None, ge=1)
-    """Enlarge frames of fewer pixels (width x height) to this, for families with such limits (Qwen-VL);
-    default: the checkpoint's own."""
+    """Minimum number of pixels (width x height) of a frame, for model families with such limits (Qwen-VL).
+    Smaller frames are enlarged to it. Default: the checkpoint's value."""
     frame_max_pixels: int | None = Field(None, ge=1)
-    """Shrink frames of more pixels (width x height) to this, for families with such limits (Qwen-VL);
-    default: the checkpoint's own."""
+    """Maximum number of pixels (width x height) of a frame, for model families with such limits (Qwen-VL).
+    Larger frames are shrunk to it. Default: the checkpoint's value."""
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Self:
@@ -110,7 +111,7 @@ class FrameTokenSettings(BaseModel):
 
 
 def _limits_pixels(image_processor: Any) -> bool:
-    """Whether the edges of the processor's `size` are pixel counts, as in Qwen-VL; elsewhere they are
-    lengths."""
+    """Return True if the edges in the processor's `size` are pixel counts, as in Qwen-VL. In other processors
+    they are lengths."""
     valid = getattr(image_processor, "valid_kwargs", None)
     return valid is not None and "max_pixels" in valid.__annotations__

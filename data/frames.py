@@ -1,8 +1,9 @@
-"""Which frames of a file the model sees, and their pixels. All decoders are called from here.
+"""Selects and decodes the frames of a file that the model gets. All decoders are called from here.
 
-PyAV seeks first; where seeking might lead to wrong pictures, it decodes in order. Decoders may crash or hang
-on a damaged file, so callers run this in processes that may be killed (data/decode.py). As a program, it
-answers for the duration of one file a line (runtime/killable.py).
+PyAV is first used with seeking. If seeking might give wrong pictures, it decodes the file in order instead. A
+decoder may crash or hang on a damaged file, so callers run this module in processes that can be killed
+(data/decode.py). Run as a program, it reads one path per line and answers with the duration
+(runtime/killable.py).
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ T = TypeVar("T")
 _TRY_NEXT: frozenset[Refusal] = frozenset({"unreadable", "empty"})
 
 _SLACK_S = 0.05
-"""How far beyond the end a window may reach, since people and containers round times."""
+"""How far a window may extend beyond the end of the video, because users and containers round times."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
-    """What was decoded: `indices` of `n_total` frames, stored at `source_px` (height, width) and returned at
-    `px`; `window_s` is the part of the video that was sampled, None for all of it; `beside` is the info of
-    the second video of a pair."""
+    """Description of the decoded frames.
+
+    `indices` are their numbers among `n_total` frames. They are stored at `source_px` (height, width) and
+    returned at `px`. `window_s` is the part of the video that was sampled; None for the whole video. `beside`
+    is the info of the second video of a pair.
+    """
 
     indices: tuple[int, ...]
     n_total: int
@@ -47,9 +51,10 @@ class FrameInfo:
 
 
 def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
-    """The middle frame of each of `n_frames` equal segments of a video of `n_total` frames, int64 [n_frames].
+    """Return the indices of the middle frames of `n_frames` equal segments of `n_total` frames, int64
+    [n_frames].
 
-    A video with fewer frames than segments shows some of them more than once.
+    If the video has fewer frames than segments, some frames occur more than once.
     """
     if n_total < 1 or n_frames < 1:
         raise ValueError(f"cannot take {n_frames} frame(s) out of {n_total}")
@@ -57,7 +62,7 @@ def frame_indices(n_total: int, n_frames: int) -> np.ndarray:
 
 
 def read_frames(path: str | Path, n_frames: int, max_px: int | None = None) -> np.ndarray:
-    """`decode_video`, its frames only."""
+    """Return only the frames of `decode_video`."""
     return decode_video(path, n_frames, max_px)[0]
 
 
@@ -72,11 +77,12 @@ def decode_video(
     frame_rate: float | None = None,
     fetching: Fetching = DEFAULT_FETCHING,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """Decode the frames of `frame_indices`. PyAV holds one full-size frame at a time.
+    """Decode the frames that `frame_indices` selects. PyAV holds one full-size frame at a time.
 
     Args:
-        max_px: frames whose longer side exceeds this are shrunk to it, their shape kept.
-        decoder: `auto` is PyAV, which reads whatever FFmpeg reads; decord refuses what it would read wrong.
+        max_px: frames whose longer side exceeds this are shrunk to it, keeping the aspect ratio.
+        decoder: `auto` is PyAV, which reads whatever FFmpeg reads; decord refuses files that it would read
+            wrongly.
         window_s: (start, end) in seconds; only frames shown in between are sampled. The end may be infinite.
         strict: refuse a file that ends before its stated end.
         square: stretch non-square pixels to square ones.
@@ -85,7 +91,7 @@ def decode_video(
     Returns:
         uint8 [n_frames, height, width, 3], RGB, and their FrameInfo.
     Raises:
-        VideoError: if the file is missing, empty, encrypted or no video, or has no frame in the window.
+        VideoError: if the file is missing, empty, encrypted or not a video, or has no frame in the window.
     """
     return _with_decoder(
         path,
@@ -108,14 +114,15 @@ def decode_pair(
     frame_rate: float | None = None,
     fetching: Fetching = DEFAULT_FETCHING,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """`decode_video` both videos; half of the frames are of each.
+    """Decode two videos as `decode_video` does, with half of the frames from each.
 
-    Where their sizes differ, frames are centred on black: scaling one of the two would change its quality.
+    If their sizes differ, smaller frames are centred on black. Scaling one video would change its quality.
 
     Returns:
-        uint8 [n_frames, height, width, 3], those of `first` before those of `second`, and their FrameInfo.
+        uint8 [n_frames, height, width, 3], the frames of `first` before those of `second`, and their
+        FrameInfo.
     Raises:
-        VideoError: as `decode_video`.
+        VideoError: as `decode_video` does.
         ValueError: if `n_frames` is odd.
     """
     if n_frames % 2:
@@ -138,7 +145,7 @@ def decode_open(
     strict: bool = True,
     square: bool = True,
 ) -> tuple[np.ndarray, FrameInfo]:
-    """`decode_video` an open video. Raises Unreadable."""
+    """Decode an open video as `decode_video` does. Raises Unreadable."""
     from data.picture import fit
 
     facts = video.facts
@@ -197,7 +204,7 @@ def duration_s(
 
 
 def clip_window(window_s: tuple[float, float], duration_s: float) -> tuple[float, float]:
-    """Cut the window at the end of the video. Raises ValueError if the window starts or ends beyond it."""
+    """Limit the window to the end of the video. Raises ValueError if the window starts or ends beyond it."""
     start_s, end_s = window_s
     beyond = start_s if start_s >= duration_s else end_s if end_s > duration_s + _SLACK_S else None
     if beyond is not None and math.isfinite(beyond):
@@ -246,7 +253,7 @@ def _with_reader(
 
 
 def _readers(path: str, decoder: DecoderName, frame_rate: float | None) -> Sequence[Callable[[], OpenVideo]]:
-    """Openers for the path, in the order in which they are tried."""
+    """Return functions that open the path, in the order in which to try them."""
     if Path(path).is_dir():
         if frame_rate is None:
             raise VideoError(
@@ -271,7 +278,8 @@ def _readers(path: str, decoder: DecoderName, frame_rate: float | None) -> Seque
 def _span(
     video: OpenVideo, window_s: tuple[float, float] | None
 ) -> tuple[int, int, tuple[float, float] | None]:
-    """First frame of the window, the one after its last, and the window cut at the end of the video."""
+    """Return the window's first frame, the frame after its last, and the window limited to the video's
+    end."""
     if window_s is None:
         return 0, video.n_frames, None
     times = _times_s(video)
@@ -286,7 +294,8 @@ def _span(
 
 
 def _times_s(video: OpenVideo) -> np.ndarray:
-    """Times of the frames and the end, float64 [n_frames + 1]. Raises Unreadable if they do not ascend."""
+    """Return the start times of the frames and the end time, float64 [n_frames + 1]. Raises Unreadable if
+    they do not ascend."""
     times = video.times_s()
     if not (np.isfinite(times).all() and (np.diff(times) >= 0).all() and times[-1] > 0):
         raise Unreadable(f"{video.decoder} finds times in it that do not ascend", "no_times")

@@ -1,4 +1,4 @@
-"""Frames that a program passes in place of a file, sampled and resized as those of a file are."""
+"""Frames that a program passes instead of a file. They are sampled and resized like the frames of a file."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -12,9 +12,9 @@ from data.video_file import OpenVideo
 
 
 def as_arrays(frames: Any) -> list[np.ndarray]:
-    """The videos in an array or a tensor: uint8 [T, H, W, 3], or [B, T, H, W, 3] of a batch.
+    """Return the videos in an array or a tensor: uint8 [T, H, W, 3], or [B, T, H, W, 3] for a batch.
 
-    Raises ValueError with the fix for anything else.
+    Raises ValueError, with the fix, for any other input.
     """
     array = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)
     if array.dtype != np.uint8:
@@ -33,7 +33,7 @@ def as_arrays(frames: Any) -> list[np.ndarray]:
 def decode_array(
     frames: np.ndarray, n_frames: int, max_px: int | None = None
 ) -> tuple[np.ndarray, FrameInfo]:
-    """`decode_video` for frames that are in memory, uint8 [T, H, W, 3]."""
+    """Sample and resize frames in memory, uint8 [T, H, W, 3], as `decode_video` does for a file."""
     return decode_open(_Given(frames), n_frames, max_px)
 
 

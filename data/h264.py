@@ -1,11 +1,12 @@
-"""Find the H.264 packets that hold the second field of a picture, from parameter sets and slice headers."""
+"""Finds H.264 packets that hold the second field of a picture, by parsing parameter sets and slice
+headers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data.bitstream import nal_units
 
-_SLICES = (1, 5)  # of another picture, and of an IDR picture
+_SLICES = (1, 5)  # NAL unit types: slice of a non-IDR picture, slice of an IDR picture
 _SPS = 7
 _WITH_CHROMA_FORMAT = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 _HEADER_BYTES = 2**16
@@ -22,8 +23,8 @@ class FieldPairs:
     """Detects packets that hold the second field of a picture. Call it for each packet in decoding order."""
 
     def __init__(self, record: bytes) -> None:
-        """`record`: the decoder's configuration, as MP4 and Matroska store it, or with start codes. Raises
-        ValueError if it has no parameter set."""
+        """Parse `record`, the decoder's configuration, in the format of MP4 and Matroska or with start codes.
+        Raises ValueError if it contains no parameter set."""
         self._width = (record[4] & 3) + 1 if len(record) > 6 and record[0] == 1 else 0
         units = _listed(record) if self._width else nal_units(record, 0)
         sets = [_sps(unit) for unit in units if unit[0] & 31 == _SPS]
@@ -44,7 +45,7 @@ class FieldPairs:
         return False
 
     def _field(self, content: bytes) -> tuple[int, bool] | None:
-        """(frame number, whether it is the bottom field) of a packet with one field; None for other
+        """Return (frame number, True for the bottom field) of a packet with one field; None for other
         packets."""
         slice_ = next((unit for unit in nal_units(content, self._width) if unit[0] & 31 in _SLICES), None)
         if slice_ is None:
@@ -118,7 +119,7 @@ def _skip_scaling_lists(bits: _Bits, count: int) -> None:
 
 
 def _listed(record: bytes) -> Iterator[bytes]:
-    """The sequence parameter sets of a configuration record."""
+    """Yield the sequence parameter sets of a configuration record."""
     at = 6
     for _ in range(record[5] & 31):
         size = int.from_bytes(record[at : at + 2], "big")

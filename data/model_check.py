@@ -1,7 +1,7 @@
-"""Check a checkpoint's processor and lengths against the settings, without its weights.
+"""Checks a checkpoint's processor and length limits against the settings, without loading its weights.
 
-Engines load their processor here. As a program, it checks one model a line (runtime/killable.py): a run calls
-it before any actor starts, so that the run's own process imports no torch.
+Engines load their processor with this module. Run as a program, it checks one model per line of input
+(runtime/killable.py). A run does that before any actor starts, so its own process need not import torch.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from runtime.killable import serve
 
 
 class ModelRefused(PermanentError, ValueError):
-    """A checkpoint that cannot be used as configured; names the setting and the fix."""
+    """A checkpoint cannot be used as configured. The message names the setting and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedModel:
-    """`config` is the whole model's, `image_options` are the arguments of `processor` for the frame settings,
-    and `masked_token_ids` are never sampled; they include padding rows of the vocabulary."""
+    """A checkpoint's processor and configuration.
+
+    `config` is the configuration of the whole model. `image_options` are the arguments of `processor` for the
+    frame settings. `masked_token_ids` must never be sampled; they include padding rows of the vocabulary.
+    """
 
     config: Any
     processor: Any
@@ -36,7 +39,7 @@ def load_checked(
     """Load a checkpoint's processor and configuration.
 
     Raises:
-        ModelRefused, FrameTokensError: if the settings do not fit them.
+        ModelRefused, FrameTokensError: if the settings do not fit the checkpoint.
         OSError: if a file is missing or cannot be read, or the hub does not answer.
     """
     from transformers import AutoConfig, AutoProcessor
@@ -46,7 +49,7 @@ def load_checked(
         processor = AutoProcessor.from_pretrained(model_path, trust_remote_code=trust_remote_code)
     except OSError:
         raise
-    except Exception as error:  # any type: remote code and transformers' own
+    except Exception as error:  # remote code and transformers raise any type
         raise ModelRefused(
             f"model.path: transformers cannot load {model_path}: {type(error).__name__}: {error}"
         ) from error
@@ -60,7 +63,7 @@ def load_checked(
     options = frame_tokens.image_options(processor)
     try:
         prompt_text(processor, n_frames=1)
-    except Exception as error:  # of any template engine
+    except Exception as error:  # a template may raise any type
         raise ModelRefused(f"model.path: {model_path}: its chat template fails: {error}") from error
     allowed = set(sampleable_token_ids(processor))
     return CheckedModel(config, processor, options, [i for i in range(text.vocab_size) if i not in allowed])
@@ -73,7 +76,7 @@ _NOT_TRAINED = {
 
 
 def require_trainable(config: Any) -> None:
-    """Raises ModelRefused for models that are known not to be trainable."""
+    """Raise ModelRefused for models that are known not to be trainable."""
     reason = _NOT_TRAINED.get(config.model_type)
     if getattr(config.get_text_config(), "final_logit_softcapping", None):
         reason = "it caps its logits (final_logit_softcapping), and the learner's log-probs would not"

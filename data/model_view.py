@@ -1,4 +1,4 @@
-"""The frames and limits that a model was trained with, stored beside it as `scoring.json`."""
+"""The frame settings and limits that a model was trained with, stored in its folder as `scoring.json`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,28 +12,28 @@ FILE_NAME = "scoring.json"
 
 
 class ModelViewError(ValueError):
-    """A `scoring.json` that cannot be used; names the file, the field and the fix."""
+    """A `scoring.json` cannot be used. The message names the file, the field and the fix."""
 
 
 class ModelView(FrameTokenSettings):
-    """What a model was trained on; other frames or sizes change its scores."""
+    """Settings that a model was trained with. Other frames or sizes change its scores."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
 
     frames_per_video: int = Field(6, ge=1, le=256)
-    """Frames of a video: the middle frame of each of this many equal segments."""
+    """Number of frames per video: the middle frame of each of this many equal segments."""
     square_pixels: bool = True
-    """Whether frames with non-square pixels are stretched to square ones."""
+    """Stretch frames with non-square pixels to square ones."""
     max_completion_tokens: int = Field(2048, ge=1)
-    """The longest answer; a longer one is cut and has no score."""
+    """Maximum length of an answer, in tokens. A longer one is truncated and has no score."""
     max_model_tokens: int = Field(8192, ge=16)
-    """The longest prompt and answer together, in tokens."""
+    """Maximum length of prompt and answer together, in tokens."""
     temperature: float = Field(1.0, gt=0)
     """Temperature of sampled answers."""
 
 
 def view_of_run(config: Mapping[str, Any]) -> ModelView:
-    """The view of a run's model. `config` is the run's resolved configuration as a dictionary, as in its
+    """Return the view of a run's model. `config` is the run's resolved configuration, as read from its
     config.json."""
     data, rollout = config["data"], config["rollout"]
     return ModelView(
@@ -52,7 +52,7 @@ def write_view(model_folder: Path, view: ModelView) -> None:
 
 
 def read_view(model_folder: Path) -> ModelView | None:
-    """Read the view in a model's folder; None if there is none. Raises ModelViewError."""
+    """Read the view from a model's folder; None if it has no `scoring.json`. Raises ModelViewError."""
     path = model_folder / FILE_NAME
     try:
         return ModelView.model_validate_json(path.read_text())

@@ -1,5 +1,5 @@
-"""Index the packets of a file without decoding: when its pictures are shown, from where they can be decoded,
-and what the file states about itself.
+"""Indexes the packets of a file without decoding: when each picture is shown, from which key frame it can be
+decoded, and what the file states about itself.
 """
 
 from collections.abc import Sequence
@@ -16,36 +16,41 @@ from data.h264 import FieldPairs
 from data.video_file import Unreadable
 
 _SLACK_S = 0.2
-"""How much later than its packets a whole file may state its end, because of the delays of audio codecs."""
+"""How much later than its last packet a complete file may state its end, because of the delays of audio
+codecs."""
 
 _INDEXED = ("mov", "matroska", "avi", "flv", "mxf", "mpegts", "ivf", "yuv4mpegpipe")
-"""Containers in which seeking finds the requested key frame or an earlier one. (ASF stores one time a packet:
-for reordered frames FFmpeg guesses times, and guesses others after a seek.)"""
+"""Containers in which seeking finds the requested key frame or an earlier one. (Not ASF: it stores one time
+per packet, so FFmpeg guesses times for reordered frames, and guesses other times after a seek.)"""
 
 _SEARCHED_BY_CLOCK = ("mpegts",)
-"""Containers in which FFmpeg seeks by decoding time; in others it seeks by presentation time."""
+"""Containers in which FFmpeg seeks by decoding time. In others it seeks by presentation time."""
 
 _KEYED = (
     "h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd",
     "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo",
 )  # fmt: skip
-"""Codecs whose key frames depend on no earlier picture; in others (GIF, APNG) any picture may."""
+"""Codecs whose key frames depend on no earlier picture. In others (GIF, APNG) any picture may depend on
+one."""
 
 _PROTECTED = ("drmi", "encv")
 """Codec tags of encrypted streams in MP4."""
 
-_PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
+_PROGRESSIVE = (0, 1)  # AVFieldOrder values: unknown, progressive
 _ODDEST_SAR = 10
 
 
 @dataclass(frozen=True, slots=True)
 class PacketIndex:
-    """Times are in units of the stream. `times` are those of the pictures, ascending; `seek_to` maps the
-    times of key frames, hidden ones included, to the times that the container is searched by.
+    """An index of a file's packets. Times are in the stream's time base.
 
-    `uncounted` is the reason if packets do not show which pictures there are, so that all have to be decoded.
-    `times` are then those of the packets in file order, some of them None. `clock` has decoding times.
-    `clean_keys` and `edited` (an edit list hides pictures) are for decoders that cannot seek well.
+    `times` are the presentation times of the pictures, ascending. `seek_to` maps the times of key frames,
+    hidden ones included, to the times to pass to the container's seek.
+
+    `uncounted` is not empty if packets do not show which pictures exist, so that all must be decoded; it is
+    the reason. `times` are then the packets' times in file order, some of them None. `clock` holds decoding
+    times. `clean_keys` and `edited` (an edit list hides pictures) are for decoders whose seeking is
+    unreliable.
     """
 
     times: list[Any]
@@ -90,7 +95,7 @@ def index_packets(container: Any, stream: Any, path: str) -> PacketIndex:
                 clean_keys = clean_keys and is_clean_start(content, codec, record)
             if packet.is_discard or not is_shown(content, codec):
                 continue
-            # Keep times only: the packets of a long video would fill the memory.
+            # Keep only the times, because the packets of a long video would fill the memory.
             times.append(packet.pts)
             clock.append(packet.dts)
             durations.append(packet.duration or 0)
@@ -123,7 +128,7 @@ def ascend(times: Sequence[Any]) -> bool:
 
 
 def _uncounted(container: Any, stream: Any, times: Sequence[Any], clock: Sequence[Any]) -> str:
-    """Why the packets do not show when each picture is shown and from where it can be decoded; else empty."""
+    """Return the reason why the packets do not give each picture's time and key frame; empty if they do."""
     family, context = family_of(container), stream.codec_context
     codec = context.codec.canonical_name
     if family not in _INDEXED:
@@ -159,9 +164,10 @@ def _missing(
     corrupt: bool,
     stopped: str,
 ) -> str:
-    """What is missing of a file that ends too early; empty: nothing.
+    """Describe the missing part of a file that ends too early; empty if nothing is missing.
 
-    `step_s` is the longest known time between pictures: the last one may be shown for as long, unstated.
+    `step_s` is the longest known time between two pictures. The last picture, whose duration is not stated,
+    may be shown for as long.
     """
     family = family_of(container)
     if stopped:

@@ -1,7 +1,7 @@
-"""Temporal perturbations: the copy of a video whose frames no longer follow one another.
+"""Temporal perturbations: copies of a video with its frames out of order, repeated or blackened.
 
-Pure functions of frames and seed, after VQAThinker's temporal reward: global shuffle, shuffle within windows
-of 4, reversal, jitter, duplication and blackened drops. A draw is never the identity.
+Pure functions of frames and seed, following VQAThinker's temporal reward: global shuffle, shuffle within
+windows of 4, reversal, jitter, duplication and blackened drops. A perturbation always changes the video.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,10 @@ MOST_DROPS = 3
 def draw_perturbation(
     seed: int, epoch: int, cohort_index: int, video_id: str, n_frames: int
 ) -> Perturbation | None:
-    """The perturbation of one video in one cohort, uniform over the kinds that can change `n_frames` frames.
+    """Draw the perturbation of one video in one cohort, uniformly from the kinds that can change `n_frames`
+    frames.
 
-    None for a single frame: it has no order, and a black one would be another video.
+    Returns None for a single frame: it has no order, and a black frame would be another video.
     """
     if n_frames < 2:
         return None
@@ -32,7 +33,7 @@ def draw_perturbation(
 
 
 def perturb(frames: np.ndarray, perturbation: Perturbation) -> np.ndarray:
-    """A perturbed copy of `frames` [T, ...]; the same perturbation gives the same copy.
+    """Return a perturbed copy of `frames` [T, ...]. The same perturbation gives the same copy.
 
     Raises ValueError if there are fewer than 2 frames.
     """
@@ -69,12 +70,12 @@ def _reverse(n_frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _jitter(n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Each frame is replaced by itself or a neighbour."""
+    """Return an order in which each frame is replaced by itself or a neighbour."""
     return np.clip(np.arange(n_frames) + rng.integers(-1, 2, n_frames), 0, n_frames - 1)
 
 
 def _duplicate(n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """One frame replaces the 1 to 3 that follow it."""
+    """Return an order in which one frame replaces the 1 to 3 frames after it."""
     repeats = int(rng.integers(1, min(MOST_REPEATS, n_frames - 1) + 1))
     first = int(rng.integers(0, n_frames - repeats))
     order = np.arange(n_frames)

@@ -1,4 +1,4 @@
-"""Convert a decoded frame to the pixels that a model sees: RGB, upright, square and of the requested size."""
+"""Converts a decoded frame to a model's input pixels: RGB, upright, square pixels, the requested size."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,12 +9,13 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 _QUARTERS = (False, False, False), (True, True, False), (False, True, True), (True, False, True)
-"""The `orientation` of a picture turned by 0, 1, 2 and 3 quarters counter-clockwise."""
+"""The `orientation` of a picture rotated counter-clockwise by 0, 1, 2 and 3 quarter turns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`pixels`: uint8 [height, width, 3], RGB and upright; `sar`: width by height of one of them."""
+    """A converted frame. `pixels`: uint8 [height, width, 3], RGB and upright. `sar`: aspect ratio of one
+    pixel, width / height."""
 
     pixels: np.ndarray
     sar: Fraction
@@ -23,7 +24,7 @@ class Picture:
 
 
 class PictureMaker:
-    """Converts the frames of one file, whose stored pixels have the aspect ratio `sar`."""
+    """Converts the frames of one file. `sar` is the aspect ratio of its stored pixels."""
 
     def __init__(self, sar: Fraction) -> None:
         self._sar = sar
@@ -31,13 +32,14 @@ class PictureMaker:
         self._orientations: dict[int, tuple[bool, bool, bool]] = {}
 
     def picture(self, frame: Any, damaged: bool = False) -> Picture:
-        """The picture of a frame that PyAV decoded."""
+        """Convert a frame that PyAV decoded."""
         sar = self._sar
         transparent = _may_be_transparent(frame)
         pixels = (
             _over_black(frame, self._reformatter) if transparent else _rgb(frame, self._reformatter, "rgb24")
         )
-        # Reading side data makes a frame refer to itself, which delays its release: read it once a rotation.
+        # Reading side data creates a reference cycle in the frame, which delays its release. So read it only
+        # once per rotation.
         if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = orientation(frame)
         transposed, flip_rows, flip_columns = self._orientations[frame.rotation]
@@ -48,11 +50,11 @@ class PictureMaker:
 
 
 def orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """(transposed, then rows reversed, then columns reversed): of all turns by quarters and mirrors, the
-    nearest to the frame's display matrix."""
+    """Return the combination of quarter turns and mirroring that is nearest to the frame's display matrix, as
+    (transposed, then rows reversed, then columns reversed)."""
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # side data unknown to PyAV, such as EXIF: mirrors are then not detected
+    except ValueError:  # PyAV does not know some side data, such as EXIF: mirroring is then not detected
         return _QUARTERS[round(frame.rotation / 90) % 4]
     if matrix is None:
         return False, False, False
@@ -64,8 +66,8 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def fit(picture: Picture, max_px: int | None, square: bool = True) -> np.ndarray:
-    """Stretch pixels to square ones along their shorter side, then shrink the picture so that its longer side
-    is at most `max_px`: uint8 [height, width, 3]."""
+    """Stretch pixels along their shorter side until they are square, then shrink the picture so that its
+    longer side is at most `max_px`. Returns uint8 [height, width, 3]."""
     height, width = picture.pixels.shape[:2]
     sar = picture.sar if square else Fraction(1)
     full = (width * max(sar, Fraction(1)), height / min(sar, Fraction(1)))
@@ -87,6 +89,6 @@ def _over_black(frame: Any, reformatter: VideoReformatter) -> np.ndarray:
 
 
 def _rgb(frame: Any, reformatter: VideoReformatter, form: str) -> np.ndarray:
-    # FFmpeg's own program upsamples subsampled chroma in the same way.
+    # The ffmpeg program upsamples subsampled chroma in the same way.
     scaled = reformatter.reformat(frame, format=form, interpolation=Interpolation.BICUBIC, threads=1)
     return scaled.to_ndarray()

@@ -1,4 +1,4 @@
-"""Read a folder of numbered pictures as one video."""
+"""Reads a folder of numbered pictures as one video."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")
 
 
 class PictureFolder(OpenVideo):
-    """The pictures in the order of their numbers, `frame_rate` of them a second."""
+    """A video made of pictures in the order of their numbers, with `frame_rate` pictures per second."""
 
     def __init__(self, path: str, frame_rate: float) -> None:
         self.decoder = f"pictures, {frame_rate:g} a second, PyAV {av.__version__}"
@@ -49,10 +49,10 @@ class PictureFolder(OpenVideo):
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorted by the last number in each name: frame-9.png comes before frame-10.png.
+    """Sort names by the last number in each: frame-9.png comes before frame-10.png.
 
     Raises Unreadable if a name has no number, if the names belong to several videos, or if numbers are
-    missing: the rest would play too fast. Numbers may rise by any step that stays the same.
+    missing, because the remaining pictures would play too fast. Numbers may increase by any constant step.
     """
     numbers: dict[int, str] = {}
     alike: dict[tuple[str, ...], str] = {}

@@ -1,7 +1,7 @@
 """The prompt of a video: its frames as images, the task, the question and the answer's format.
 
-The parts are those of VQAThinker; the wording is the same for every model. Frames enter as single images,
-the path on which vLLM and transformers agree for every family.
+The parts are those of VQAThinker. The wording is the same for every model. Frames are passed as single
+images, because vLLM and transformers treat those alike for every model family.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ QUESTION = (
 ANSWER_FORMAT = "First think in <think> </think> tags, then give {} in <answer> </answer> tags."
 FORMAT = ANSWER_FORMAT.format("only the rating")
 
-# Placeholders that stand for pixels or frame them: `<IMG_CONTEXT>`, `<img>`, `</img>`, `<video>` (InternVL),
+# Placeholders for pixels, and their delimiters: `<IMG_CONTEXT>`, `<img>`, `</img>`, `<video>` (InternVL),
 # `<|image_pad|>`, `<|video_pad|>`, `<|vision_start|>` (Qwen-VL), `<image>`, `<image_soft_token>` (others).
 _VISION_PLACEHOLDER = re.compile(r"<[|/]*(img|image|images|video|vision)(?![a-z])", re.IGNORECASE)
 
 
 def messages(n_frames: int, question: str | None = None, n_videos: int = 1) -> list[dict[str, Any]]:
-    """The chat about one video or several: a user turn with `n_frames` image entries, in the order of the
-    frames, as many of each video; then the question, or the rating question.
+    """Build the chat about one or several videos.
+
+    It has one user turn: `n_frames` image entries in the order of the frames, equally many per video, then
+    the question (default: the rating question).
 
     Raises:
-        ValueError: if `n_frames` is below 1 or no multiple of `n_videos`, or if the question contains a
-            placeholder of a frame.
+        ValueError: if `n_frames` is below 1 or not a multiple of `n_videos`, or if the question contains an
+            image placeholder.
     """
     if n_frames < 1:
         raise ValueError(f"n_frames is {n_frames}: a prompt needs at least 1 frame")
@@ -47,13 +49,13 @@ def messages(n_frames: int, question: str | None = None, n_videos: int = 1) -> l
 
 
 def prompt_text(processor: Any, n_frames: int, question: str | None = None, n_videos: int = 1) -> str:
-    """The prompt as text, one image placeholder a frame, ending where the model's answer begins.
+    """Return the prompt as text, with one image placeholder per frame, up to where the model's answer begins.
 
     Args:
         processor: a transformers processor (`AutoProcessor`) with a chat template.
-        n_frames: number of frames, of all videos together.
-        question: what to ask, and how to answer; default: the rating question.
-        n_videos: number of videos, each with as many of the frames.
+        n_frames: total number of frames of all videos.
+        question: the question and the answer's format; default: the rating question.
+        n_videos: number of videos, each with an equal share of the frames.
 
     Raises:
         ValueError: if the processor has no chat template.
@@ -64,15 +66,16 @@ def prompt_text(processor: Any, n_frames: int, question: str | None = None, n_vi
         )
     chat = messages(n_frames, question, n_videos)
     text: str = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    # Qwen3.5's template opens the reasoning itself. The answer's format asks the model for that tag.
+    # Qwen3.5's template already opens the reasoning. Remove the tag, because the format asks the model to
+    # write it.
     return text.removesuffix("<think>\n")
 
 
 def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
-    """Ids of every vision placeholder in the vocabulary, ascending, which are never sampled.
+    """Return the ids of all vision placeholders in the vocabulary, ascending. They must never be sampled.
 
-    A sampled placeholder would stand for a frame that does not exist and break the learner's forward pass.
-    The ids are those of matching names in the added vocabulary and of the processor's `*_token_id`
+    A sampled placeholder would refer to a frame that does not exist, and the learner's forward pass would
+    fail. The ids come from matching names in the added vocabulary and from the processor's `*_token_id`
     attributes.
     """
     tokenizer = _tokenizer(processor_or_tokenizer)
@@ -85,9 +88,9 @@ def unsampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
 
 
 def sampleable_token_ids(processor_or_tokenizer: Any) -> list[int]:
-    """Ids a model may write, ascending: the tokenizer's, without vision placeholders.
+    """Return the ids that a model may sample, ascending: the tokenizer's ids without vision placeholders.
 
-    Padding rows of the vocabulary belong to no token and are left out.
+    Padding rows of the vocabulary belong to no token and are excluded.
     """
     tokenizer = _tokenizer(processor_or_tokenizer)
     barred = set(unsampleable_token_ids(processor_or_tokenizer))

@@ -1,8 +1,8 @@
-"""Decode with PyAV, in two ways.
+"""Decodes with PyAV, in two ways.
 
-`PyAVVideo` seeks to the key frame before a picture, by an index of the packets. It refuses a file that does
-not match the index or in which the decoder finds an error. `PyAVInOrder` decodes everything from the start
-and counts, as a player does.
+`PyAVVideo` seeks to the key frame before a picture, using an index of the packets. It refuses a file that
+does not match the index or in which the decoder finds an error. `PyAVInOrder` decodes all pictures from the
+start and counts them, as a player does.
 """
 
 import logging
@@ -48,7 +48,7 @@ class _OpenFile(OpenVideo):
         self._container.close()
 
     def _prepare(self) -> None:
-        """Find the pictures, and count them. Raises Unreadable."""
+        """Find and count the pictures. Raises Unreadable."""
         raise NotImplementedError
 
     def _open(self) -> None:
@@ -65,7 +65,8 @@ class _OpenFile(OpenVideo):
         self._open()
 
     def _decoded(self) -> Iterator[_Step]:
-        """Decode from the current position. A read error ends the file, as in FFmpeg's own program."""
+        """Decode from the current position. A read error counts as the end of the file, as in the ffmpeg
+        program."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -110,8 +111,8 @@ class PyAVVideo(_OpenFile):
         self.n_frames = len(index.times)
 
     def _leave_out_what_has_no_start(self, first_key: Any) -> None:
-        """Drop the pictures before the first key frame of a stream that was cut out of another: they refer to
-        missing ones. Raises Unreadable if the decoder shows them nevertheless."""
+        """Drop the pictures before the first key frame. In a stream that was cut out of another one they
+        refer to missing pictures. Raises Unreadable if the decoder shows them nevertheless."""
         self._reopen()
         first = next((frame for _, frames, _ in self._decoded() for frame in frames), None)
         if first is None or first.pts != first_key:
@@ -119,7 +120,7 @@ class PyAVVideo(_OpenFile):
         del self._index.times[: self._index.times.index(first_key)]
 
     def _run(self, start: Any) -> Iterator[Any]:
-        """The frames from a key frame on, given its time. Raises Unreadable."""
+        """Yield the frames from the key frame at time `start`. Raises Unreadable."""
         frames = self._from(self._landed(start), start)
         first = next(frames, None)
         if first is None or (first.pts == start and not first.key_frame):
@@ -133,12 +134,12 @@ class PyAVVideo(_OpenFile):
         first = next(steps, None)
         if first is not None and first[0].pts is not None and first[0].pts <= start:
             return chain([first], steps)
-        # A stream without an index is searched by bytes, and the search may end after the key frame.
+        # FFmpeg seeks in a stream without an index by bytes, and may land after the key frame.
         self._reopen()
         return self._decoded()
 
     def _from(self, steps: Iterator[_Step], start: Any) -> Iterator[Any]:
-        """The frames shown from `start` on. Earlier ones may refer to missing frames."""
+        """Yield the frames shown at `start` or later. Earlier frames may refer to missing ones."""
         for packet, frames, failed in steps:
             if failed and (packet.pts is None or packet.pts >= start):
                 raise Unreadable("the decoder finds errors in it")
@@ -180,16 +181,16 @@ class PyAVInOrder(_OpenFile):
         self._damaged = damaged_pictures(packets, pictures)
         self._times = [picture.pts for picture in pictures]
         clock = self._index.clock
-        # With one picture a packet, pictures are shown at the times of the packets.
+        # If each packet holds one picture, pictures are shown at the packets' times.
         if len(clock) == len(self._times) and ascend(clock) and not ascend(self._times):
             self._times = clock
         self.n_frames = len(self._times)
 
 
 def _decode(packet: Any) -> tuple[list[Any], bool]:
-    """The frames that the decoder returns for a packet, and whether it found an error.
+    """Return the frames that the decoder returns for a packet, and True if it found an error.
 
-    Most decoders conceal errors and only log them, so their log is captured.
+    Most decoders conceal errors and only log them, so this captures their log.
     """
     try:
         with logged_errors() as errors:
@@ -205,6 +206,6 @@ def _times_s(stream: Any, times: Sequence[Any], last_duration: int) -> np.ndarra
         return np.arange(len(times) + 1) / rate
     usual = max(1, round(1 / rate / unit))
     steps = np.diff(np.array(times, dtype=np.int64))
-    # Where times restart, continue from the last one.
+    # If times restart, continue from the last one before.
     steps[steps <= 0] = usual
     return np.concatenate([[0], np.cumsum([*steps, last_duration or usual])]) * unit

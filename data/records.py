@@ -1,6 +1,6 @@
-"""The small records that travel between rooms. No pixel and no weight is in any of them.
+"""Small records that are passed between rooms. None contains pixels or weights.
 
-A `Video` is a labelled row of a manifest. A `VideoRef` names pixels: the same ref always decodes to the
+A `Video` is a labelled row of a manifest. A `VideoRef` identifies pixels: the same ref always decodes to the
 same frames. A `Group` is the G completions that one engine sampled for one VideoRef.
 """
 
@@ -18,7 +18,7 @@ Copy = Literal["clean", "perturbed"]
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """A temporal perturbation; its kind and seed fix the outcome for a given number of frames."""
+    """A temporal perturbation. For a given number of frames, its kind and seed determine the result."""
 
     kind: PerturbationKind
     seed: int
@@ -26,12 +26,13 @@ class Perturbation:
 
 @dataclass(frozen=True, slots=True)
 class VideoRef:
-    """Which pixels: the middle frame of each of `n_frames` equal segments of the file at `path`, or of its
-    part from `window_s[0]` to `window_s[1]` seconds (the latter may be infinite); then the perturbation, if
-    any. `path` is absolute.
+    """Identifies the frames of a video: the middle frame of each of `n_frames` equal segments, with the
+    perturbation, if any, applied.
 
-    `beside` is the path of a second video: half of the frames are of `path`, the rest of `beside`. With
-    `frame_rate`, pictures a second, `path` may be a folder of numbered pictures.
+    `path` is absolute. `window_s` restricts the segments to the part from `window_s[0]` to `window_s[1]`
+    seconds; the latter may be infinite. `beside` is the path of a second video: half of the frames come from
+    `path`, the rest from `beside`. With `frame_rate`, in pictures per second, `path` may be a folder of
+    numbered pictures.
     """
 
     video_id: str
@@ -49,11 +50,13 @@ class VideoRef:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A labelled row of a manifest. `mos` is on the scale of 1 to 5; scores are compared within one
-    `label_set` only; a `rank_only` row has no absolute label worth regressing to.
+    """A labelled row of a manifest.
 
-    `original_mos` is the label as its set publishes it, and `scale_low` and `scale_high` are the set's labels
-    that MOS 1 and MOS 5 stand for (low > high where smaller is better): all three, or none.
+    `mos` is on a scale of 1 to 5. Scores are compared only within one `label_set`. The label of a `rank_only`
+    row is used only for ranking, not for regression.
+
+    `original_mos` is the published label. `scale_low` and `scale_high` are the published labels that
+    correspond to MOS 1 and MOS 5 (low > high if smaller is better). A row has all three or none.
     """
 
     video_id: str
@@ -73,7 +76,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class CohortMember:
-    """One video of a cohort: its clean ref and, with the temporal reward on, its perturbed one."""
+    """One video of a cohort: its clean ref and, if the temporal reward is on, its perturbed ref."""
 
     video: Video
     clean: VideoRef
@@ -82,9 +85,9 @@ class CohortMember:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """The videos that the ranking reward compares with one another, drawn from (seed, epoch, index).
+    """The videos that the ranking reward compares with one another, determined by (seed, epoch, index).
 
-    `index` counts cohorts from 0 over the whole run; `epoch` from 0.
+    `index` counts cohorts from 0 over the whole run. `epoch` counts from 0.
     """
 
     index: int
@@ -96,8 +99,8 @@ class Cohort:
 class Completion:
     """One sampled answer.
 
-    `logprobs` are those of the sampling distribution (temperature and token mask applied),
-    one for each token. `versions` holds the policy version of each token.
+    `logprobs` holds each token's log-prob under the sampling distribution (temperature and token mask
+    applied). `versions` holds each token's policy version.
     """
 
     token_ids: list[int]
@@ -112,7 +115,7 @@ class Completion:
 class Group:
     """The G completions of one VideoRef, sampled by one engine.
 
-    `prompt_token_ids` has the image placeholders expanded, as the engine saw them.
+    `prompt_token_ids` is the engine's prompt, with image placeholders expanded.
     """
 
     ref: VideoRef
@@ -137,7 +140,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class SamplingRequest:
-    """Ask an engine for one completion of `ref` per entry of `seeds` (None: unseeded).
+    """A request to an engine for one completion of `ref` per entry of `seeds` (None: unseeded).
 
     `question` replaces the rating question and its answer format.
     """
@@ -159,8 +162,8 @@ class Weights:
 
 @dataclass(slots=True)
 class VideoFailure:
-    """Why a row of the epoch was not trained on. `kind` is that of a refused file; `marks` are the unusual
-    facts about a decoded one."""
+    """The reason why a row of the epoch was not trained on. `kind` is set for a refused file. `marks` are the
+    unusual facts about a decoded file."""
 
     video_id: str
     path: str

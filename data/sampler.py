@@ -1,4 +1,4 @@
-"""Which videos form each cohort: a pure function of seed, epoch and index."""
+"""Selects the videos of each cohort: a pure function of seed, epoch and index."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,26 +10,26 @@ from data.seeds import stable_hash
 
 
 class CohortSampler:
-    """Cuts every epoch's shuffled videos into cohorts of `videos_per_cohort`.
+    """Splits every epoch's shuffled videos into cohorts of `videos_per_cohort`.
 
-    Scores of different label sets are not comparable, so a label set that fills a cohort has cohorts of its
-    own; the last one may be smaller, and a single left-over video joins the cohort before it. Smaller label
-    sets stay whole, as many together as a cohort has room for, and which ones share one changes from epoch to
-    epoch. The rewards compare within each set only, and no update is tiny. The sampler's whole state is the
-    number of the next cohort.
+    Scores of different label sets are not comparable, and rewards compare videos of one set only. So a label
+    set with enough videos to fill a cohort gets its own cohorts. The last of them may be smaller; a single
+    left-over video joins the cohort before it. Smaller label sets are not split. As many as fit share a
+    cohort, which avoids tiny updates; the combination changes every epoch. The sampler's only state is the
+    index of the next cohort.
     """
 
     def __init__(
         self, videos: Sequence[Video], videos_per_cohort: int, seed: int, n_frames: int, temporal: bool
     ) -> None:
-        """`temporal`: draw a perturbed copy of every video, too."""
+        """Args: temporal: also draw a perturbed copy of every video."""
         if not videos:
             raise ValueError("no videos to draw cohorts from")
         self._seed = seed
         self._n_frames = n_frames
         self._temporal = temporal
         self._by_set: dict[str, list[Video]] = {}
-        # Sorted, so that the order of a manifest's rows changes nothing.
+        # Sort, so that the order of the manifest's rows has no effect.
         for video in sorted(videos, key=lambda v: v.video_id):
             self._by_set.setdefault(video.label_set, []).append(video)
         self._cuts = {
@@ -43,7 +43,7 @@ class CohortSampler:
         self._epoch_cache: tuple[int, list[list[Video]]] | None = None
 
     def cohort(self, index: int) -> Cohort:
-        """Cohort `index`, counted from 0 over the whole run."""
+        """Return cohort `index`, counted from 0 over the whole run."""
         epoch, position = divmod(index, self.cohorts_per_epoch)
         members = tuple(self._member(video, epoch, index) for video in self._epoch(epoch)[position])
         return Cohort(index, epoch, members)
@@ -77,7 +77,7 @@ class CohortSampler:
 
 
 def _cuts(n_videos: int, size: int) -> list[int]:
-    """Sizes of the cohorts of `n_videos` videos; a cohort of 1 is avoided if possible."""
+    """Return the sizes of the cohorts of `n_videos` videos. A cohort of 1 is avoided if possible."""
     full, rest = divmod(n_videos, size)
     sizes = [size] * full + ([rest] if rest else [])
     if len(sizes) > 1 and sizes[-1] == 1 and size > 1:
@@ -86,8 +86,10 @@ def _cuts(n_videos: int, size: int) -> list[int]:
 
 
 def _packs(sizes: Iterable[int], capacity: int) -> list[list[int]]:
-    """Pack whole sets of these sizes, all below `capacity`, into cohorts of at most `capacity`; returns the
-    sizes in each. The largest go first, each to the fullest cohort with room for it (best fit decreasing).
+    """Pack whole sets of these sizes, all below `capacity`, into cohorts of at most `capacity` videos.
+
+    Returns the sizes of the sets in each cohort. Largest sets first, each goes to the fullest cohort with
+    room for it (best fit decreasing).
     """
     with_room: dict[int, list[list[int]]] = {room: [] for room in range(capacity + 1)}
     packs: list[list[int]] = []
@@ -104,7 +106,7 @@ def _packs(sizes: Iterable[int], capacity: int) -> list[list[int]]:
 def _fill(
     packs: Sequence[Sequence[int]], sets: Mapping[str, list[Video]], rng: np.random.Generator
 ) -> list[list[Video]]:
-    """Assign the sets to the packs, those of one size in random order."""
+    """Assign label sets to the packs. Sets of equal size are assigned in random order."""
     waiting: dict[int, list[list[Video]]] = {}
     for videos in sets.values():
         waiting.setdefault(len(videos), []).append(videos)

@@ -1,4 +1,4 @@
-"""Seeds that depend only on what is drawn, not on timing or on the number of machines."""
+"""Seeds that depend only on what is sampled, not on timing or the number of machines."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ from data.records import Copy
 
 
 def stable_hash(*parts: int | str) -> int:
-    """A 63-bit hash of `parts`, the same in every process and on every machine.
+    """Return a 63-bit hash of `parts`, the same in every process and on every machine.
 
     Integers differ from strings (1 is not "1"), and ("ab", "c") differs from ("a", "bc").
     """
@@ -22,5 +22,5 @@ def stable_hash(*parts: int | str) -> int:
 def completion_seed(
     run_seed: int, epoch: int, cohort: int, video_id: str, copy: Copy, attempt: int, sample: int
 ) -> int:
-    """The sampling seed of one completion; 63 bits, so that no two of a run share one."""
+    """Return the sampling seed of one completion. It has 63 bits, so collisions within a run are unlikely."""
     return stable_hash("completion", run_seed, epoch, cohort, video_id, copy, attempt, sample)

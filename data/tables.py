@@ -1,4 +1,4 @@
-"""Tables on disk: CSV, JSON lines and Parquet, by the suffix of the file's name."""
+"""Reads and writes tables as CSV, JSON lines or Parquet, selected by the file's suffix."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    # All text, so that a name made of digits keeps its zeros.
+    # Read all cells as text, so that a name made of digits keeps its leading zeros.
     ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]),
     ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
     ".parquet": pd.read_parquet,
@@ -21,11 +21,11 @@ _LISTED_PROBLEMS = 20
 
 
 class TableError(ValueError):
-    """A table, or an input of one, that cannot be used; names the file and the fix."""
+    """A table, or its input, cannot be used. The message names the file and the fix."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table in `path`. A CSV's cells are text or missing. Raises TableError."""
+    """Read the table in `path`. A CSV's cells are text or missing. Raises TableError."""
     check_table_name(path)
     try:
         return _READERS[path.suffix](path)
@@ -43,13 +43,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def listed(path: Path, problems: Sequence[str]) -> str:
-    """The message of an error with the first problems of a file, one a line."""
+    """Return an error message that lists the first problems of a file, one per line."""
     shown = problems[:_LISTED_PROBLEMS]
     rest = [f"and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
     return "\n  ".join([f"{path}:", *shown, *rest])
 
 
 def check_table_name(path: Path) -> None:
-    """Raises TableError for a name with another suffix than `SUFFIXES`."""
+    """Raise TableError if the suffix of `path` is not one of `SUFFIXES`."""
     if path.suffix not in _READERS:
         raise TableError(f"{path}: a table is a .csv, .jsonl or .parquet file, not '{path.suffix}'")

@@ -1,7 +1,7 @@
-"""Tensors in transfer from the learner to the engines through the object store, in their own type.
+"""Tensors in the form in which the learner sends them to the engines through the object store.
 
-numpy has no bfloat16, so a tensor is sent as its bytes with the name of its type. Ray maps byte arrays into a
-process without a copy, and they take half the space of float32.
+numpy has no bfloat16, so a tensor is sent as its bytes with the name of its dtype. Ray maps byte arrays into
+a process without a copy, and bfloat16 takes half the space of float32.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# (name, type, shape) of each tensor, in the order of their bytes.
+# (name, dtype, shape) of each tensor, in the order of their bytes.
 Layout = list[tuple[str, str, list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorBytes:
-    """A tensor's `data` (uint8, flat), its shape, and the name of its type in torch, such as "bfloat16"."""
+    """A tensor as flat uint8 `data`, its shape, and the name of its torch dtype, such as "bfloat16"."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -29,14 +29,15 @@ class TensorBytes:
 
     @classmethod
     def of(cls, tensor: Tensor) -> TensorBytes:
-        """Share the tensor's memory if it is on the host."""
+        """Convert a tensor. The result shares its memory if the tensor is in host memory."""
         flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         return cls(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), flat.numpy())
 
     def tensor(self) -> Tensor:
-        """The tensor over the same memory, which may be read-only: copy from it, never write to it."""
+        """Return a tensor that shares this memory. The memory may be read-only, so never write to the
+        tensor."""
         dtype = getattr(torch, self.dtype)
-        if not self.data.size:  # no bytes to look at
+        if not self.data.size:  # an empty array has no bytes to reinterpret
             return torch.empty(self.shape, dtype=dtype)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
@@ -56,13 +57,13 @@ def tensors_of(bucket: Bucket) -> Iterator[tuple[str, Tensor]]:
 
 
 def pack(bucket: Bucket) -> tuple[Layout, bytes]:
-    """A bucket as plain values, to send it to a process as a message."""
+    """Convert a bucket to plain values that can be sent to another process in a message."""
     layout = [(name, held.dtype, list(held.shape)) for name, held in bucket.items()]
     return layout, b"".join(held.data.tobytes() for held in bucket.values())
 
 
 def unpack(layout: Layout, payload: bytes) -> dict[str, TensorBytes]:
-    """The inverse of `pack`; the arrays are read-only views of `payload`."""
+    """Invert `pack`. The arrays are read-only views of `payload`."""
     bucket, offset = {}, 0
     for name, dtype, shape in layout:
         n_bytes = math.prod(shape) * getattr(torch, dtype).itemsize

@@ -1,4 +1,4 @@
-"""The interface of an open video, and the errors of those that cannot be read."""
+"""The interface of an open video, and the errors for videos that cannot be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DecoderName = Literal["auto", "decord", "pyav"]
 
 
 class VideoError(Exception):
-    """A video cannot be read; names the file and the reason. It can be pickled."""
+    """A video cannot be read. The message names the file and the reason. It can be pickled."""
 
     def __init__(self, path: str, reason: str, kind: Refusal = "unreadable") -> None:
         super().__init__(path, reason, kind)
@@ -37,20 +37,21 @@ class Unreadable(Exception):
 
 
 class OpenVideo:
-    """An open video. Frames are counted from 0 in the order of presentation; all calls raise Unreadable."""
+    """An open video. Frames are numbered from 0 in presentation order. All methods may raise Unreadable."""
 
     decoder: str
-    """Name and version, for the record."""
+    """Name and version of the decoder, for records."""
     n_frames: int
     facts: VideoFacts = VideoFacts()
-    """Facts that are known before a picture is decoded."""
+    """Facts that are known without decoding a picture."""
 
     def times_s(self) -> np.ndarray:
-        """Start of each frame, from 0 on, and the end of the last one: float64 [n_frames + 1]."""
+        """Return the start time of each frame, from 0, and the end of the last frame: float64 [n_frames +
+        1]."""
         raise NotImplementedError
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        """The pictures of `numbers`, which ascend."""
+        """Yield the pictures with these `numbers`, which must ascend."""
         raise NotImplementedError
 
     def close(self) -> None:

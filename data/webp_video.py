@@ -1,4 +1,4 @@
-"""Read WebP with Pillow, since FFmpeg reads no animated WebP."""
+"""Reads WebP with Pillow, because FFmpeg cannot read animated WebP."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -11,14 +11,14 @@ from data.picture import Picture
 from data.video_file import OpenVideo, Unreadable
 
 _STILL_MS = 40
-"""Duration of a picture that states none."""
+"""Duration of a picture that states none, in milliseconds."""
 
 
 def is_webp(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             start = file.read(12)
-    except OSError:  # the decoders say why
+    except OSError:  # the decoders report the error
         return False
     return start[:4] == b"RIFF" and start[8:] == b"WEBP"
 
