@@ -1,1 +1,1 @@
-"""How a run goes: configuration, control loop, weight sync, preflight, planning, deployment."""
+"""Runs a job: configuration, control loop, weight sync, preflight checks, planning and remote commands."""

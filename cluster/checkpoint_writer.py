@@ -1,4 +1,4 @@
-"""Checkpoints beside the updates that follow: a snapshot first, then its writing in the background."""
+"""Writes checkpoints while updates continue: takes a snapshot, then writes it in the background."""
 
 import asyncio
 import time
@@ -11,9 +11,9 @@ from monitoring.run_dir import RunDirectory
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time, and prunes older ones when a new one is whole.
+    """Writes one checkpoint at a time, and deletes older ones when a new one is complete.
 
-    A failure to write is raised by whichever comes first: `raise_failure`, `finish` or the next `save`.
+    The next call of `raise_failure`, `finish` or `save` raises the error of a failed write.
     """
 
     def __init__(self, run: RunDirectory, config: RunConfig) -> None:
@@ -22,12 +22,13 @@ class CheckpointWriter:
         self._background = config.checkpoint.background and config.learner.offload == "none"
         self._writing: asyncio.Task[None] | None = None
         self.metrics: dict[str, float] = {}
-        """Seconds of the last checkpoint: updates stood still, and its files were written."""
+        """Seconds of the last checkpoint during which updates waited, and during which its files were
+        written."""
 
     async def save(
         self, learner: LearnerGroup, state: dict[str, Any], best_version: Callable[[], int | None]
     ) -> None:
-        """Save the learner's state; returns when the next update may begin."""
+        """Save the learner's state, and return when the next update may begin."""
         await self.finish()
         started = time.perf_counter()
         if self._background:
@@ -52,17 +53,17 @@ class CheckpointWriter:
         self.metrics["checkpoint/write_s"] = time.perf_counter() - started
 
     def raise_failure(self) -> None:
-        """Raise the error of a write that has failed; one in progress continues."""
+        """Raise the error of a failed write. A write in progress continues."""
         if self._writing is not None and self._writing.done():
             self._writing.result()
 
     async def finish(self) -> None:
-        """Wait until the last checkpoint is whole."""
+        """Wait until the last checkpoint is complete."""
         if self._writing is not None:
             await self._writing
 
     async def cancel(self) -> None:
-        """Give up a write in progress, whose ranks are to end. The checkpoint before it stays."""
+        """Abandon a write in progress, before its ranks are ended. The previous checkpoint is kept."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait([self._writing])

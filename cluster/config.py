@@ -1,6 +1,7 @@
 """The configuration of a run: typed, validated, importable without torch, ray or vllm.
 
-A preset (TOML) states what differs from the defaults; dotted overrides on the command line win over it:
+A preset (TOML) contains the settings that differ from the defaults. Dotted overrides on the command line take
+precedence over it:
 `launch.py train configs/demo.toml --learner.lr=1e-4 --rollout.replicas=1`.
 """
 
@@ -28,11 +29,13 @@ from runtime.errors import ConfigError
 from runtime.project import moved
 
 FEWEST_GROUPS_PER_RANK = 4
-"""Below this the ranks' shares of an update differ by a tenth and more (`python -m benchmarks.lockstep`)."""
+"""With fewer groups per rank the ranks' shares of an update differ by 10 % or more
+(`python -m benchmarks.lockstep`)."""
 
 DECODE_TASKS_PER_REPLICA = 4
-"""What `data.decode_tasks = "auto"` stands for. 4 engines have 16 slots, which decode 32 videos a second at
-0.5 s each: ten times what training takes, for evaluations take as many as they get (docs/scaling.md)."""
+"""Decode tasks per rollout replica with `data.decode_tasks = "auto"`. 4 engines have 16 tasks, which decode
+32 videos per second at 0.5 s each. This is ten times what training needs, because evaluations use as many
+videos as they can get (docs/scaling.md)."""
 FEWEST_PREFETCHED = 32
 
 
@@ -40,12 +43,12 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     path: str = "demo/tiny-internvl"
-    """Folder of a Hugging Face checkpoint, or a name on the hub."""
+    """Folder of a Hugging Face checkpoint, or a model's name on the Hugging Face hub."""
     revision: str | None = None
-    """Commit, branch or tag of a name on the hub; default: its main branch. A run keeps the commit that it
-    started from."""
+    """Commit, branch or tag, if `path` is a name on the hub. Default: the main branch. A run keeps using the
+    commit that it started from."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the checkpoint. Leave it off unless you have read that code."""
+    """Run Python code from the checkpoint. Leave this off unless you have read that code."""
 
     @field_validator("path")
     @classmethod
@@ -57,17 +60,18 @@ class ScheduleConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     videos_per_cohort: int = Field(8, ge=1)
-    """Videos that the ranking reward compares with one another."""
+    """Number of videos that the ranking reward compares with one another."""
     completions_per_video: int = Field(4, ge=1)
-    """Completions of a group (G), for the clean and again for the perturbed copy."""
+    """Number of completions per group (G). The clean copy and the perturbed copy of a video have one group
+    each."""
     cohorts_per_update: int = Field(1, ge=1)
-    """Whole cohorts that one update trains on."""
+    """Number of cohorts that one update trains on."""
     epochs: int = Field(3, ge=1)
-    """Passes over the training split."""
+    """Number of passes over the training split."""
     updates: int | None = Field(None, ge=1)
-    """Stop after this many updates, even if `epochs` would take more."""
+    """Maximum number of updates, even if `epochs` would need more."""
     max_staleness: int = Field(0, ge=0)
-    """Hard bound on how many versions old a trained token may be; 0 is strictly on-policy."""
+    """Upper bound on how many policy versions old a trained token may be. 0 is strictly on-policy."""
 
 
 class EvaluationConfig(BaseModel):
@@ -79,7 +83,7 @@ class EvaluationConfig(BaseModel):
     """Those of `splits` that are evaluated during training, too; default: the first. The first of them
     decides which checkpoint is the best."""
     every_updates: int = Field(25, ge=0)
-    """Updates between evaluations while training; 0 evaluates only before and after."""
+    """Number of updates between evaluations during training; 0 evaluates only before and after."""
     videos: int = Field(512, ge=0)
     """Videos of each split that are evaluated while training, chosen once for the whole run so that scores,
     label sets and sources are spread as in the split; 0: all. Before and after training all are evaluated."""
@@ -90,11 +94,12 @@ class EvaluationConfig(BaseModel):
     """Decoded frames that stay in the object store from one evaluation while training to the next; at most a
     quarter of `cluster.object_store_mb`, if that is set. Videos beyond it are decoded at each evaluation."""
     samples: int = Field(0, ge=0)
-    """Sampled answers per video for the mean-of-samples score, before and after; 0: greedy answers only."""
+    """Number of sampled answers per video for the mean-of-samples score, before and after training. With 0
+    only greedy answers are evaluated."""
     max_completion_tokens: int | None = Field(None, ge=1)
-    """Length limit of an answer; default: that of training."""
+    """Maximum length of an answer in tokens. Default: the same as in training."""
     bootstrap_samples: int = Field(2000, ge=100)
-    """Resamples behind the 95 % intervals, drawn over sources."""
+    """Number of bootstrap resamples for the 95 % intervals. Sources are resampled."""
 
     @model_validator(mode="after")
     def _during_is_evaluated(self) -> "EvaluationConfig":
@@ -114,24 +119,24 @@ class CheckpointConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     every_updates: int = Field(25, ge=0)
-    """Updates between checkpoints; 0 writes only the last one."""
+    """Number of updates between checkpoints; 0 writes only the last one."""
     keep_last: int = Field(2, ge=1)
-    """Checkpoints kept besides the best one."""
+    """Number of newest checkpoints to keep, in addition to the best one."""
     background: bool = True
-    """Write a checkpoint while the next updates run, from a copy in host memory: 12 bytes for each trainable
-    parameter, over all ranks. If false, updates wait until it is written; likewise with `learner.offload`,
-    whose state is in host memory already."""
+    """Write a checkpoint while the next updates run, from a copy in host memory of 12 bytes per trainable
+    parameter in total over all ranks. If false, updates wait until it is written. They also wait with
+    `learner.offload`, which already keeps the state in host memory."""
 
 
 class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     run_dir: Path | None = None
-    """Folder that holds everything of the run; default: runs/NAME-DATE. All nodes must see it."""
+    """Folder for all files of the run, on storage that all nodes share. Default: runs/NAME-DATE."""
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run, and of its controller actor."""
     seed: int = Field(0, ge=0)
-    """Seeds cohorts, perturbations and sampling."""
+    """Seed of cohorts, perturbations and sampling."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -170,7 +175,7 @@ class RunConfig(BaseModel):
 
     @property
     def temporal(self) -> bool:
-        """Whether perturbed copies are sampled."""
+        """True if perturbed copies are sampled."""
         return samples_perturbed(self.rewards)
 
     @property
@@ -192,25 +197,25 @@ class RunConfig(BaseModel):
 
     @property
     def shares_gpu(self) -> bool:
-        """Whether a GPU holds more than one of learner ranks and rollout replicas."""
+        """True if learner ranks and rollout replicas share a GPU."""
         return 0 < self.learner.gpus_per_rank < 1 or 0 < self.rollout.gpus_per_replica < 1
 
     @property
     def decode_tasks(self) -> int:
-        """Videos decoded at once."""
+        """Number of videos decoded at once."""
         asked = self.data.decode_tasks
         return DECODE_TASKS_PER_REPLICA * self.rollout.replicas if asked == "auto" else asked
 
     @property
     def prefetch_videos(self) -> int:
-        """Videos decoded ahead of sampling: those of an update at least, unless the user says otherwise."""
+        """Number of videos decoded ahead of sampling. By default at least the videos of one update."""
         asked = self.cluster.prefetch_videos
         update = self.schedule.videos_per_cohort * self.schedule.cohorts_per_update
         return max(FEWEST_PREFETCHED, update) if asked == "auto" else asked
 
     @property
     def reserved_cpus(self) -> float:
-        """CPUs of all actors, decoding left out."""
+        """Number of CPUs that all actors reserve, without decoding."""
         learner, rollout, rewards = self.learner, self.rollout, self.rewards
         return (
             learner.ranks * learner.cpus_per_rank
@@ -219,7 +224,8 @@ class RunConfig(BaseModel):
         )
 
     def with_decoding_on(self, cpus: float) -> "RunConfig":
-        """With numbers for `auto`: decode tasks that `cpus` of the cluster have room for, one at least."""
+        """Return the configuration with `auto` replaced by numbers: as many decode tasks as fit into `cpus`
+        CPUs of the cluster, but at least one."""
         tasks = self.decode_tasks
         if self.data.decode_tasks == "auto":
             room = (cpus - self.reserved_cpus) / self.data.decode_cpus
@@ -232,7 +238,7 @@ class RunConfig(BaseModel):
         )
 
     def warnings(self) -> list[str]:
-        """Settings that work but are likely a mistake."""
+        """Return warnings about settings that work but are probably a mistake."""
         found = []
         if self.schedule.videos_per_cohort == 1:
             found.append("schedule.videos_per_cohort is 1: the ranking reward has no peers and is always 0")
@@ -249,7 +255,7 @@ class RunConfig(BaseModel):
 
 
 class _CommandLine(RunConfig, BaseSettings):
-    """RunConfig fed from dotted flags, and from nothing in the environment."""
+    """RunConfig read from dotted command-line flags, and not from environment variables."""
 
     model_config = SettingsConfigDict(
         extra="forbid", cli_kebab_case=False, cli_implicit_flags=False, cli_prog_name="launch.py train"
@@ -267,7 +273,7 @@ class _CommandLine(RunConfig, BaseSettings):
 
 
 class DerivedSizes(BaseModel):
-    """What follows from the configuration and the number of training videos; printed at the start."""
+    """Sizes derived from the configuration and the number of training videos. Printed at the start."""
 
     train_videos: int
     cohorts_per_epoch: int
@@ -281,7 +287,7 @@ class DerivedSizes(BaseModel):
 
 
 def derive_sizes(config: RunConfig, train_videos: int, cohorts_per_epoch: int) -> DerivedSizes:
-    """Sizes that the user did not state. No update mixes epochs: the last one of an epoch may be smaller."""
+    """Compute the derived sizes. No update mixes epochs, so the last update of an epoch may be smaller."""
     schedule, rollout, learner = config.schedule, config.rollout, config.learner
     updates = schedule.epochs * math.ceil(cohorts_per_epoch / schedule.cohorts_per_update)
     videos = min(train_videos, schedule.videos_per_cohort * schedule.cohorts_per_update)
@@ -338,12 +344,13 @@ def load_config(preset: Path | None, overrides: list[str] | None = None) -> RunC
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved configuration as JSON, for the run directory; `RunConfig.model_validate_json` reads it."""
+    """Return the resolved configuration as JSON for the run directory. `RunConfig.model_validate_json` reads
+    it."""
     return config.model_dump_json(indent=2)
 
 
 def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """(dotted name, default, description) of every setting, in order."""
+    """Yield (dotted name, default, description) of every setting, in order."""
     for name, info in model.model_fields.items():
         blocks = [t for t in get_args(info.annotation) or (info.annotation,) if _is_block(t)]
         if not blocks or info.default is None:
@@ -361,7 +368,8 @@ def field_names(model: type[BaseModel]) -> list[str]:
 
 
 def _leaf_keys(values: Mapping[str, Any], known: set[str], prefix: str = "") -> Iterator[str]:
-    """Dotted names of the settings given; one whose value is any table is named as a whole."""
+    """Yield the dotted names of the given settings. A setting whose value is a free-form table is named as a
+    whole."""
     for key, value in values.items():
         whole = f"{prefix}{key}" in known and not any(name.startswith(f"{prefix}{key}.") for name in known)
         if isinstance(value, Mapping) and not whole:

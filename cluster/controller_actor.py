@@ -1,4 +1,4 @@
-"""The controller as a named Ray actor, so that other commands can reach a run; and its client."""
+"""The named Ray actor of the controller, through which other commands reach a run, and its client."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ ANSWER_TIMEOUT_S = 60.0
 
 
 class RunFailed(CommandFailed):
-    """A run ended with an error; says which, and how to resume."""
+    """A run ended with an error. The message gives the error and how to resume."""
 
 
 class ControllerActor:
-    """A thin shell: reads the job where it runs, and forwards."""
+    """A thin wrapper: reads the job on its own node, and forwards calls to the controller."""
 
     def __init__(self, config: RunConfig, resume: bool) -> None:
         logging.basicConfig(level=logging.WARNING)
@@ -43,11 +43,11 @@ class ControllerActor:
         return self._controller.status()
 
     async def scale(self, rollout_workers: int) -> None:
-        """Start or end rollout workers until there are that many."""
+        """Start or end rollout workers until there are `rollout_workers`."""
         await self._controller.scale(rollout_workers)
 
     async def stop(self) -> Path:
-        """End after the update in progress, with a checkpoint; returns the run directory."""
+        """End the run after the update in progress, with a checkpoint. Returns the run directory."""
         self._controller.stop()
         return self._run_dir
 
@@ -57,7 +57,7 @@ def actor_name(run_name: str) -> str:
 
 
 def require_free_name(run_name: str) -> None:
-    """Raises ConfigError if a run of that name is active in this cluster."""
+    """Raise ConfigError if a run of that name is active in this cluster."""
     if actor_name(run_name) in ray.util.list_named_actors():
         raise ConfigError(_name_taken(run_name))
 
@@ -65,7 +65,7 @@ def require_free_name(run_name: str) -> None:
 async def follow_run(
     config: RunConfig, resume: bool, on_event: Callable[[dict[str, Any]], None], stop: asyncio.Event
 ) -> dict[str, Any]:
-    """Start the controller, pass its events to `on_event` as they come, and return its summary.
+    """Start the controller, pass its events to `on_event` as they arrive, and return its summary.
 
     When `stop` is set, the run ends after the update in progress, with a checkpoint. Raises RunFailed.
     """
@@ -73,7 +73,7 @@ async def follow_run(
     named = actor.options(name=actor_name(config.name), num_cpus=0, max_concurrency=16)
     try:
         controller = named.remote(config, resume)
-    except ValueError:  # Ray's, when two runs start at once
+    except ValueError:  # raised by Ray if two runs start at once
         raise RunFailed(_name_taken(config.name)) from None
     running = asyncio.ensure_future(_await_ref(controller.run.remote()))
     seen, asked_to_stop = 0, False

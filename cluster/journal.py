@@ -1,4 +1,4 @@
-"""Records a run: in its directory, and as events for the command that follows it."""
+"""Records a run in its directory, and as events for the command that follows it."""
 
 import math
 import time
@@ -47,12 +47,12 @@ class Journal:
         self._emit("begin", version=version, total_updates=total_updates)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep of the journal."""
+        """Return the journal's state, to be stored in a checkpoint."""
         return {"seconds": self.seconds, "attempt": self._attempt}
 
     @property
     def seconds(self) -> float:
-        """Seconds that the run took so far, all attempts together."""
+        """Seconds that the run has taken so far, over all attempts."""
         return self._earlier_s + time.monotonic() - self._started
 
     @property
@@ -75,7 +75,7 @@ class Journal:
             self._emit("warning", text=warning)
 
     def fault(self, actor: str, reason: str) -> None:
-        """Record that an actor failed. Its event has the first line of `reason` alone."""
+        """Record that an actor failed. The event contains only the first line of `reason`."""
         now_s = time.time()
         record = {"attempt": self._attempt or 0, "time": now_s, "actor": actor, "reason": reason}
         self._run.append("faults", record)
@@ -83,7 +83,7 @@ class Journal:
         self._emit("fault", actor=actor, reason=reason.splitlines()[0])
 
     def recovery(self, actor: str, successor: str, seconds: float) -> None:
-        """Record what replaced an actor that failed, `seconds` after the failure was detected."""
+        """Record the actor that replaced a failed one, `seconds` after the failure was detected."""
         record = {
             "attempt": self._attempt or 0,
             "time": time.time(),
@@ -95,7 +95,7 @@ class Journal:
         self._emit("note", text=f"{successor} in place of {actor}, after {seconds:.0f} s")
 
     def update(self, update: int, batch: TrainingBatch, metrics: Mapping[str, float]) -> None:
-        """Record one update: its metrics, its groups, the rows that failed, and the files with marks."""
+        """Record one update: its metrics, its groups, the failed rows, and the files with unusual facts."""
         header = {"attempt": self._attempt, "update": update}
         self._run.append("groups", *(header | record for record in batch.group_records))
         self._run.append("failures", *(header | asdict(failure) for failure in batch.failures))
@@ -135,7 +135,7 @@ class Journal:
             self._best = (srcc, version)
 
     def events(self, after: int) -> tuple[int, list[dict[str, Any]]]:
-        """The events from number `after` on, and the number to start from next time."""
+        """Return the number to pass as `after` in the next call, and the events from number `after`."""
         first = self._n_events - len(self._events)
         return self._n_events, list(self._events)[max(0, after - first) :]
 
@@ -151,11 +151,11 @@ class Journal:
 
 
 class Metrics:
-    """Writes one record an update to every sink: JSON lines, Prometheus, TensorBoard, Weights & Biases.
+    """Writes one record per update to every sink: JSON lines, Prometheus, TensorBoard, Weights & Biases.
 
     Names are `area/name`. Values that are not finite are recorded as missing.
 
-    `on_fault` is called with the actor and the reason when TensorBoard and Weights & Biases have failed.
+    `on_fault` is called with the actor's name and the reason if TensorBoard and Weights & Biases fail.
     """
 
     def __init__(self, run: RunDirectory, config: RunConfig, on_fault: Callable[[str, str], None]) -> None:
@@ -195,7 +195,7 @@ class Metrics:
     def update(self, update: int, values: Mapping[str, float], groups: Sequence[Mapping[str, Any]]) -> None:
         """Record the metrics of `update`, the one that makes version update + 1.
 
-        `groups`: the records of its groups, for sinks that keep distributions.
+        `groups`: the records of its groups, for sinks that store distributions.
         """
         finite = _finite(values)
         self._run.append("metrics", self._header(update) | dict(sorted(finite.items())))
@@ -206,7 +206,7 @@ class Metrics:
             self._prometheus.update(finite, groups)
 
     def evaluation(self, version: int, values: Mapping[str, float]) -> None:
-        """Send the scores of a version to the live sinks alone; their record is kept elsewhere."""
+        """Send the scores of a version to the live sinks only. The journal records them."""
         finite = _finite(values)
         if self._dashboards is not None:
             self._dashboards.tell("scalars", version, finite)
@@ -221,12 +221,12 @@ class Metrics:
             self._prometheus.workers(records, healthy)
 
     def fault(self, actor: str, at_s: float) -> None:
-        """Count a failure of `actor`, detected at the Unix time `at_s`; its record is kept elsewhere."""
+        """Count a failure of `actor`, detected at the Unix time `at_s`. The journal records it."""
         if self._prometheus is not None:
             self._prometheus.fault(actor, at_s)
 
     async def close(self) -> None:
-        """Wait for the dashboards to finish, for at most cluster.shutdown_timeout_s."""
+        """Wait at most cluster.shutdown_timeout_s for the dashboards to finish."""
         if self._dashboards is not None:
             await self._dashboards.close(self._config.cluster.shutdown_timeout_s)
             self._dashboards = None

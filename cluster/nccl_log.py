@@ -1,9 +1,9 @@
-"""The transports that NCCL chose, read from the log that it writes for each process.
+"""Reads from NCCL's logs, one per process, which transports it chose.
 
-NCCL falls back to TCP without a warning. Its log at level INFO has a line `Using network NAME` for each
-communicator, and for each connection `Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0`, `via P2P/IPC` or
-`via SHM/direct/direct` (NCCL 2.29). A connection `via NET` is one between nodes, or between GPUs of one node
-that reach each other in no other way.
+NCCL falls back to TCP without a warning. At level INFO its log has a line `Using network NAME` per
+communicator. Per connection it has a line such as `Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0`, `via
+P2P/IPC` or `via SHM/direct/direct` (NCCL 2.29). NET connects GPUs of different nodes, or GPUs of one node
+that cannot reach each other in another way.
 """
 
 import os
@@ -22,8 +22,9 @@ _CONNECTION = re.compile(rb"NCCL INFO (?:Channel|CollNet) .*\] via (P2P|SHM|NET/
 
 @dataclass(frozen=True, slots=True)
 class NcclTransport:
-    """What one process used. `networks` are the names of those that NCCL had to choose from; `connections`
-    counts them by kind: P2P, SHM, NET/IB, NET/Socket, NET/ and a plug-in's name."""
+    """The transports of one process. `networks` are the names of the networks that its communicators use.
+    `connections` is the number of connections by kind: P2P, SHM, NET/IB, NET/Socket, or NET/ and a plug-in's
+    name."""
 
     process: str
     networks: tuple[str, ...]
@@ -35,7 +36,7 @@ class NcclTransport:
 
 
 def nccl_log_environment(folder: Path) -> dict[str, str]:
-    """Environment of a process whose NCCL is to write `folder`/HOST-PID.log. The folder must exist."""
+    """Return environment variables that make NCCL write `folder`/HOST-PID.log. The folder must exist."""
     if "%" in str(folder):
         raise ConfigError(
             f"run_dir {folder}: NCCL replaces % in the path of its log: choose a path without it"
@@ -48,10 +49,10 @@ def nccl_log_environment(folder: Path) -> dict[str, str]:
 
 
 def start_nccl_logs(folder: Path) -> dict[str, str]:
-    """Make `folder` ready for new logs, and return the environment of the processes that write them.
+    """Prepare `folder` for new logs, and return environment variables for the processes that write them.
 
-    Logs of an earlier start are deleted. If this process's environment has a variable NCCL_DEBUG*, NCCL is
-    left to the user's settings, and nothing is returned.
+    Logs of an earlier start are deleted. If this process's environment has a variable NCCL_DEBUG*, the user's
+    settings apply and the result is empty.
     """
     if any(name.startswith("NCCL_DEBUG") for name in os.environ):
         return {}
@@ -63,7 +64,7 @@ def start_nccl_logs(folder: Path) -> dict[str, str]:
 
 
 def read_nccl_logs(folder: Path) -> list[NcclTransport]:
-    """Of each process that used NCCL. A log without a communicator is left out."""
+    """Read the transports of each process that used NCCL. A log without a communicator is skipped."""
     found = [_transport(path) for path in sorted(folder.glob("*.log"))]
     return [transport for transport in found if transport.networks or transport.connections]
 
@@ -76,7 +77,7 @@ def _transport(path: Path) -> NcclTransport:
 
 
 def describe(transports: Sequence[NcclTransport]) -> str:
-    """One line: how many processes, and their connections by kind."""
+    """Return one line with the number of processes and their connections by kind."""
     total: Counter[str] = Counter()
     for transport in transports:
         total.update(transport.connections)
@@ -87,7 +88,7 @@ def describe(transports: Sequence[NcclTransport]) -> str:
 
 
 def tcp_warning(transports: Sequence[NcclTransport]) -> str | None:
-    """What to tell the user if NCCL sends over TCP, else None."""
+    """Return a warning if NCCL sends over TCP, else None."""
     slow = [transport.process for transport in transports if transport.uses_tcp]
     if not slow:
         return None

@@ -1,4 +1,4 @@
-"""Whether the nodes of a run have the builds of torch and vLLM that its configuration needs."""
+"""Checks that a run's nodes have the builds of torch and vLLM that its configuration needs."""
 
 import asyncio
 from typing import Any
@@ -17,9 +17,9 @@ ANSWER_TIMEOUT_S = 120.0
 
 
 def check_nodes(config: RunConfig) -> None:
-    """Ask every node that may hold learner ranks or rollout workers for its software, at once.
+    """Check the software of all nodes that may run learner ranks or rollout workers, in parallel.
 
-    Nodes that a cluster adds later are checked when a worker starts there. Raises ConfigError.
+    A node that the cluster adds later is checked when a worker starts there. Raises ConfigError.
     """
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
     found = asyncio.run(_ask(_candidates(config)))
@@ -33,7 +33,7 @@ def check_nodes(config: RunConfig) -> None:
 
 
 def _candidates(config: RunConfig) -> list[str]:
-    """Ids of the nodes that are large enough for a rank or a replica, and labelled as it asks."""
+    """Return the ids of nodes that are large enough for a rank or a replica and match its label selector."""
     learner, rollout = config.learner, config.rollout
     bundles = [
         (bundle_of(learner.cpus_per_rank, learner.gpus_per_rank), learner.label_selector),

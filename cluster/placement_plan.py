@@ -1,7 +1,7 @@
-"""Predicts the nodes of a run's actors before any is placed. Pure.
+"""Predicts on which nodes Ray will place a run's actors. Pure.
 
-Ray decides in the end. The prediction: learner ranks fill as few nodes as possible, rollout replicas take
-turns over the others, and both stay on the nodes that their label selectors name.
+Ray makes the decision. The prediction: learner ranks use as few nodes as possible, rollout replicas are
+spread round-robin over the other nodes, and both use only nodes that match their label selectors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from runtime.node_labels import matches, on_nodes
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine of the cluster; CPUs and GPUs are those it has, used or not."""
+    """A node of the cluster, with its total CPUs and GPUs, including those in use."""
 
     address: str
     labels: Mapping[str, str]
@@ -24,7 +24,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """`count` equal bundles, each on one node. `settings` are what a user can change about them."""
+    """A demand for `count` equal bundles, each on one node. `settings` names the settings that change it."""
 
     what: str
     count: int
@@ -40,7 +40,8 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class PlacementPlan:
-    """Bundles by node and kind, in the order of `nodes`; `missing` describes in words what has no room."""
+    """The number of bundles by node and kind, in the order of `nodes`. `missing` describes the bundles that
+    do not fit."""
 
     nodes: list[Node]
     placed: list[dict[str, int]]
@@ -48,7 +49,7 @@ class PlacementPlan:
 
 
 def demands(config: RunConfig) -> tuple[Demand, Demand]:
-    """What learner and fleet need of the cluster."""
+    """Return the demands of the learner and the rollout fleet."""
     learner, rollout = config.learner, config.rollout
     return (
         Demand(
@@ -71,7 +72,7 @@ def demands(config: RunConfig) -> tuple[Demand, Demand]:
 
 
 def plan_placement(nodes: Sequence[Node], learner: Demand, rollout: Demand) -> PlacementPlan:
-    """Learner ranks packed, then rollout replicas spread over the nodes."""
+    """Place learner ranks on as few nodes as possible, then spread rollout replicas over the nodes."""
     free = [[node.cpus, float(node.gpus)] for node in nodes]
     placed = [{learner.what: 0, rollout.what: 0} for _ in nodes]
 
@@ -88,7 +89,7 @@ def plan_placement(nodes: Sequence[Node], learner: Demand, rollout: Demand) -> P
 
     for _ in range(learner.count):
         open_nodes = [i for i in range(len(nodes)) if room(i, learner)]
-        if open_nodes:  # a node that holds ranks already, else the one with most room
+        if open_nodes:  # prefer a node that has ranks already, then the node with the most room
             put(max(open_nodes, key=lambda i: (placed[i][learner.what], room(i, learner), -i)), learner)
     for _ in range(rollout.count):
         open_nodes = [i for i in range(len(nodes)) if room(i, rollout)]
@@ -98,7 +99,7 @@ def plan_placement(nodes: Sequence[Node], learner: Demand, rollout: Demand) -> P
 
 
 def describe_nodes(nodes: Iterable[Mapping[str, Any]]) -> list[Node]:
-    """The living nodes among what `ray.nodes()` returns."""
+    """Return the live nodes from the result of `ray.nodes()`."""
     return [
         Node(
             node["NodeManagerAddress"],

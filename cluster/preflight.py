@@ -1,4 +1,4 @@
-"""All checks that need no actor."""
+"""All checks of a job that need no actor."""
 
 import importlib.util
 import math
@@ -42,7 +42,7 @@ class Job:
     sampler: CohortSampler
     sizes: DerivedSizes
     adapters: AdapterServing | None = None
-    """How engines serve adapters; None if they get the weights of the whole model."""
+    """Settings for serving adapters; None if engines get the weights of the whole model."""
 
     @property
     def video_counts(self) -> dict[str, int]:
@@ -52,10 +52,10 @@ class Job:
 
 
 def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
-    """The configuration with absolute paths, so that it means the same in every process.
+    """Return the configuration with absolute paths, so that it is valid in every process.
 
-    Raises ConfigError for a relative run directory in a submitted job, whose working directory is a
-    temporary copy that is gone afterwards.
+    Raises ConfigError for a relative run directory in a submitted job, because the job's working directory is
+    a temporary copy that is deleted afterwards.
     """
     run_dir = config.run_dir or default_run_dir
     if in_submitted_job() and not run_dir.is_absolute():
@@ -93,12 +93,12 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
 
 
 def read_job(config: RunConfig) -> Job:
-    """Read and check what the run needs from disk. Raises ConfigError or ManifestError."""
+    """Read and check the files that the run needs. Raises ConfigError or ManifestError."""
     _check_model(config)
     adapters = None
     if config.learner.lora is not None:
         model = known_architecture(config.model.path)
-        if model is not None:  # else the learner checks it, when it has the model
+        if model is not None:  # otherwise the learner checks it after loading the model
             trained_parameters(config.learner, model)
         adapters = adapter_serving(config, model)
     try:
@@ -157,7 +157,7 @@ def pin_model(config: RunConfig) -> RunConfig:
 
 
 def check_model(config: RunConfig) -> None:
-    """Load the model's processor and configuration in a process that ends with the check.
+    """Load the model's processor and configuration in a separate process that ends afterwards.
 
     Raises ConfigError if they cannot be used as configured.
     """
@@ -173,7 +173,7 @@ def check_model(config: RunConfig) -> None:
 
 
 def check_run_dir(run: RunDirectory, resume: bool) -> None:
-    """Raises ConfigError unless the run directory can be written and is new, or holds a run to resume."""
+    """Raise ConfigError unless the run directory is writable and is new or holds a run to resume."""
     existing = run.path
     while not existing.exists():
         existing = existing.parent
@@ -187,10 +187,10 @@ def check_run_dir(run: RunDirectory, resume: bool) -> None:
 
 
 def check_base_model(run: RunDirectory, model_path: str, revision: str | None = None) -> None:
-    """Raises ConfigError if a run to resume was started from other weights than those at `model_path`, or
+    """Raise ConfigError if the run to resume was started from other weights than those at `model_path`, or
     from another commit than `revision`.
 
-    A run that recorded no hash of its base model is taken as it is, and so is one that recorded no commit.
+    If the run recorded no hash of its base model or no commit, that check is skipped.
     """
     commit = run.state().get("model_revision")
     if commit is not None and commit != revision:
@@ -207,7 +207,8 @@ def check_base_model(run: RunDirectory, model_path: str, revision: str | None = 
 
 
 def fit_decoding(job: Job) -> Job:
-    """The job with numbers of decode tasks and prefetched videos that suit the cluster; sizes follow them."""
+    """Return the job with numbers of decode tasks and prefetched videos that fit the cluster, and with the
+    sizes derived from them."""
     config = job.config
     growing = config.cluster.autoscaling
     config = config.with_decoding_on(math.inf if growing else ray.cluster_resources().get("CPU", 0.0))
@@ -216,9 +217,10 @@ def fit_decoding(job: Job) -> Job:
 
 
 def check_resources(sizes: DerivedSizes, config: RunConfig) -> PlacementPlan:
-    """Compare what the run needs with what the cluster has; returns which nodes will run what.
+    """Check that the cluster has the resources that the run needs; returns the predicted placement.
 
-    Raises ConfigError with both figures, unless the cluster may still add nodes (cluster.autoscaling).
+    Raises ConfigError with the required and available numbers, unless the cluster may still add nodes
+    (cluster.autoscaling).
     """
     plan = plan_placement(describe_nodes(ray.nodes()), *demands(config))
     if config.cluster.autoscaling:

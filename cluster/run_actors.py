@@ -28,8 +28,9 @@ class RunActors:
     """Rollout fleet, reward pool, learner group, decoder and weight sync.
 
     Args:
-        on_fault: called with an actor that failed and is replaced, and the reason.
-        on_recovery: called with the actor, its successor, and the seconds until that took over.
+        on_fault: called with a failed actor that is being replaced, and the reason.
+        on_recovery: called with the failed actor, its successor, and the seconds between failure and
+            recovery.
     """
 
     def __init__(
@@ -41,8 +42,8 @@ class RunActors:
         config = job.config
         self._config = config
         self._model_path = model_folder(config.model.path, config.model.revision)
-        # A starting engine measures its GPU's free memory, and counts what others allocate meanwhile as its
-        # own. So on shared GPUs ranks neither start nor update while an engine starts.
+        # A starting engine measures its GPU's free memory, and counts memory that others allocate meanwhile
+        # as its own. So on a shared GPU ranks neither start nor update while an engine starts.
         self._gpu_memory = DrainGate()
         self.decoder = Decoder(
             Reading(
@@ -84,7 +85,7 @@ class RunActors:
         self.may_join.set()
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:
-        """Start everything in parallel; returns the state kept in `checkpoint`, empty without one.
+        """Start all actors in parallel. Returns the state stored in `checkpoint`; empty without a checkpoint.
 
         On a shared GPU, engines start after the learner.
         """
@@ -97,7 +98,7 @@ class RunActors:
         return learner.result().extra
 
     async def restart_learner(self, checkpoint: Path | None) -> dict[str, Any]:
-        """Restart all learner ranks; everything else stays. Returns the state kept in `checkpoint`.
+        """Restart all learner ranks, and no other actor. Returns the state stored in `checkpoint`.
 
         Raises LearnerFailed if they do not start.
         """
@@ -130,7 +131,7 @@ class RunActors:
         )
 
     async def close(self) -> None:
-        """End every actor in any state; a failure to end one does not prevent ending the others."""
+        """End all actors, whatever their state. If ending one fails, the others are still ended."""
         closing = [self.fleet.close(), self.learner.close(), self.rewards.close()]
         results = await asyncio.gather(
             *(asyncio.wait_for(c, self._config.cluster.shutdown_timeout_s) for c in closing),

@@ -1,4 +1,4 @@
-"""Turns scored cohorts into what the learner trains on and what the run directory records."""
+"""Converts scored cohorts to samples for the learner and records for the run directory."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ _TELLING = ("learner/loss", "learner/lr", "policy/")
 
 @dataclass(frozen=True, slots=True)
 class SampledVideo:
-    """One video of a cohort with its groups; `frames` refers to the decoded clean frames, and `marks` are the
-    facts that their decoding named."""
+    """One video of a cohort with its groups. `frames` is a reference to the decoded clean frames. `marks` are
+    the unusual facts found while decoding."""
 
     video: Video
     clean: Group
@@ -42,7 +42,7 @@ class ScoredCohort:
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """What one update trains on, and what is recorded of it."""
+    """The samples of one update, and the records about it."""
 
     samples: list[TrainSample]
     group_records: list[dict[str, Any]]
@@ -50,7 +50,8 @@ class TrainingBatch:
     metrics: dict[str, float]
 
     def skipped(self, reason: str) -> "TrainingBatch":
-        """The batch of an update that left the weights as they were: nothing in it was trained on."""
+        """Return the batch for an update that did not change the weights: no group in it counts as trained
+        on."""
         records = [r | {"status": "skipped", "reason": r["reason"] or reason} for r in self.group_records]
         metrics = self.metrics | {
             "data/trained_videos": 0.0,
@@ -60,7 +61,7 @@ class TrainingBatch:
 
 
 def cohort_texts(videos: Sequence[SampledVideo]) -> CohortTexts:
-    """What the reward actors need of a cohort: labels and texts."""
+    """Return a cohort's labels and texts, which the reward actors need."""
     return CohortTexts(
         mos=[v.video.mos for v in videos],
         label_sets=[v.video.label_set for v in videos],
@@ -76,10 +77,9 @@ def training_batch(
     config: LearnerConfig,
     reference: Mapping[int, Sequence[ReferenceLogprobs]] | None = None,
 ) -> TrainingBatch:
-    """Turn the scored cohorts of an update into samples, records and metrics.
+    """Convert the scored cohorts of an update to samples, records and metrics.
 
-    A group whose rewards are all equal has no advantage to learn from: it is recorded as skipped and not
-    trained on.
+    A group with equal rewards has zero advantages: it is recorded as skipped and is not trained on.
 
     Args:
         reference: by cohort index, the reference log-probs of its samples, where they are known.
@@ -172,17 +172,17 @@ def _mean(values: Sequence[float]) -> float:
 
 
 class RewardMeans:
-    """Collects the rewards of an update's groups.
+    """Averages the rewards of an update's groups.
 
-    A reward that needs the label's scale is averaged over the videos that can earn it: a rank-only label is
-    no target, and its zeros say nothing about the model.
+    A reward that needs the label's scale is averaged only over videos that can earn it. A video with a
+    rank-only label cannot, so its zeros do not measure the model.
     """
 
     def __init__(self) -> None:
         self._rewards: dict[str, dict[str, list[np.ndarray]]] = {}
 
     def add(self, video: Video, table: RewardTable, k: int) -> None:
-        """Add row `k` of a cohort's table, the rewards of the completions of `video`."""
+        """Add row `k` of a cohort's table: the rewards of the completions for `video`."""
         family = self._rewards.setdefault(family_of(video.label_set), {})
         for name, groups in table.columns.items():
             values = family.setdefault(name, [])
@@ -190,8 +190,8 @@ class RewardMeans:
                 values.append(np.asarray(groups[k], dtype=float))
 
     def metrics(self) -> dict[str, float]:
-        """`reward/NAME`, and `reward_by_set/FAMILY/NAME` where there is more than one family. NaN where no
-        video could earn the reward."""
+        """Return `reward/NAME`, and `reward_by_set/FAMILY/NAME` if there is more than one family. A mean is
+        NaN if no video could earn the reward."""
         names = dict.fromkeys(name for family in self._rewards.values() for name in family)
         found = {
             f"reward/{name}": _mean_reward(
@@ -209,7 +209,7 @@ class RewardMeans:
 
 
 def family_of(label_set: str) -> str:
-    """What related label sets have in common: the part of their names before the first "/"."""
+    """Return the family of a label set: the part of its name before the first "/"."""
     return label_set.split("/", 1)[0]
 
 
@@ -219,18 +219,19 @@ def _mean_reward(groups: list[np.ndarray]) -> float:
 
 
 class TrainingDiverged(RuntimeError):
-    """Too many updates in a row had a loss or gradient that is not finite; names the last one's metrics."""
+    """Too many consecutive updates had a non-finite loss or gradient. The message has the last one's
+    metrics."""
 
 
 class FiniteUpdates:
-    """Counts skipped updates. `limit`: how many in a row end the run."""
+    """Counts skipped updates. `limit` is the number of consecutive ones that ends the run."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._in_a_row = 0
 
     def check(self, batch: TrainingBatch, metrics: Mapping[str, float], update: int) -> TrainingBatch:
-        """The batch to record: after a skipped update, with no video trained on.
+        """Return the batch to record; after a skipped update no video in it counts as trained on.
 
         Raises TrainingDiverged when the limit is reached.
         """

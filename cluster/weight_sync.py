@@ -1,4 +1,4 @@
-"""New weights from the learner to every engine, and to engines that join later."""
+"""Sends new weights from the learner to every engine, and to engines that join later."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 GRACE_S = 30.0
-"""Time for the other members of a collective to return once one is lost; few can then."""
+"""Seconds for the other members of a collective to return after one is lost. Few of them can."""
 
 
 class WeightSync(Protocol):
@@ -26,21 +26,21 @@ class WeightSync(Protocol):
     version that it holds afterwards."""
 
     async def push(self) -> dict[str, float]:
-        """Give every healthy worker the learner's weights and version; returns the seconds of each phase.
+        """Send the learner's weights and version to every healthy worker; returns the seconds of each phase.
 
-        Engines sample while the weights are gathered, and pause while they load them.
-        A worker that is lost on the way is replaced. Raises LearnerFailed if the learner cannot send.
+        Engines sample while the weights are gathered, and pause while they load them. A worker that is lost
+        meanwhile is replaced. Raises LearnerFailed if the learner cannot send.
         """
 
     async def join(self, worker_id: str) -> None:
-        """Give one new worker the weights that the others hold."""
+        """Send the weights that the other workers hold to one new worker."""
 
 
 class ObjectStoreSync:
-    """Through Ray's object store: rank 0 puts each bucket once, every engine reads it without a copy.
+    """Sends weights through Ray's object store: rank 0 puts each bucket once; engines read it without a copy.
 
-    The buckets of the current version stay in the store, so that a new worker needs nothing of the learner.
-    In a run that sends adapters they hold the adapter.
+    The buckets of the current version stay in the store, so a new worker does not involve the learner. In a
+    run that sends adapters the buckets hold the adapter.
     """
 
     def __init__(self, learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> None:
@@ -63,16 +63,16 @@ class ObjectStoreSync:
         }
 
     async def join(self, worker_id: str) -> None:
-        if self._weights is not None:  # else the base model, which the worker has read itself
+        if self._weights is not None:  # otherwise the base model, which the worker has loaded itself
             await self._fleet.load_weights(worker_id, self._weights)
 
 
 class NcclSync:
-    """Over NCCL, straight from learner rank 0 into every engine. Rank 0 gathers the whole model into its host
-    memory before any engine pauses.
+    """Sends weights over NCCL, directly from learner rank 0 to every engine. Rank 0 gathers the whole model
+    into its host memory before any engine pauses.
 
-    The group is reopened between two updates when the set of workers has changed. A new worker takes the
-    weights out of the object store instead, so the others need not stop for it.
+    If the set of workers has changed, the NCCL group is reopened between two updates. A new worker gets its
+    first weights from the object store instead, so the others need not pause for it.
     """
 
     def __init__(self, learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig) -> None:
@@ -89,7 +89,7 @@ class NcclSync:
         started = time.perf_counter()
         version = await self._learner.gather_weights()
         gathered = time.perf_counter()
-        # This detects workers that died while idle; in a collective the others would hang for them.
+        # Detect workers that died while idle. In a collective the others would wait for them forever.
         await self._fleet.ping_everyone()
         async with self._fleet.settled() as workers:
             while workers != self._members:
@@ -97,7 +97,7 @@ class NcclSync:
             opened = time.perf_counter()
             held: dict[str, HeldVersion] = {}
             broadcast_s = 0.0
-            if workers:  # else new workers ask for the weights
+            if workers:  # otherwise new workers get the weights in `join`
                 broadcast_s, held = await self._in_step(
                     self._learner.send_weights(self._timeout_s),
                     {w: self._fleet.receive_weights(w, version, self._layout) for w in workers},
@@ -115,12 +115,12 @@ class NcclSync:
         }
 
     async def join(self, worker_id: str) -> None:
-        if self._pushed:  # else the base model, which the worker has read itself, or a push is to come
+        if self._pushed:  # otherwise the worker has loaded the base model itself, or a push follows
             await self._fleet.load_weights(worker_id, await self._learner.weight_buckets())
 
     async def _open_group(self, workers: list[str]) -> list[str]:
-        """Returns the workers that remain. They are in a group if none was lost."""
-        self._members = []  # there is no group until all have joined
+        """Open an NCCL group, and return the workers that remain. They are in the group if none was lost."""
+        self._members = []  # the group does not exist until all have joined
         if not workers:
             return []
         if not self._layout:
@@ -149,14 +149,14 @@ class NcclSync:
     async def _in_step(
         self, sender: Coroutine[Any, Any, S], calls: Mapping[str, Coroutine[Any, Any, T]]
     ) -> tuple[S, dict[str, T]]:
-        """Make the calls of one collective; returns the sender's answer, and those of the workers that
+        """Make the calls of one collective. Returns the sender's result and the results of the workers that
         completed it.
 
-        When a member is lost, the others may hang in the collective and cannot be cancelled: those that do
-        not return within GRACE_S are replaced, and the group is abandoned.
+        If a member is lost, the others may hang in the collective and cannot be cancelled. Those that do not
+        return within GRACE_S are replaced, and the group is abandoned.
 
         Raises:
-            LearnerFailed: if the sender fails or does not return; its ranks have ended then.
+            LearnerFailed: if the sender fails or does not return; its ranks have then been ended.
         """
         sending = asyncio.ensure_future(sender)
         receiving = {worker: asyncio.ensure_future(call) for worker, call in calls.items()}
@@ -191,9 +191,12 @@ class NcclSync:
 def make_weight_sync(
     learner: LearnerGroup, fleet: RolloutFleet, config: RunConfig, adapters: bool = False
 ) -> WeightSync:
-    """The transport for the hardware: NCCL on GPUs; the object store on CPUs, and on a GPU that learner and
-    engine share, because NCCL takes no two ranks on one GPU. Adapters are small and always go through the
-    object store: engines that sample need not join a broadcast."""
+    """Select the transport: NCCL on GPUs, Ray's object store in all other cases.
+
+    The object store is used on CPUs, and if learner and engine share a GPU, because NCCL does not allow two
+    ranks on one GPU. Adapters are small and always use the object store, so engines need not stop sampling to
+    join a broadcast.
+    """
     nccl = config.device == "cuda" and not config.shares_gpu and not adapters
     return (NcclSync if nccl else ObjectStoreSync)(learner, fleet, config)
 
