@@ -91,8 +91,8 @@ class LearnerConfig(BaseModel):
     from the second step on."""
     early_reference: bool = False
     """While the learner waits for cohorts, compute the KL term's reference log-probs of cohorts that are
-    already scored, so that the update need not. Their rounding then depends on the other groups in the forward
-    pass, and so on timing. Ignored with `rollout.exact`, and if learner and engine share a GPU."""
+    already scored, so that the update need not. Their rounding then depends on the other groups in the
+    forward pass, and so on timing. Ignored with `rollout.exact`, and if learner and engine share a GPU."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention implementation of the model. Packing needs `sdpa`; the other values disable it."""
     packing: Literal["auto", "group", "none"] = "auto"

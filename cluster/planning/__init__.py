@@ -1,1 +1,1 @@
-"""What a configuration needs, before a cluster is rented: `launch.py plan`."""
+"""Computes what a configuration needs before a cluster is rented: `launch.py plan`."""

@@ -1,4 +1,4 @@
-"""Whether the engines of a LoRA run get adapters or merged weights, decided before anything starts. Pure."""
+"""Decides, before anything starts, whether a LoRA run's engines get adapters or merged weights. Pure."""
 
 from cluster.config import RunConfig
 from cluster.planning.architecture import Architecture
@@ -7,11 +7,11 @@ from rollout.adapters import FAMILIES, AdapterServing
 
 
 def why_merged(config: RunConfig, model: Architecture | None) -> str | None:
-    """Why engines get merged weights; None if they get adapters.
+    """Return the reason why engines get merged weights; None if they get adapters.
 
     Args:
-        config: of a LoRA run.
-        model: None for one whose architecture is not known here.
+        config: configuration of a LoRA run.
+        model: None if the model's architecture is not known here.
     """
     lora = config.learner.lora
     assert lora is not None, "only a LoRA run has adapters"
@@ -36,10 +36,10 @@ def why_merged(config: RunConfig, model: Architecture | None) -> str | None:
 
 
 def adapter_serving(config: RunConfig, model: Architecture | None) -> AdapterServing | None:
-    """How engines serve the adapters of a run; None if they get the weights of the whole model.
+    """Return the settings for serving a run's adapters; None if engines get the weights of the whole model.
 
-    No answer of a version that is more than `max_staleness` behind the next one is still waited for, so that
-    one slot for each version between finds an empty slot at every update.
+    A version more than `max_staleness` behind the next one has no running request. So one slot per version in
+    between is enough for a slot to be free at every update.
     """
     lora = config.learner.lora
     if lora is None or why_merged(config, model) is not None:
@@ -48,7 +48,7 @@ def adapter_serving(config: RunConfig, model: Architecture | None) -> AdapterSer
 
 
 def what_engines_get(config: RunConfig, model: Architecture | None) -> str | None:
-    """A line for the start of a LoRA run; None for any other run."""
+    """Return a line that says what the engines of a LoRA run get; None for any other run."""
     if config.learner.lora is None:
         return None
     if (reason := why_merged(config, model)) is not None:

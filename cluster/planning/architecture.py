@@ -1,8 +1,8 @@
-"""The shape of a vision-language model and its number of parameters, without its weights.
+"""Reads a vision-language model's shape and number of parameters, without its weights.
 
-transformers builds the model from its config.json on torch's meta device, where parameters have a shape and
-no memory; what is counted is then what the learner trains, whatever the family. This takes under a second,
-and importing the libraries some seconds more, so only `read_architecture` imports them.
+transformers builds the model from its config.json on torch's meta device, where parameters have shapes but no
+memory. So the counts are those of the model that the learner trains, for any family. This takes under a
+second. Importing the libraries takes some more seconds, so only `read_architecture` imports them.
 """
 
 import json
@@ -19,12 +19,12 @@ OUTPUT_PROJECTION = "lm_head.weight"
 
 
 class UnknownArchitectureError(ConfigError):
-    """A model whose parameters cannot be counted here."""
+    """The model's parameters cannot be counted here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """`count` linear layers of one kind; `name` is the last part of their names in the model."""
+    """`count` linear layers of equal shape. `name` is the last part of their module names."""
 
     name: str
     inputs: int
@@ -34,8 +34,9 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """A decoder with grouped-query attention and a gated MLP. `cached_layers` are those with a KV cache:
-    layers of linear attention have none. `linears` are all but the output projection."""
+    """A decoder with grouped-query attention and a gated MLP. `cached_layers` is the number of layers with a
+    KV cache; linear-attention layers have none. `linears` are all linear layers except the output
+    projection."""
 
     parameters: int
     layers: int
@@ -50,15 +51,18 @@ class TextModel:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Keys and values of all layers in bfloat16."""
+        """Bytes of the keys and values of one token in all layers, in bfloat16."""
         return 2 * self.cached_layers * self.kv_heads * self.head_dim * 2
 
 
 @dataclass(frozen=True, slots=True)
 class VisionTower:
-    """An image encoder; `projector_parameters` are those between it and the text model. Of one square frame,
-    by its pixels a side, it sees `patches` and hands on `tokens`. `linears` are those of the module that
-    transformers calls the tower, `projector_linears` those between that module and the text model."""
+    """An image encoder and its projector, which connects it to the text model.
+
+    `patches` and `tokens` take the side of a square frame in pixels, and return the encoder's number of input
+    patches and the number of tokens for the text model. `linears` are the linear layers of the module that
+    transformers calls the tower. `projector_linears` are those between that module and the text model.
+    """
 
     parameters: int
     projector_parameters: int
@@ -73,7 +77,7 @@ class VisionTower:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`family` is the `model_type` of its configuration."""
+    """The sizes of a model. `family` is the `model_type` of its configuration."""
 
     family: str
     text: TextModel
@@ -85,9 +89,10 @@ class Architecture:
 
 
 def read_architecture(model_path: str) -> Architecture:
-    """The architecture of a checkpoint folder, or of one of the hub names of which the sizes are kept here.
+    """Read the architecture of a checkpoint folder, or of a hub name whose configuration is stored in
+    `published`.
 
-    Raises UnknownArchitectureError for a name or a family that is not known.
+    Raises UnknownArchitectureError for an unknown name or family.
     """
     folder = Path(model_path).expanduser()
     if not (folder / "config.json").is_file():
@@ -101,7 +106,7 @@ def read_architecture(model_path: str) -> Architecture:
 
 
 def known_architecture(model_path: str) -> Architecture | None:
-    """`read_architecture`, or None for what is not known here."""
+    """Return `read_architecture(model_path)`, or None if the architecture is unknown."""
     try:
         return read_architecture(model_path)
     except UnknownArchitectureError:
@@ -109,7 +114,7 @@ def known_architecture(model_path: str) -> Architecture | None:
 
 
 def _build(folder: Path) -> Any:
-    """The model of `folder` on the meta device."""
+    """Build the model of `folder` on the meta device."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import logging
@@ -129,13 +134,14 @@ def _build(folder: Path) -> Any:
 
 
 def _is_tied(folder: Path, config: Any) -> bool:
-    """Whether embedding and output projection are one matrix, by the weights where the folder holds them."""
+    """Return True if embedding and output projection are one matrix. Uses the weights if the folder has
+    them."""
     names = _weight_names(folder)
     if names:
         return not any(name.endswith(OUTPUT_PROJECTION) for name in names)
     written = json.loads((folder / "config.json").read_text())
     if config.model_type == "internvl" and "tie_word_embeddings" not in written:
-        # The converter left it out, and all published weights hold a projection of their own.
+        # The converter omitted the setting, and all published weights contain a separate projection.
         return bool(written["text_config"].get("tie_word_embeddings", False))
     return bool(config.tie_word_embeddings)
 
@@ -168,7 +174,7 @@ def _architecture(model: Any) -> Architecture:
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
     of_tower = _grouped(_linears(tower))
-    # Every tower has one of these in each layer.
+    # Every tower has one of these layers per block.
     attention = next(linear for linear in of_tower if linear.name in ("qkv", "q_proj"))
     patches, tokens = _frame_sizes(model.config)
     return Architecture(
@@ -206,7 +212,8 @@ def _architecture(model: Any) -> Architecture:
 
 
 def _frame_sizes(config: Any) -> tuple[Callable[[int], int], Callable[[int], int]]:
-    """Patches and tokens of a square frame, by its pixels a side."""
+    """Return two functions that compute the patches and the tokens of a square frame from its side in
+    pixels."""
     vision = config.vision_config
     patch_px = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
     if merge := getattr(vision, "spatial_merge_size", None):
@@ -215,7 +222,7 @@ def _frame_sizes(config: Any) -> tuple[Callable[[int], int], Callable[[int], int
             return max(1, round(frame_px / (patch_px * merge))) ** 2
 
         return lambda frame_px: tokens(frame_px) * merge**2, tokens
-    if config.model_type == "internvl":  # which brings every frame to the tower's own size
+    if config.model_type == "internvl":  # InternVL resizes every frame to the tower's input size
         patches = (vision.image_size[0] // patch_px) ** 2 + 1
         return lambda frame_px: patches, lambda frame_px: config.image_seq_length
     raise UnknownArchitectureError(

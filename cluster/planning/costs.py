@@ -1,7 +1,7 @@
-"""What parts of the control loop cost, in seconds: constants with their source, replaceable by measured ones.
+"""Seconds that parts of the control loop take: constants with their sources, replaceable by measured values.
 
-Nothing here was measured on a GPU: each default is arithmetic or an assumption, as its docstring says. A JSON
-of `python -m benchmarks.gpu_smoke --json` replaces those that one GPU can measure (`from_smoke`).
+No default was measured on a GPU: each is computed or assumed, as its docstring says. A JSON file from
+`python -m benchmarks.gpu_smoke --json` replaces the constants that one GPU can measure (`from_smoke`).
 """
 
 import json
@@ -19,52 +19,53 @@ from cluster.planning.memory import trained_parameters
 from runtime.errors import ConfigError
 
 BYTES_OF_STATE = 12
-"""Of a trained parameter in a checkpoint: its float32 master weight and AdamW's two moments."""
+"""Bytes per trained parameter in a checkpoint: float32 master weight and AdamW's two moments."""
 READ_BYTES_PER_S = 2.6e12
-"""Of a GPU's memory, assumed: 78 % of an H100's data sheet."""
+"""Bandwidth of a GPU's memory, assumed: 78 % of the value in the H100's data sheet."""
 SMOKE_PASSES = Passes(text=4, vision=4)
-"""What the smoke test counts as an update's FLOP: recomputation left out."""
+"""The passes that the smoke test counts as an update's FLOP, without recomputation."""
 
 
 class LoopCosts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     engine_step_s: float = Field(0.0082, gt=0)
-    """A decoding step of an engine. Arithmetic: 16 GB of bfloat16 weights of 8B at 2.6 TB/s take 6.2 ms; 2 ms
-    of host time are assumed."""
+    """Seconds of one decoding step of an engine. Computed: reading 16 GB of bfloat16 weights (8B) at 2.6 TB/s
+    takes 6.2 ms. Assumed: 2 ms of host time."""
     engine_step_s_per_sequence: float = Field(0.000059, ge=0)
-    """On top for each sequence. Arithmetic: keys and values of 2,100 tokens (57 kB each) at 2.6 TB/s take
-    46 us; 13 us for sampling it are assumed."""
+    """Additional seconds of a decoding step per sequence. Computed: reading keys and values of 2,100 tokens
+    (57 kB each) at 2.6 TB/s takes 46 us. Assumed: 13 us for sampling."""
     prefill_s: float = Field(0.065, ge=0)
-    """Prompt and frames of one group. Arithmetic: 1,784 tokens at 13 GFLOP take 45 ms and the vision tower
-    20 ms at about half of an H100's peak."""
+    """Seconds to prefill the prompt and frames of one group. Computed at about half of an H100's peak: 1,784
+    tokens at 13 GFLOP take 45 ms, and the vision tower takes 20 ms."""
     resume_s: float = Field(0.016, ge=0)
-    """Prefilling one interrupted sequence again. Arithmetic: its own tokens, and its share of the group's
-    prompt, which four sequences share."""
+    """Seconds to prefill one interrupted sequence again. Computed: its own tokens, and a quarter of the
+    group's prompt, which four sequences share."""
     learner_tflops: float = Field(400.0, gt=0)
-    """TFLOP/s that a learner GPU achieves, recomputation counted. Assumed: 40 % of an H100's peak."""
+    """TFLOP/s that a learner GPU achieves, counting recomputation. Assumed: 40 % of an H100's peak."""
     gather_s: float = Field(1.0, ge=0)
-    """Gathering the weights in the learner for one push. Assumed."""
+    """Seconds to gather the weights in the learner for one push. Assumed."""
     broadcast_s: float = Field(1.0, ge=0)
-    """Sending and loading them, while engines stand still. Arithmetic: 16 GB at 25 GB/s, and loading."""
+    """Seconds to send and load the weights, during which engines are paused. Computed: 16 GB at 25 GB/s, and
+    loading."""
     checkpoint_gb_per_s: float = Field(1.0, gt=0)
-    """Writing a checkpoint to storage that all nodes see, all ranks together. Assumed."""
+    """Rate at which all ranks together write a checkpoint to shared storage. Assumed."""
     snapshot_gb_per_s: float = Field(20.0, gt=0)
-    """Copying a rank's shard to host memory. Assumed: PCIe 5 at a third of its peak."""
+    """Rate at which a rank's shard is copied to host memory. Assumed: a third of the peak of PCIe 5."""
     decode_s: float = Field(0.5, ge=0)
-    """Decoding one video in a slot. On a CPU core 0.88 s for 10 s of 1080p (`benchmarks.overheads decode`);
-    LSVQ's are mostly smaller."""
+    """Seconds to decode one video in one decode task. A CPU core takes 0.88 s for 10 s of 1080p
+    (`benchmarks.overheads decode`); LSVQ's videos are mostly smaller."""
 
     def engine_speed(self) -> EngineSpeed:
         return EngineSpeed(self.engine_step_s, self.engine_step_s_per_sequence, self.prefill_s, self.resume_s)
 
 
 class UpdateCosts(BaseModel):
-    """Seconds of one update of a configuration."""
+    """Seconds of the parts of one update."""
 
     update_s: float
     reference_s: float
-    """The reference's log-probs, a part of `update_s`."""
+    """Seconds for the reference's log-probs. Included in `update_s`."""
     lockstep: float
     checkpoint_s: float
     snapshot_s: float
@@ -73,7 +74,8 @@ class UpdateCosts(BaseModel):
 def update_costs(
     config: RunConfig, model: Architecture, costs: LoopCosts, answers: Answers, skipped: float = 0.0
 ) -> UpdateCosts:
-    """Arithmetic: FLOP of the update, times lockstep, over what the learner's GPUs achieve."""
+    """Compute the costs: FLOP of the update, times the lockstep ratio, divided by the FLOP/s of the learner's
+    GPUs."""
     cap, ranks = config.rollout.max_completion_tokens, config.learner.ranks
     mean = answers.mean_tokens * (1 - answers.at_cap) + cap * answers.at_cap
     sizes = sizes_of(config, model, round(min(mean, cap)))
@@ -94,9 +96,10 @@ def update_costs(
 
 
 def read_costs(path: Path) -> tuple[LoopCosts, list[str]]:
-    """Constants from a JSON: names of `LoopCosts` with their values, or the report of `benchmarks.gpu_smoke`.
+    """Read constants from a JSON file: names of `LoopCosts` with values, or a report of
+    `benchmarks.gpu_smoke`.
 
-    Returns them with the names that the file replaced. Raises ConfigError.
+    Returns the costs and the names of the constants that the file replaced. Raises ConfigError.
     """
     try:
         found = json.loads(path.read_text())
@@ -114,17 +117,16 @@ def read_costs(path: Path) -> tuple[LoopCosts, list[str]]:
 
 
 def from_smoke(report: Mapping[str, Any]) -> dict[str, float]:
-    """The constants that a smoke report measured.
+    """Return the constants that a smoke report measured.
 
-    | constant | line | its values |
-    | --- | --- | --- |
-    | `learner_tflops` | "update, packed" of step `speed` | `tflops`, times 5/4 for recomputation |
-    | `engine_step_s` | "decoding, internvl" of step `engine` | `step_s` of a model of `parameters`; reading
-      the weights that 8B has more is added, at 2.6 TB/s |
+    | constant | line | its values | | --- | --- | --- | | `learner_tflops` | "update, packed" of step `speed`
+    | `tflops`, times 5/4 for recomputation | | `engine_step_s` | "decoding, internvl" of step `engine` |
+    `step_s` of a model of `parameters`, plus the time
+      to read the additional weights of an 8B model at 2.6 TB/s |
     | `checkpoint_gb_per_s` | "checkpoint round trip" of step `faults` | `gb` / `save_s` |
     | `snapshot_gb_per_s` | "gather to host memory" of step `speed` | `gb` / `s` |
 
-    Raises ConfigError if it was made at tiny sizes, which measure nothing.
+    Raises ConfigError if the report was made at tiny sizes, which give no usable measurements.
     """
     if report.get("tiny"):
         raise ConfigError("the smoke report was made with --tiny: its figures mean nothing")

@@ -1,8 +1,8 @@
-"""Simulated rollout engines: what a request takes, in virtual time.
+"""Simulated rollout engines, which wait for the duration of a request in virtual time.
 
-`TimedEngine` takes given seconds a video. `TokenEngine` decodes token by token: all its sequences advance
-together, a step takes longer the more there are, and prompts and interrupted sequences are prefilled in
-between, so that long answers, caps and pauses have their effect.
+`TimedEngine` takes a given time per video. `TokenEngine` decodes token by token: all sequences advance
+together, a step takes longer with more sequences, and prompts and interrupted sequences are prefilled between
+steps. So it models the effects of long answers, length limits and pauses.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ SHORTEST_TOKENS = 20
 
 
 class Lost(Exception):
-    """The engine died under a request."""
+    """The engine died while it processed a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """How long answers are: log-normal with this mean and sigma, or, for a share of them, as long as the cap
-    allows: answers that do not end by themselves."""
+    """Distribution of answer lengths: log-normal with this mean and sigma. A given share of answers does not
+    end by itself and has the maximum length instead."""
 
     mean_tokens: float = 300.0
     spread: float = 0.4
@@ -42,8 +42,8 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpeed:
-    """Seconds of an engine: of a decoding step, and on top for each sequence in it; of prefilling a group's
-    prompt and frames; and of prefilling one interrupted sequence again."""
+    """Durations of an engine's operations in seconds: a decoding step, the addition per sequence in it, the
+    prefill of a group's prompt and frames, and the repeated prefill of one interrupted sequence."""
 
     step_s: float
     step_s_per_sequence: float
@@ -52,7 +52,7 @@ class EngineSpeed:
 
 
 class TimedEngine:
-    """Takes `mean_s` for a video on average, whatever else it does, with a log-normal spread."""
+    """Takes `mean_s` per video on average, with a log-normal spread, independent of its other requests."""
 
     def __init__(self, dice: random.Random, mean_s: float, spread: float) -> None:
         self.gate, self.died = DrainGate(), asyncio.Event()
@@ -62,7 +62,7 @@ class TimedEngine:
         self._paused_at: float | None = None
 
     async def serve(self, lengths: Sequence[Sequence[int]]) -> None:
-        # The mean of the log-normal is kept at `mean_s`, whatever its spread.
+        # Keep the mean of the log-normal distribution at `mean_s` for any spread.
         seconds = self._mean_s * self._dice.lognormvariate(-(self._spread**2) / 2, self._spread)
         left_s = seconds
         while left_s > 0:
@@ -83,8 +83,8 @@ class TimedEngine:
 
 
 class TokenEngine:
-    """Decodes all its sequences in step. `_done` counts the tokens that each has got since the start, so that
-    a sequence ends when `_done` reaches its own end."""
+    """Decodes all its sequences synchronously. `_done` is the number of steps since the start; a sequence
+    ends when `_done` reaches the number stored for it."""
 
     def __init__(self, speed: EngineSpeed) -> None:
         self.gate, self.died = DrainGate(), asyncio.Event()
@@ -95,7 +95,7 @@ class TokenEngine:
         self._done = 0.0
         self._since_s = 0.0
         self._prefill_s = 0.0
-        """Work that the next steps wait for."""
+        """Seconds of prefill that must run before the next steps."""
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -121,13 +121,13 @@ class TokenEngine:
             await asyncio.gather(answered, died, return_exceptions=True)
 
     def pause(self) -> None:
-        """Stand still for new weights."""
+        """Pause for new weights."""
         self._advance()
         self._paused = True
         self._set_timer()
 
     def resume(self) -> None:
-        """Go on; what was being written is prefilled again under the new weights."""
+        """Resume. Unfinished sequences are prefilled again under the new weights."""
         self._advance()
         self._paused = False
         self._prefill_s += len(self._ends) * self._speed.resume_s
@@ -138,7 +138,8 @@ class TokenEngine:
         return self._speed.step_s + len(self._ends) * self._speed.step_s_per_sequence
 
     def _advance(self) -> None:
-        """Bring the state to this moment; nothing ended since the last time, for a timer watches ends."""
+        """Advance the state to the current time. No sequence ends in between, because a timer fires at each
+        end."""
         now_s = asyncio.get_running_loop().time()
         elapsed_s, self._since_s = now_s - self._since_s, now_s
         if self._paused or not self._ends:

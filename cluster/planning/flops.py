@@ -1,8 +1,8 @@
-"""What an update has to compute: arithmetic from a model's sizes. Pure.
+"""Computes the FLOP of an update from a model's sizes. Pure.
 
-A multiplication with its addition counts as 2. Counted are linear layers, attention (half of its square where
-it is causal), the output projection at the answers' tokens, vision tower and projector. Left out are
-embeddings, norms, activations, the optimizer and all communication.
+A multiply-add counts as 2 FLOP. Included: linear layers, attention (half of the square if it is causal), the
+output projection at the answers' tokens, the vision tower and the projector. Not included: embeddings, norms,
+activations, the optimizer and all communication.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from data.records import Completion, Group, VideoRef
 from learner.batch_planning import plan_update, step_tokens
 
 SPREAD = 0.5
-"""Standard deviation of the logarithm of the answers' lengths."""
+"""Assumed standard deviation of the logarithm of the answers' lengths."""
 DRAWS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of one group: a prompt, its frames, and `answers` of `answer_tokens` each."""
+    """Sizes of one group: a prompt, its frames, and `answers` answers of `answer_tokens` tokens each."""
 
     frames: int
     frame_px: int
@@ -48,8 +48,9 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Lockstep:
-    """Means over many draws of lengths: `ratio` is what ranks in step compute over their share of the tokens,
-    `passes` how many forward passes of at most `learner.micro_batch_tokens` they make."""
+    """Means over many random draws of answer lengths. `ratio`: the tokens that synchronised ranks compute or
+    wait for, divided by their share of the tokens. `passes`: the number of forward passes of at most
+    `learner.micro_batch_tokens`."""
 
     ratio: float
     passes: float
@@ -57,19 +58,20 @@ class Lockstep:
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """How many forward passes' worth of FLOP an update takes, of text model and vision tower."""
+    """The FLOP of an update as multiples of one forward pass, for the text model and the vision tower."""
 
     text: float
     vision: float
 
 
 def text_flop_per_token(model: Architecture) -> float:
-    """Of all linear layers but the output projection."""
+    """Compute the FLOP per token of all linear layers except the output projection."""
     return 2.0 * sum(layer.inputs * layer.outputs * layer.count for layer in model.text.linears)
 
 
 def vision_flop_per_frame(model: Architecture, frame_px: int) -> float:
-    """Tower and projector. A layer that takes merged patches runs once a token and not once a patch."""
+    """Compute the FLOP of tower and projector for one frame. A layer after the merging of patches runs once
+    per token instead of once per patch."""
     tower = model.vision
     patches, tokens = tower.patches(frame_px), tower.tokens(frame_px)
     flop = 4.0 * tower.hidden * patches**2 * tower.layers
@@ -80,8 +82,11 @@ def vision_flop_per_frame(model: Architecture, frame_px: int) -> float:
 
 
 def forward_flop(model: Architecture, sizes: Sizes, layout: str) -> Forward:
-    """`packed` computes prompt and frames once for the group, `frames once` the frames alone, and
-    `answer by answer` neither."""
+    """Compute the FLOP of a forward pass over one group in `layout`.
+
+    `packed` computes prompt and frames once per group. `frames once` computes only the frames once per group.
+    `answer by answer` computes both once per answer.
+    """
     text, prompt, answer = model.text, sizes.prompt_tokens, sizes.answer_tokens
     prompts = 1 if layout == "packed" else sizes.answers
     pairs = prompts * prompt**2 / 2 + sizes.answers * (prompt * answer + answer**2 / 2)
@@ -95,7 +100,8 @@ def forward_flop(model: Architecture, sizes: Sizes, layout: str) -> Forward:
 
 
 def passes(config: RunConfig, model: Architecture) -> Passes:
-    """Reference, forward, recomputation, and a backward of two, for the activations and for the weights."""
+    """Count the passes: reference, forward, recomputation, and 2 for the backward pass (activations and
+    weights)."""
     learner = config.learner
     reference = 1 if learner.kl_coefficient > 0 else 0
     recomputed = 1 if learner.gradient_checkpointing else 0
@@ -110,8 +116,8 @@ def update_flop(forward: Forward, times: Passes, groups: float) -> float:
 
 
 def lockstep(config: RunConfig, sizes: Sizes, groups: int, skipped: float) -> Lockstep:
-    """All ranks make as many passes as the one with most, and a pass takes as long as the longest of its
-    ranks. A group is left out with probability `skipped`."""
+    """Simulate the lockstep of ranks: all run as many passes as the rank with the most, and each pass takes
+    as long as its slowest rank. A group is left out with probability `skipped`."""
     random = np.random.default_rng(0)
     ratios, counts = [], []
     for _ in range(DRAWS):

@@ -1,9 +1,10 @@
-"""GPU memory that a run takes, and its learner's host memory, worked out before anything is rented.
+"""Computes the GPU memory of a run, and its learner's host memory, before hardware is rented.
 
-Pure; docs/memory.md does it by hand.
+Pure. docs/memory.md shows the same calculation by hand.
 
-Two kinds of GPU: a learner rank (ZeRO-3 shards in bfloat16 with float32 master weights) and a rollout replica
-(vLLM). Sizes that depend on the answers are taken at the largest that the settings allow. GB are 1e9 bytes.
+There are two budgets: for a GPU of a learner rank (ZeRO-3 shards in bfloat16 with float32 master weights) and
+for a GPU of a rollout replica (vLLM). Sizes that depend on the answers are the largest that the settings
+allow. GB are 1e9 bytes.
 """
 
 import itertools
@@ -25,23 +26,24 @@ REDUCE_BUCKET = 5e8
 OPTIMIZER_SUB_GROUP = 1e9
 
 OFFLOADS = ("none", "optimizer", "optimizer_and_parameters")
-"""Values of `learner.offload`, by how much they move."""
+"""Values of `learner.offload`, ordered by how much they move to host memory."""
 
 PROMPT_TEXT_TOKENS = 200
 FRAME_MARKER_TOKENS = 8
 LOGIT_BYTES = 20
-"""Of one position and word: logits, masked logits, log-probs, probabilities and a gradient, float32 each."""
+"""Bytes per position and vocabulary entry: logits, masked logits, log-probs, probabilities and a gradient,
+all in float32."""
 OPTIMIZER_HOW = "float32 weights and AdamW's two moments, over the ranks"
 CONTEXT_GB = 2.0
-"""CUDA context, NCCL channels and library workspaces of one process."""
+"""GB of the CUDA context, the NCCL channels and the library workspaces of one process."""
 CUDA_GRAPHS_GB = 1.0
 SLACK = 0.05
-"""Share of what PyTorch's allocator holds that fragmentation makes unusable."""
+"""Share of the memory held by PyTorch's allocator that is unusable because of fragmentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One item of a budget; `how` is its formula in words."""
+    """One item of a budget. `how` is its formula in words."""
 
     name: str
     gb: float
@@ -50,7 +52,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class RolloutBudget:
-    """`held` is taken out of vLLM's share of the GPU, `outside` comes on top; what is left is KV cache."""
+    """Memory budget of one GPU of a rollout replica. `held` is part of vLLM's share of the GPU; the rest of
+    the share is KV cache. `outside` is used in addition to that share."""
 
     held: list[Line]
     outside: list[Line]
@@ -62,19 +65,19 @@ class RolloutBudget:
         return self.utilization * gpu_gb - sum(line.gb for line in self.held)
 
     def sequences(self, gpu_gb: float) -> float:
-        """Sequences of the largest length that the KV cache holds at once."""
+        """Return how many sequences of maximum length fit into the KV cache at once."""
         return max(0.0, self.kv_gb(gpu_gb)) * 1e9 / (self.kv_bytes_per_token * self.longest_tokens)
 
     def fits(self, gpu_gb: float) -> bool:
-        """vLLM starts if one sequence of the largest length fits."""
+        """Return True if vLLM can start, which needs room for one sequence of maximum length."""
         spare_gb = (1 - self.utilization) * gpu_gb
         return self.sequences(gpu_gb) >= 1 and sum(line.gb for line in self.outside) <= spare_gb
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerBudget:
-    """`held` is there all the time; of `phases`, which follow one another, the largest counts. `beside` is
-    the replica on the same GPU, if it is shared."""
+    """Memory budget of one GPU of a learner rank. `held` is always in use. `phases` follow one another, so
+    only the largest counts. `beside` is the rollout replica on the same GPU, if the GPU is shared."""
 
     held: list[Line]
     phases: list[Line]
@@ -86,7 +89,7 @@ class LearnerBudget:
         return in_allocator * (1 + SLACK) + CONTEXT_GB
 
     def room_gb(self, gpu_gb: float) -> float:
-        """What of a GPU is the learner's."""
+        """Return the GB of a GPU that the learner may use."""
         if self.beside is None:
             return gpu_gb
         return (1 - self.beside.utilization) * gpu_gb - sum(line.gb for line in self.beside.outside)
@@ -96,9 +99,10 @@ class LearnerBudget:
 
 
 def trained_parameters(learner: LearnerConfig, model: Architecture) -> int:
-    """Parameters that an update changes: the adapters', or all that are not frozen.
+    """Return the number of parameters that an update changes: those of the adapters, or all that are not
+    frozen.
 
-    Raises ConfigError for a name in learner.lora.target_modules that no layer has.
+    Raises ConfigError if a name in learner.lora.target_modules matches no layer.
     """
     if learner.lora is not None:
         return _adapter_parameters(learner, learner.lora, model)
@@ -106,7 +110,7 @@ def trained_parameters(learner: LearnerConfig, model: Architecture) -> int:
 
 
 def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
-    """Of one learner rank. A configuration for the CPU is planned as if on GPUs."""
+    """Compute the budget of one learner rank. A configuration for the CPU is treated as if it used GPUs."""
     learner = config.learner
     trained = trained_parameters(learner, model)
     total = model.parameters + (trained if learner.lora is not None else 0)
@@ -145,8 +149,9 @@ def learner_budget(config: RunConfig, model: Architecture) -> LearnerBudget:
 
 
 def host_lines(config: RunConfig, model: Architecture) -> list[Line]:
-    """Host memory that `learner.offload` takes for one rank; nothing without it. Buffers of gradients and
-    parameters are pinned, and PyTorch rounds each pinned one up to a power of two of bytes."""
+    """Return the host memory that `learner.offload` needs per rank; empty without offload. Buffers of
+    gradients and parameters are pinned, and PyTorch rounds each pinned buffer up to a power of two of
+    bytes."""
     learner = config.learner
     if learner.offload == "none":
         return []
@@ -169,7 +174,8 @@ def host_lines(config: RunConfig, model: Architecture) -> list[Line]:
 
 
 def sent_weights_gb(config: RunConfig, model: Architecture) -> float:
-    """Host memory of rank 0 that holds the weights to be sent over NCCL; 0 where they take another way."""
+    """Return the GB of rank 0's host memory for the weights that are sent over NCCL; 0 for other
+    transports."""
     if config.device == "cpu" or config.shares_gpu or adapter_serving(config, model) is not None:
         return 0.0
     return 2 * model.parameters / 1e9
@@ -188,10 +194,12 @@ def _parameter_shards(learner: LearnerConfig, total: int) -> list[Line]:
 
 
 def activations_gb(config: RunConfig, model: Architecture) -> float:
-    """Of one micro-batch of `learner.micro_batch_tokens`, vision tower and log-probs included.
+    """Return the GB of activations of one micro-batch of `learner.micro_batch_tokens`, including vision tower
+    and log-probs.
 
-    With checkpointing every layer keeps its input and one layer at a time its inner tensors, else all do.
-    Twice the inner tensors: those kept for the backward pass, and the gradients that flow through them.
+    With checkpointing every layer keeps its input, and one layer at a time keeps its inner tensors. Without
+    checkpointing all layers keep them. Inner tensors count twice: as saved for the backward pass, and their
+    gradients.
     """
     learner, text, vision = config.learner, model.text, model.vision
     prompt = _prompt_tokens(config, model)
@@ -222,7 +230,8 @@ def activations_gb(config: RunConfig, model: Architecture) -> float:
 
 
 def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
-    """Of each GPU of one rollout replica, whose tensors are cut over `rollout.gpus_per_replica`."""
+    """Compute the budget of each GPU of a rollout replica, whose tensors are split over
+    `rollout.gpus_per_replica` GPUs."""
     rollout, text, vision = config.rollout, model.text, model.vision
     gpus = rollout.tensor_parallel_size
     step_tokens = max(rollout.max_batched_tokens, rollout.max_model_tokens)
@@ -260,20 +269,20 @@ def rollout_budget(config: RunConfig, model: Architecture) -> RolloutBudget:
 
 
 def _largest_weight_bytes(model: Architecture) -> int:
-    """Of the embedding, or of the output projection. A weight is never cut, however small the buckets are."""
+    """Return the bytes of the embedding, as large as the output projection. Buckets never split a weight."""
     return 2 * model.text.vocabulary * model.text.hidden
 
 
 def _transfer_buffers_bytes(config: RunConfig, model: Architecture) -> int:
-    """Of both sides of a broadcast: a buffer is closed by the weight with which it is full, and of two
-    neighbouring ones at most one has the largest."""
+    """Return the bytes of the two buffers of a broadcast. Each ends with the weight that fills it, and at
+    most one of two consecutive buffers contains the largest weight."""
     return 2 * config.learner.bucket_mb * 2**20 + _largest_weight_bytes(model)
 
 
 def learner_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
-    """The overrides, cheapest first, under which a rank fits into `gpu_gb`; None if no such are known.
+    """Return setting overrides with which a rank fits into `gpu_gb`, cheapest first; None if none are known.
 
-    Host memory is asked for before more GPUs are.
+    Overrides that use host memory are tried before overrides that use more GPUs.
     """
     learner = config.learner
     offloads = OFFLOADS[OFFLOADS.index(learner.offload) :]
@@ -293,9 +302,9 @@ def learner_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str |
 
 
 def rollout_cure(config: RunConfig, model: Architecture, gpu_gb: float) -> str | None:
-    """The overrides under which a replica fits into GPUs of `gpu_gb`; None if no such are known.
+    """Return setting overrides with which a replica fits into GPUs of `gpu_gb`; None if none are known.
 
-    A replica that shares its GPU gets more of it, and more GPUs any other.
+    A replica on a shared GPU gets a larger share of it. Any other replica gets more GPUs.
     """
     rollout = config.rollout
     changes: list[dict[str, Any]] = [
@@ -318,7 +327,8 @@ def _overrides(section: str, change: dict[str, Any], current: dict[str, Any]) ->
 
 
 def _adapter_parameters(learner: LearnerConfig, lora: LoraConfig, model: Architecture) -> int:
-    """Of a matrix [rank, inputs] and one [outputs, rank] beside every layer that `lora` names."""
+    """Return the number of parameters in the matrices [rank, inputs] and [outputs, rank] of every layer that
+    `lora` names."""
     layers = [*model.text.linears, *model.vision.projector_linears]
     layers += model.vision.linears if learner.train_vision else []
     known = {layer.name for layer in layers}
@@ -345,7 +355,8 @@ def _prompt_tokens(config: RunConfig, model: Architecture) -> int:
 
 
 def _longest_side_px(config: RunConfig) -> int:
-    """Of a square frame, the largest that the vision tower sees, where it takes frames of any size."""
+    """Return the side of the largest square frame in the vision tower, for models that accept any frame
+    size."""
     area = config.data.max_frame_px**2
     area = min(area, config.data.frame_max_pixels or area)
     return math.isqrt(max(area, config.data.frame_min_pixels or area))

@@ -1,4 +1,4 @@
-"""What takes how long in a simulated run."""
+"""Durations in a simulated run."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,8 +8,9 @@ from cluster.planning.engines import Answers, EngineSpeed
 
 @dataclass(frozen=True, slots=True)
 class EvaluationLoad:
-    """Greedy answers to `videos` after every so many updates, so many in flight at once. Blocking, the next
-    update waits for it; `beside`, only the next weight push does. Frames that are kept are decoded once."""
+    """Evaluations during a simulated run: greedy answers to `videos` videos after every given number of
+    updates, with a given number in flight. If it is blocking, the next update waits for it; with `beside`
+    only the next weight push waits. Frames that are kept are decoded only once."""
 
     videos: int
     every_updates: int
@@ -20,8 +21,8 @@ class EvaluationLoad:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointLoad:
-    """What the learner does for a checkpoint: it writes for `write_s`; with `checkpoint.background` it copies
-    for `snapshot_s`, and a thread writes, which the next checkpoint and the end wait for."""
+    """The learner's time for checkpoints. It writes for `write_s`. With `checkpoint.background` it copies for
+    `snapshot_s` and a thread writes; the next checkpoint and the end of the run wait for that thread."""
 
     write_s: float
     snapshot_s: float = 0.0
@@ -29,9 +30,9 @@ class CheckpointLoad:
 
 @dataclass(frozen=True, slots=True)
 class ServiceTimes:
-    """How long things take, in seconds. `rollout_s` is one video with all its groups on one worker that is
-    busy with `videos_at_once` of them; `rollout_spread` the sigma of its log-normal spread (0: none). With
-    `engine`, answers are decoded token by token at that speed instead, and have the lengths of `answers`."""
+    """Durations in seconds. `rollout_s`: one video with all its groups, on a worker that samples
+    `videos_at_once` videos. `rollout_spread`: sigma of its log-normal spread (0: none). If `engine` is set,
+    answers with lengths from `answers` are instead decoded token by token at that speed."""
 
     rollout_s: float = 0.0
     update_s: float = 0.0
@@ -41,17 +42,17 @@ class ServiceTimes:
     decode_slots: int | None = None
     reward_s: float = 0.01
     sync_s: float = 2.0
-    """Of a push, while engines stand still."""
+    """The part of a weight push during which engines are paused."""
     gather_s: float = 0.0
-    """Of a push, before engines stand still."""
+    """The part of a weight push before engines are paused."""
     worker_start_s: float = 120.0
     worker_lifetime_s: float = math.inf
     """Mean time until a worker dies, exponentially distributed."""
     engine: EngineSpeed | None = None
     answers: Answers = field(default_factory=Answers)
     reference_s: float = 0.0
-    """The part of `update_s` that needs no weights of the policy: the reference's log-probs."""
+    """The part of `update_s` that does not depend on the policy's weights: the reference's log-probs."""
     early_reference: bool = False
-    """Compute them cohort by cohort, as soon as one is scored and the learner has nothing else to do."""
+    """Compute the reference's log-probs of each cohort as soon as it is scored and the learner is idle."""
     evaluation: EvaluationLoad | None = None
     checkpoint: CheckpointLoad | None = None

@@ -1,4 +1,4 @@
-"""Takes the place of a run's actors: the same calls, answered after given times."""
+"""A simulated replacement of a run's actors: it accepts the same calls and returns after given times."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ Engine = TimedEngine | TokenEngine
 
 
 class SimulatedWorkers:
-    """The same calls as `RunActors`, answered after the given times."""
+    """Has the interface of `RunActors`; its calls return after the given times."""
 
     def __init__(self, job: Job, times: ServiceTimes, workers: int, seed: int) -> None:
         self._config = job.config
@@ -33,7 +33,7 @@ class SimulatedWorkers:
         self._times = times
         self._dice = random.Random(seed)
         self.version = 0
-        """That the learner holds; `_served_version` is that of the engines."""
+        """Policy version that the learner holds; `_served_version` is the version that the engines hold."""
         self._served_version = 0
         self._engines = [self._new_engine() for _ in range(workers)]
         by_tokens = times.engine is not None
@@ -50,9 +50,9 @@ class SimulatedWorkers:
         self.deaths = 0
         self.staleness: list[int] = []
         self.spent_s = dict.fromkeys(("early reference", "update", "push", "evaluation", "checkpoint"), 0.0)
-        """The learner's seconds, by what they went to; the rest it waited for answers."""
+        """The learner's seconds by activity. The remaining time it waited for answers."""
         self.pushes: list[tuple[float, dict[str, float]]] = []
-        """When each push ended, and `spent_s` by then."""
+        """The time at which each push ended, and `spent_s` at that time."""
         self.checkpoints: list[tuple[float, float]] = []
         self.evaluated: list[set[int]] = []
 
@@ -64,7 +64,7 @@ class SimulatedWorkers:
 
     @property
     def served_s(self) -> float:
-        """Seconds of places in batches that were put to use, all workers together."""
+        """Total seconds for which slots in the workers' batches were in use."""
         return self._served_s + sum(engine.served_s for engine in self._engines)
 
     @property
@@ -128,7 +128,7 @@ class SimulatedWorkers:
         return self._times.reference_s * groups / (schedule.cohorts_per_update * schedule.videos_per_cohort)
 
     async def push(self) -> dict[str, float]:
-        """Every engine takes the weights at once (`keep`), or once it has drained (`finish`).
+        """Load the weights into every engine at once (`keep`), or after the engine has drained (`finish`).
 
         An evaluation in progress ends first: its answers belong to one version.
         """
@@ -167,7 +167,8 @@ class SimulatedWorkers:
         return TokenEngine(times.engine)
 
     async def _answer(self, path: str, answers: Sequence[int]) -> int:
-        """Let an engine answer requests for so many answers each; returns the version that began them."""
+        """Make an engine answer requests for the given numbers of answers; returns the version at their
+        start."""
         cap = self._config.rollout.max_completion_tokens
         lengths = [[self._times.answers.draw(self._dice, cap) for _ in range(n)] for n in answers]
         cost = sum(answers) if self._times.engine else 1
@@ -206,7 +207,7 @@ class SimulatedWorkers:
         self._evaluation = None
 
     async def _checkpoint(self, seconds: float) -> None:
-        """Keep the learner for a checkpoint, once a blocking evaluation of the same version has ended."""
+        """Occupy the learner for a checkpoint, after a blocking evaluation of the same version has ended."""
         await self._end_eval(blocking_only=True)
         async with self._learner, self._spending("checkpoint"):
             await asyncio.sleep(seconds)
@@ -237,7 +238,7 @@ class SimulatedWorkers:
         return Group(request.ref, [0], completions, "simulated")
 
     async def _live(self, engine: Engine) -> None:
-        """Let `engine` die at a random time, and put another in its place."""
+        """Let `engine` die at a random time, and replace it."""
         await asyncio.sleep(self._dice.expovariate(1 / self._times.worker_lifetime_s))
         self.deaths += 1
         self._engines.remove(engine)

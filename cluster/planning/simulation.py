@@ -1,9 +1,9 @@
-"""The control loop in virtual time: the real controller and buffer, with workers that only take time.
+"""Runs the real controller and buffer in virtual time, with workers that only wait.
 
     outcome = simulate(job, ServiceTimes(rollout_s=20, update_s=30), workers=256)
 
-Hundreds of workers and days of training pass in seconds, so that a cluster can be planned before it is
-rented, and the controller's invariants be tested at a size that no test machine has.
+Days of training with hundreds of workers take seconds to simulate. So a cluster can be planned before it is
+rented, and the controller's invariants can be tested with more workers than a test machine can run.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from monitoring.run_dir import RunDirectory
 T = TypeVar("T")
 
 WARM_UP = 10
-"""Updates that `period_s` leaves out: the first find an empty fleet."""
+"""Number of first updates that `period_s` leaves out, because the fleet is still empty at the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +51,17 @@ class Outcome:
     period_s: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     checkpoints: list[tuple[float, float]] = field(repr=False, default_factory=list)
-    """When each began to be written, and was on disk."""
+    """For each checkpoint, the times at which its writing began and at which it was on disk."""
     evaluated: list[set[int]] = field(repr=False, default_factory=list)
-    """Versions that answered in each evaluation; the invariant is one."""
+    """The versions that answered in each evaluation. Invariant: exactly one."""
     fates: dict[tuple[int, str], int] = field(repr=False, default_factory=dict)
-    """How often each (epoch, video) ended; the invariant is once."""
+    """How often each (epoch, video) was finished. Invariant: exactly once."""
 
 
 def simulate(job: Job, times: ServiceTimes, workers: int, seed: int = 0) -> Outcome:
-    """Run the real controller on `workers` simulated ones, in virtual time.
+    """Run the real controller with `workers` simulated workers, in virtual time.
 
-    Only videos, cohorts and counts of `job` matter: nothing is decoded, judged or saved.
+    Only the videos, cohorts and counts of `job` matter: nothing is decoded, scored or saved.
     """
     quiet = job.config.model_copy(
         update={
@@ -114,7 +114,7 @@ async def _simulate(
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Never sleeps: where the loop would wait for its next timer, the clock moves there instead."""
+    """A selector that never sleeps. Instead of waiting for the next timer, it advances the clock to it."""
 
     now_s = 0.0
 
@@ -129,7 +129,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """`time()` is virtual seconds since the start. Threads and sockets do not take part in it."""
+    """An event loop whose `time()` is virtual seconds since the start. Threads and sockets run in real
+    time."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -140,6 +141,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
-    """Like `asyncio.run`, on a clock that jumps."""
+    """Do the same as `asyncio.run`, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)

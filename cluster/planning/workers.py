@@ -1,4 +1,4 @@
-"""What a configuration does with a cluster: its loop simulated, and again with one setting changed."""
+"""Simulates the control loop of a configuration, also with one condition changed at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from evaluation.held_out import IN_FLIGHT_PER_ENGINE
 
 UPDATES = 30
 LSVQ_TRAIN, LSVQ_TEST = 28_056, 7_182
-"""Videos of LSVQ's splits, which the presets train and evaluate on."""
+"""Number of videos in LSVQ's splits, which the presets train and evaluate on."""
 
 
 def plan_workers(
     config: RunConfig, times: ServiceTimes, workers: Sequence[int], updates: int = UPDATES
 ) -> dict[int, Outcome]:
-    """Simulate the first updates of a run under `config` with each number of workers."""
+    """Simulate the first `updates` updates of a run of `config` with each number of workers."""
     schedule = config.schedule
     n_videos = updates * schedule.cohorts_per_update * schedule.videos_per_cohort
     videos = [Video(f"v{i}", f"/v{i}.mp4", 1 + i % 5, "train") for i in range(n_videos)]
@@ -65,7 +65,7 @@ class LoopPlan:
         )
 
     def times(self, model: Architecture, costs: LoopCosts) -> ServiceTimes:
-        """Seconds of everything in the loop."""
+        """Return the durations of all parts of the loop."""
         config, update = self.config, update_costs(self.config, model, costs, self.answers)
         every = config.evaluation.every_updates
         evaluation = EvaluationLoad(
@@ -91,14 +91,15 @@ class LoopPlan:
         return plan_workers(self.config, times, [replicas], WARM_UP + updates)[replicas]
 
     def run_hours(self, outcome: Outcome, train_videos: int = LSVQ_TRAIN) -> float:
-        """Of all epochs; start, export and the evaluations before and after are left out."""
+        """Return the hours of all epochs, without start, export and the evaluations before and after
+        training."""
         schedule = self.config.schedule
         updates = schedule.epochs * train_videos / (schedule.cohorts_per_update * schedule.videos_per_cohort)
         return updates * outcome.period_s / 3600
 
 
 def variants(plan: LoopPlan) -> dict[str, LoopPlan]:
-    """The plan with one condition changed at a time, and with what the loop itself can do."""
+    """Return variants of the plan: one condition changed at a time, and options of the loop turned on."""
     config, answers = plan.config, plan.answers
     cap, staleness = config.rollout.max_completion_tokens, config.schedule.max_staleness
 

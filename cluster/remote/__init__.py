@@ -1,1 +1,1 @@
-"""Reaching a run of another process: `launch.py status`, `scale` and `stop`."""
+"""Reaches a run from another process: `launch.py status`, `scale` and `stop`."""

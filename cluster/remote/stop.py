@@ -1,4 +1,4 @@
-"""Ending a run from another process: `launch.py stop`."""
+"""Ends a run from another process: `launch.py stop`."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class AskFailed(CommandFailed):
-    """A run did not do what it was asked, or did not answer; says why."""
+    """A run did not carry out a request, or did not answer. The message says why."""
 
 
 def ask_run(run: Whereabouts, call: RemoteCall[ControllerActor, T], timeout_s: float) -> T:
-    """Call a method of a run's controller; returns its answer.
+    """Call a method of a run's controller, and return its result.
 
     Raises:
         ConfigError: if no such run is active.
@@ -43,7 +43,7 @@ def ask_run(run: Whereabouts, call: RemoteCall[ControllerActor, T], timeout_s: f
     except ray.exceptions.RayError as error:
         raise AskFailed(f"{actor_name(run.name)}.{call.method}: {explained(error)}") from error
     finally:
-        ray.shutdown()  # a Ray that belongs to the run ends with it, and would take this process along
+        ray.shutdown()  # if the run started Ray, Ray ends with it and would end this process too
 
 
 async def _ask(name: str, address: str, call: RemoteCall[ControllerActor, T], timeout_s: float) -> T:
@@ -63,7 +63,8 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended: `checkpoint_version` of the newest checkpoint (None without one), after `updates`."""
+    """The end of a run after `updates` updates. `checkpoint_version` is the version of its newest checkpoint;
+    None if it has none."""
 
     run_dir: Path
     updates: int
@@ -72,7 +73,7 @@ class Ended:
 
     @property
     def outcome(self) -> str:
-        """What is left of it and how to resume, in words."""
+        """Return a text that says which checkpoint exists and how to resume."""
         if self.finished:
             return f"it had finished; its model is in {self.run_dir / 'final'}"
         if self.checkpoint_version is None:
@@ -86,7 +87,7 @@ class Ended:
 
 @contextlib.contextmanager
 def findable(run: RunDirectory, run_name: str) -> Iterator[None]:
-    """While the run is active, note in its directory where to reach it."""
+    """Keep a file in the run's directory, inside the block, that says how to reach the run."""
     address = ray.get_runtime_context().gcs_address
     Whereabouts(run_name, address, os.environ.get(AUTH_MODE)).write(run.path)
     try:
@@ -98,11 +99,11 @@ def findable(run: RunDirectory, run_name: str) -> Iterator[None]:
 def stop_run(run: Whereabouts, timeout_s: float) -> Ended:
     """Ask a run to end after the update in progress, with a checkpoint, and wait until it has.
 
-    Its note disappears when it has ended, on every machine that sees the folder.
+    The run has ended when that file is gone, which is visible on every machine that shares the directory.
 
     Raises:
         ConfigError: if no such run is active.
-        AskFailed: if it cannot be asked, or has not ended in time; it still ends by itself.
+        AskFailed: if it cannot be reached, or does not end in time; in that case it still ends later.
     """
     folder = ask_run(run, remote(ControllerActor.stop), ANSWER_TIMEOUT_S)
     deadline = time.monotonic() + timeout_s

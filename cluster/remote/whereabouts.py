@@ -1,7 +1,8 @@
-"""Where to reach an active run: `ray.json` in its folder, as long as it runs. Importable without ray.
+"""Finds an active run through `ray.json`, a file in its folder that exists while it runs. Importable without
+ray.
 
-Ray decides when it is imported whether to send a token, by RAY_AUTH_MODE; a Ray that a run starts by itself
-requires one. So a command that reaches a run reads this note first, and imports Ray afterwards.
+When Ray is imported, RAY_AUTH_MODE decides whether it sends a token. If a run starts its own Ray, that Ray
+requires a token. So a command that reaches a run reads this file first and imports Ray afterwards.
 """
 
 import json
@@ -20,7 +21,8 @@ CONNECT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """A run's name, and its Ray: the address (None: the cluster of RAY_ADDRESS) and its authentication."""
+    """A run's name, its Ray's address (None: the cluster of RAY_ADDRESS) and its Ray's authentication
+    mode."""
 
     name: str
     address: str | None = None
@@ -31,9 +33,9 @@ class Whereabouts:
 
 
 def find_run(run: str) -> Whereabouts:
-    """Where to reach `run`, a run directory or a name; sets RAY_AUTH_MODE as its Ray requires.
+    """Find `run`, a run directory or a name, and set RAY_AUTH_MODE to what its Ray requires.
 
-    Raises ConfigError if the folder holds no active run, or its Ray does not answer.
+    Raises ConfigError if the folder has no active run, or its Ray does not answer.
     """
     folder = Path(run)
     if not (folder / "run.json").exists():

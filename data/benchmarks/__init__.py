@@ -1,1 +1,1 @@
-"""Label files of published benchmarks, and the videos that they name."""
+"""Reads label files of published benchmarks, and finds the videos that they name."""

@@ -18,17 +18,17 @@ _RAREST_GRAMS, _CANDIDATES, _LEAST_LIKENESS = 8, 5, 0.6
 
 
 class NotFound(Exception):
-    """A label names no file, or several. The message says why."""
+    """A label matches no file or several files. The message gives the reason."""
 
 
 class Missing(NotFound):
-    """No file has the name of a label."""
+    """No file has the name in a label."""
 
 
 class VideoFolder:
-    """The files below a folder, listed once, so that finding one needs no call to the disk.
+    """The files below a folder, listed once so that finding a file needs no disk access.
 
-    Links to folders are not followed, and links to files outside the folder are left out.
+    Links to folders are not followed. Links to files outside the folder are ignored.
     """
 
     def __init__(self, root: Place, fetching: Fetching = DEFAULT_FETCHING) -> None:
@@ -51,13 +51,14 @@ class VideoFolder:
         return join(self.root, file) if isinstance(self.root, str) else str(self.root / file)
 
     def find(self, label: str, ending: str | None = None) -> str:
-        """The file that a label names, as a path relative to the folder.
+        """Find the file that a label names, and return its path relative to the folder.
 
-        First the file at the label's path; else the only file whose path ends with the label's, without its
-        suffix if the label has none; else, with an `ending`, the only file whose path equals the label's when
-        the suffix and this regular expression are removed from the end of both names.
+        These are tried in order: (1) the file at the label's path; (2) the only file whose path ends with the
+        label's, ignoring the file's suffix if the label has none; (3) with an `ending`, the only file whose
+        path equals the label's after removing the suffix and this regular expression from the end of both
+        names.
 
-        Raises NotFound. A file of the same name in another sub-folder than the label's does not match.
+        Raises NotFound. A file with the same name in another sub-folder than the label's does not match.
         """
         wanted = PurePosixPath(label)
         if wanted.is_absolute():
@@ -86,8 +87,8 @@ class VideoFolder:
         raise Missing("is not there")
 
     def nearest(self, label: str, taken: Collection[str] = ()) -> str | None:
-        """The video with the name most similar to the label's, `taken` excluded; None if no name is
-        similar."""
+        """Return the video whose name is most similar to the label's, except those in `taken`; None if no
+        name is similar."""
         if self._by_gram is None:
             self._by_gram = self._index(_grams, self.videos())
         grams = [self._by_gram[gram] for gram in _grams(PurePosixPath(label).name) if gram in self._by_gram]
@@ -98,7 +99,7 @@ class VideoFolder:
         return best if best is not None and likeness[best] >= _LEAST_LIKENESS else None
 
     def videos(self) -> list[str]:
-        """The files whose suffix is a video's, as relative paths."""
+        """Return the files with a video's suffix, as relative paths."""
         return [file for file in self.files if is_video(file)]
 
     def _with_base(self, ending: str) -> dict[str, list[str]]:
@@ -147,7 +148,7 @@ def _listed(url: str, fetching: Fetching) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """A name without its folder and, for a video, its suffix."""
+    """Remove the folder from a name and, for a video, its suffix."""
     name = PurePosixPath(name).name
     return os.path.splitext(name)[0] if is_video(name) else name
 
@@ -157,12 +158,13 @@ def _base(name: str, ending: str) -> str:
 
 
 def _grams(name: str) -> set[str]:
-    text = f"^{_stem(name).casefold()}$"  # marked ends distinguish a short name from a part of another
+    text = f"^{_stem(name).casefold()}$"  # ^ and $ distinguish a short name from a part of a longer one
     return {text[at : at + _GRAM] for at in range(len(text) - _GRAM + 1)}
 
 
 def _likeness(one: str, other: str) -> float:
-    """Similarity from 0 to 1; 1 for names that differ in case only, or if one is part of the other."""
+    """Return the similarity of two names from 0 to 1. It is 1 if they differ only in case, or if one contains
+    the other."""
     one, other = sorted((one.casefold(), other.casefold()), key=len)
     if one == other or (len(one) > _GRAM and one in other):
         return 1.0

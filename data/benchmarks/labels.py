@@ -1,11 +1,11 @@
-"""Read label files of benchmarks as their authors distribute them, into one row a video.
+"""Reads label files of benchmarks, as their authors distribute them, into one row per video.
 
 Layouts, detected by the content of the file:
   list           {"annotations": [{"image_id": "a.mp4", "ann_type": "score", "score": "62.4"}, ...]}
-  conversations  one JSON object a line, or a JSON list of them: {"image": ["a.mp4"], "conversations":
+  conversations  one JSON object per line, or a JSON list of them: {"image": ["a.mp4"], "conversations":
                  [{"from": "human", "value": question}, {"from": "gpt", "value": 2.61}]}
   table          CSV, JSON lines, Parquet or a JSON list of objects, with named columns; MATLAB (.mat) with
-                 variables of equal length in place of columns
+                 variables of equal length instead of columns
 """
 
 import json
@@ -25,13 +25,13 @@ _LONGEST_VALUE = 60
 
 
 class LabelError(TableError):
-    """Labels that cannot be used; names the file, the rows and the fix."""
+    """Labels cannot be used. The message names the file, the rows and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """The label of one video. `path` is the video's name as the label file has it, `score` is on the scale of
-    the file; `split` and `source` are empty where the file has none."""
+    """The label of one video. `path` is the video's name in the label file. `score` is on the file's scale.
+    `split` and `source` are empty if the file does not give them."""
 
     path: str
     score: float
@@ -41,8 +41,9 @@ class LabelRow:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Columns of a table. `path` and `score` list alternatives, of which the first that exists is read; case,
-    spaces and underscores are ignored. `only`: (column, value) of the rows to keep."""
+    """Names of a table's columns. `path` and `score` list alternative names, of which the first that exists
+    is read. Case, spaces and underscores are ignored. `only`: (column, value) that selects the rows to
+    keep."""
 
     path: tuple[str, ...]
     score: tuple[str, ...]
@@ -53,7 +54,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The rows of a label file, in their order."""
+    """The rows of a label file, in the file's order."""
 
     layout: Layout
     rows: list[LabelRow]
@@ -65,7 +66,7 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
     Args:
         columns: columns of a table; a file in another layout needs none.
     Raises:
-        LabelError: for a file in none of the layouts, a label that is no number or a video named twice.
+        LabelError: if the file has none of the layouts, a label is not a number, or a video occurs twice.
     """
     if not path.is_file():
         raise LabelError(f"{path}: no such file; give the benchmark's label file with --labels")
@@ -95,7 +96,7 @@ def read_labels(path: Path, columns: Columns | None = None) -> Labels:
 
 
 def _read_json(path: Path) -> Any:
-    """The JSON value of the whole file, or the list of the values of its lines."""
+    """Return the JSON value of the whole file, or a list of the values of its lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -115,7 +116,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_matlab(path: Path) -> pd.DataFrame:
-    """The variables of a MATLAB file with the largest number of entries, as columns."""
+    """Return as columns those variables of a MATLAB file that have the largest number of entries."""
     from scipy.io import loadmat
 
     try:
@@ -144,7 +145,7 @@ def _from_list(path: Path, annotations: Any) -> Iterable[tuple[Any, ...]]:
 
 
 def _from_conversations(path: Path, items: Sequence[Mapping[str, Any]]) -> Iterable[tuple[Any, ...]]:
-    """The videos, and for each the value of its last turn that is not from a human."""
+    """Return each video with the value of its last turn that is not from a human."""
     for number, item in enumerate(items, start=1):
         turns = item["conversations"]
         if not (isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)):
@@ -160,7 +161,7 @@ def _from_conversations(path: Path, items: Sequence[Mapping[str, Any]]) -> Itera
 
 
 def _short(value: Any) -> str:
-    """A JSON value, cut for a message."""
+    """Return a JSON value as text, truncated for a message."""
     text = json.dumps(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 

@@ -1,8 +1,8 @@
-"""The known benchmarks: the layout and scale of their labels.
+"""The known benchmarks, with the layouts and scales of their labels.
 
-The scales agree with the ranges of the published labels. That of CGVDS, whose labels run from 1.71 to 6.06,
-is the seven-point continuous scale of ITU-T P.809 (extremely bad to ideal). A label outside its scale is an
-error, and `--scale` overrides.
+The scales agree with the ranges of the published labels. CGVDS has labels from 1.71 to 6.06; its scale is the
+seven-point continuous scale of ITU-T P.809 (extremely bad to ideal). A label outside its scale is an error.
+`--scale` overrides a scale.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from data.benchmarks.labels import Columns, Layout
 
 Scale = tuple[float, float]
-"""The labels that correspond to MOS 1 and MOS 5, the worst and the best. The first is larger where smaller
-labels are better."""
+"""The labels that correspond to MOS 1 (worst) and MOS 5 (best). The first is larger if smaller labels are
+better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A set that `launch.py prepare NAME` knows.
+    """A benchmark that `launch.py prepare NAME` supports.
 
-    scale: scale of its labels, None if unknown; `table_scale` if its table has another scale than its list or
-        its conversations.
-    columns: columns of its table, None if it has none.
-    ending: regular expression of an ending that only some of its downloads and tables have in the names of
-        videos; suffixes may differ, too. None: names are the same everywhere.
-    source: regular expression whose group is the content in a video's name, for sets that repeat contents.
+    scale: scale of its labels; None if unknown. `table_scale`: scale of its table, if that differs from the
+        scale of its list or conversations.
+    columns: columns of its table; None if it has no table.
+    ending: regular expression of an ending that the names of videos have in only some of its downloads and
+        tables; suffixes may differ too. None: names are the same in all of them.
+    source: regular expression whose group is the content in a video's name, for benchmarks that repeat
+        contents.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Benchmark:
     source: str = ""
 
     def scale_of(self, layout: Layout) -> Scale | None:
-        """The scale of the labels of a file in this layout."""
+        """Return the scale of the labels in a file with this layout."""
         return self.table_scale if layout == "table" and self.table_scale else self.scale
 
 
@@ -106,7 +107,7 @@ BENCHMARKS = {
             "LIVE-YT-HFR: annotation list",
             "test",
             (0, 100),
-            ending="",  # the list says .mp4, the files are .webm
+            ending="",  # the list names .mp4 files, but the files are .webm
             source=r"^(.+)_crf_\d+_\d+fps",
         ),
         Benchmark("vdpve", "VDPVE: annotation list", "test", (0, 100), source=r"^([A-Z]\d+)_"),

@@ -1,1 +1,1 @@
-"""Make manifests from labels and videos, and from videos without labels."""
+"""Makes manifests from labels and videos, and from videos without labels."""

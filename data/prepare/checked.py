@@ -1,6 +1,7 @@
-"""Decode the videos of a manifest to find those that would fail or be marked in a run.
+"""Decodes the videos of a manifest to find those that would fail in a run, or that have unusual facts
+("marks").
 
-As a program, it examines one file a line (runtime/killable.py).
+Run as a program, it examines one file per line of input (runtime/killable.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,13 +29,13 @@ _WORDS = {
     "truncated": "{}",
     "damaged_frames": "frames {} are damaged",
 }
-"""The reason for each of a video's marks."""
+"""The text that describes each mark of a video."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result for one file: why it `fails`, or why it is `marked`. `found` is the FrameInfo of a file that
-    can be decoded."""
+    """The result for one file, with the reason if it `fails` or is `marked`. `found` is the FrameInfo of a
+    file that can be decoded."""
 
     verdict: Verdict
     kind: str = ""
@@ -44,13 +45,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Findings by video_id, and the path of the table with them."""
+    """Findings by video_id, and the path of the table that lists them."""
 
     table: Path
     findings: dict[str, Finding]
 
     def of(self, verdict: Verdict) -> dict[str, str]:
-        """Reasons by video_id."""
+        """Return the reasons of the findings with this verdict, by video_id."""
         return {name: found.reason for name, found in self.findings.items() if found.verdict == verdict}
 
 
@@ -72,7 +73,7 @@ def check_manifest(
         processes: how many files are decoded at once.
         progress: called with files done and files in all.
     Raises:
-        TableError: for a manifest that cannot be used, or an unknown form of `out`.
+        TableError: if the manifest cannot be used, or the format of `out` is unknown.
     """
     table = out or manifest.with_name(f"{manifest.stem}.check.csv")
     check_table_name(table)

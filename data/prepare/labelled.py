@@ -1,4 +1,4 @@
-"""Make a manifest from a benchmark's labels and videos: find and open every file, map every label."""
+"""Makes a manifest from a benchmark's labels and videos: finds and opens every file, converts every label."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -25,14 +25,18 @@ _LISTED_PROBLEMS = 5
 
 
 class PrepareError(TableError):
-    """Inputs from which no manifest can be made; says why and names the fix."""
+    """No manifest can be made from the inputs. The message gives the reason and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was written. `base` is the folder that the manifest's paths start from, `span` the least and the
-    greatest label, `problems` why labelled videos are not in the manifest, `problems_file` the table of these
-    reasons if there are any, `marked` what a run would mark, by video (with the check `decode`)."""
+    """The result of `prepare`.
+
+    `base`: the folder that the manifest's paths are relative to. `span`: the smallest and the largest label.
+    `problems`: the reasons why labelled videos are not in the manifest. `problems_file`: the table of these
+    reasons, if there are any. `marked`: the unusual facts that a run would report, by video (with the check
+    `decode`).
+    """
 
     manifest: Path
     base: Place
@@ -74,8 +78,8 @@ def prepare(
         fetching: how URLs are fetched.
         progress: called with files opened and files in all.
     Raises:
-        TableError: for labels that cannot be read or are off the scale, an unknown form of `out`, or if no
-            video is left.
+        TableError: if labels cannot be read or are off the scale, the format of `out` is unknown, or no video
+            is left.
     """
     check_table_name(out)
     found = _read_labels(labels, benchmark, fetching)
@@ -131,13 +135,13 @@ def _read_labels(labels: Place, benchmark: Benchmark, fetching: Fetching) -> Lab
 
 
 def to_mos(score: float, scale: Scale) -> float:
-    """Map a label from the scale of its set to 1 to 5."""
+    """Convert a label from its set's scale to the range 1 to 5."""
     low, high = scale
     return min(max(1 + 4 * (score - low) / (high - low), 1.0), 5.0)
 
 
 def source_of(benchmark: Benchmark, name: str) -> str:
-    """The content in a video's name; empty for sets that do not repeat contents."""
+    """Return the content in a video's name; empty for benchmarks that do not repeat contents."""
     if not benchmark.source:
         return ""
     content = re.search(benchmark.source, PurePosixPath(name).name)
@@ -162,7 +166,7 @@ def _check_scale(labels: Place, rows: Sequence[LabelRow], scale: Scale) -> None:
 def _locate(
     folder: VideoFolder, rows: Sequence[LabelRow], ending: str | None
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The file of each label, and why a label has none. No file is taken for two labels."""
+    """Return the file of each label, and the reason for each label without a file. Each file is used once."""
     files: dict[str, str] = {}
     owner: dict[str, str] = {}
     reasons: dict[str, NotFound] = {}
@@ -192,7 +196,8 @@ def _failing(
     fetching: Fetching,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Why videos fail the check, and what a run with default settings would mark of others."""
+    """Return the reasons why videos fail the check, and the unusual facts that a run with default settings
+    would report for the others."""
     if check == "exists":
         return {}, {}
     if check == "open":

@@ -1,4 +1,5 @@
-"""Make the distorted clips of one video. As a program, it does one job a line (runtime/killable.py)."""
+"""Makes the distorted clips of one video. Run as a program, it does one job per line
+(runtime/killable.py)."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -18,13 +19,16 @@ from runtime.killable import serve
 
 _RECORD = "ladder.json"
 _LEAST_DIFFERENCE = 0.25
-"""Mean absolute difference of two clips, in grey levels, below which they look the same."""
+"""Mean absolute difference of two clips, in grey levels, below which they count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class LadderJob:
-    """A video, the folder of its clips, and how to make them: take the `seconds` in its middle at a size of
-    at most `max_px`, and apply every kind of distortion at `rungs` strengths spread evenly over [0, 1]."""
+    """A video, the folder for its clips, and the settings of the clips.
+
+    The middle `seconds` of the video are shrunk to at most `max_px`. Every kind of distortion is applied at
+    `rungs` strengths, spread evenly over [0, 1].
+    """
 
     source: str
     out: str
@@ -37,7 +41,7 @@ class LadderJob:
 
 
 def strength_of(rung: int, rungs: int) -> float:
-    """The strength of a rung; rung 0 is the best."""
+    """Return the strength of a rung. Rung 0 has the best quality."""
     return rung / (rungs - 1)
 
 
@@ -46,7 +50,8 @@ def clip_name(kind: str, rung: int) -> str:
 
 
 def clips_of(job: LadderJob) -> dict[str, list[int]] | None:
-    """The rungs of each kind that an earlier call wrote; None if it made other clips or some are missing."""
+    """Return the rungs of each kind that an earlier call wrote; None if its settings differ or clips are
+    missing."""
     out = Path(job.out)
     try:
         record = json.loads((out / _RECORD).read_text())
@@ -58,10 +63,10 @@ def clips_of(job: LadderJob) -> dict[str, list[int]] | None:
 
 
 def make_clips(job: LadderJob) -> dict[str, list[int]]:
-    """Write the clips and a record of them; returns the rungs of each kind that were written.
+    """Write the clips and a record of them; returns the rungs written for each kind.
 
-    A rung that looks like the one above (a still picture that freezes) is left out: nothing would order the
-    two. Raises VideoError.
+    A rung that looks the same as the previous one (such as a frozen still picture) is left out, because the
+    two have no order. Raises VideoError.
     """
     frames = _middle(job)
     out = Path(job.out)
@@ -70,7 +75,7 @@ def make_clips(job: LadderJob) -> dict[str, list[int]]:
     for kind in job.kinds:
         above = None
         for rung in range(job.rungs):
-            # The same generator for all rungs: they differ in strength and in nothing else.
+            # Use the same random numbers for all rungs, so that they differ only in strength.
             rng = np.random.default_rng(stable_hash("ladder", job.seed, kind))
             clip = distort(frames, kind, strength_of(rung, job.rungs), rng)
             if above is not None and _difference(above, clip) < _LEAST_DIFFERENCE:

@@ -1,7 +1,7 @@
-"""Make rank-only manifests from unlabelled videos: each clip at several strengths of a distortion.
+"""Makes rank-only manifests from unlabelled videos: each clip at several strengths of a distortion.
 
-Of two rungs the weaker distortion is better; the labels hold this order only. Every kind of distortion of
-every video is a label set of its own, `ladder/<video>/<kind>`, since kinds cannot be compared with one
+A rung with weaker distortion has better quality. The labels contain only this order. Each kind of distortion
+of each video is its own label set, `ladder/<video>/<kind>`, because kinds cannot be compared with one
 another.
 """
 
@@ -28,7 +28,8 @@ FAMILY = "ladder"
 
 @dataclass(frozen=True, slots=True)
 class Ladders:
-    """What was made: a manifest of `clips` clips in `sets` label sets, and `problems` as (video, reason)."""
+    """The result of `make_ladders`: a manifest of `clips` clips in `sets` label sets, and `problems` as
+    (video, reason)."""
 
     manifest: Path
     sets: int
@@ -53,8 +54,8 @@ def make_ladders(
 ) -> Ladders:
     """Write distortion ladders of all videos below `folder`, which may be a URL, to `out`, with a manifest.
 
-    Existing clips of the same video and settings are kept, so that an interrupted call can be repeated. A
-    video is left out if it cannot be read, or if all of its rungs look the same.
+    Existing clips of the same video and settings are kept, so an interrupted call can be repeated. A video is
+    left out if it cannot be read, or if all of its rungs look the same.
 
     Args:
         fetching: how videos are fetched from a URL.
@@ -65,7 +66,7 @@ def make_ladders(
         processes, timeout_s: how many videos are worked on at once, and the deadline of one with its clips.
         progress: called with videos done and videos in all.
     Raises:
-        PrepareError: for an unknown kind, fewer than 2 rungs, or if no ladder is left.
+        PrepareError: if a kind is unknown, there are fewer than 2 rungs, or no ladder is left.
     """
     _check(kinds, rungs, seconds, max_px)
     found = VideoFolder(folder, fetching)

@@ -1,4 +1,4 @@
-"""Merge several manifests: a run that trains or is evaluated on many sets reads one manifest."""
+"""Merges several manifests into one, because a run reads only one manifest."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from data.urls import is_url
 def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> list[Video]:
     """Write the rows of all manifests to `out`, their paths relative to its folder or URLs; returns them.
 
-    Rows without a label set get one named after their manifest, since labels of different manifests are not
+    A row without a label set gets one named after its manifest, because labels of different manifests are not
     comparable by default. Columns that a run does not read are dropped.
 
     Raises:

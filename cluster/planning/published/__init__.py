@@ -1,4 +1,4 @@
-"""Files of published checkpoints: sizes and processor options, read where only a hub name is given."""
+"""Configuration files of published checkpoints, which are used if only a hub name is given."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ PUBLISHED_FOLDER = Path(__file__).parent
 
 
 def folder_name(hub_name: str) -> str:
-    """Name of the folder that holds the files of `hub_name` (owner/name)."""
+    """Return the name of the folder with the files of `hub_name` (owner/name)."""
     return hub_name.replace("/", "--")
 
 
 def published_names() -> list[str]:
-    """Hub names of the checkpoints whose files are kept here."""
+    """Return the hub names of the checkpoints whose files are stored here."""
     return sorted(p.parent.name.replace("--", "/") for p in PUBLISHED_FOLDER.glob("*/config.json"))
