@@ -12,8 +12,8 @@ Refusal = Literal[
     "several_sizes",  # pictures of more than one size
     "no_times",  # the pictures' times do not ascend, or no picture is in the window
     "unreadable",  # anything else that the decoders refuse
-    "not_fetched",  # named by a URL, and could not be fetched in time
-    "not_decoded",  # the decoder crashed, or passed its deadline
+    "not_fetched",  # the video is named by a URL and could not be fetched in time
+    "not_decoded",  # the decoder crashed or missed its deadline
 ]
 
 TRANSFERS = {

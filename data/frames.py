@@ -86,8 +86,8 @@ def decode_video(
         window_s: (start, end) in seconds; only frames shown in between are sampled. The end may be infinite.
         strict: refuse a file that ends before its stated end.
         square: stretch non-square pixels to square ones.
-        frame_rate: pictures a second, if the path is a folder of numbered pictures.
-        fetching: how a path that is a URL is fetched.
+        frame_rate: pictures per second, if the path is a folder of numbered pictures.
+        fetching: settings for fetching the file, if the path is a URL.
     Returns:
         uint8 [n_frames, height, width, 3], RGB, and their FrameInfo.
     Raises:
@@ -183,7 +183,7 @@ def video_duration_s(
     frame_rate: float | None = None,
     fetching: Fetching = DEFAULT_FETCHING,
 ) -> float:
-    """Length of a video in seconds. Raises VideoError like `decode_video`."""
+    """Return the length of a video in seconds. Raises VideoError as `decode_video` does."""
     return _with_decoder(path, decoder, frame_rate, fetching, lambda video: float(_times_s(video)[-1]))
 
 
@@ -194,8 +194,8 @@ def duration_s(
     frame_rate: float | None = None,
     fetching: Fetching = DEFAULT_FETCHING,
 ) -> float:
-    """`video_duration_s` in a process that may be killed. Raises VideoError, also past `timeout_s` and the
-    time that fetching may take."""
+    """Run `video_duration_s` in a separate process. Raises VideoError, also if it takes longer than
+    `timeout_s` plus the time allowed for fetching; the process is then killed."""
     job = [path, decoder, frame_rate, asdict(fetching)]
     (outcome,) = run_isolated("data.frames", [job], 1, timeout_s + fetching.wait_s([path]))
     if outcome.failure:
@@ -219,7 +219,8 @@ def _with_decoder(
     fetching: Fetching,
     use: Callable[[OpenVideo], T],
 ) -> T:
-    """Call `use` on the file, fetched if it is a URL, and opened by the first reader that can read it."""
+    """Fetch the file if it is a URL, open it with the first reader that can read it, and return
+    `use(video)`."""
     with local_file(str(path), fetching) as file:
         return _with_reader(str(path), file, decoder, frame_rate, use)
 
@@ -227,7 +228,8 @@ def _with_decoder(
 def _with_reader(
     name: str, file: str, decoder: DecoderName, frame_rate: float | None, use: Callable[[OpenVideo], T]
 ) -> T:
-    """Call `use` on the local file of the video called `name`."""
+    """Open the local file of the video `name` with the first reader that can read it; returns
+    `use(video)`."""
     try:
         size = Path(file).stat().st_size
     except OSError as error:
