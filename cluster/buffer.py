@@ -1,16 +1,16 @@
-"""Bounds backpressure and staleness: holds every cohort in flight, from admission to training.
+"""Holds every cohort in flight, from admission to training, and so bounds staleness and memory.
 
     buffer.admit(cohort)        waits until the cohort may start    (feed loop)
-    buffer.add(cohort, scored)  hands in a scored cohort            (a task a cohort)
-    buffer.next_scored(seen)    waits for a scored cohort, and leaves it where it is    (learn loop)
+    buffer.add(cohort, scored)  adds a scored cohort                (one task per cohort)
+    buffer.next_scored(seen)    waits for a scored cohort, without removing it          (learn loop)
     buffer.take(update)         waits for all cohorts of an update  (learn loop)
     buffer.advance()            counts an update whose weights are on every engine: later cohorts may start
 
-Why staleness is bounded: cohort c is trained by update u = plan.update_of(c), and the version before update
-u is u, for the version counts finished updates. `admit(c)` returns only once `version >= u - max_staleness`.
-Nothing of c is sampled before that, and versions never fall, so the oldest version that sampled any token
-of c is at least u - max_staleness. The same inequality bounds the cohorts in flight to those of
-max_staleness + 1 updates.
+Staleness is bounded for this reason: update u = plan.update_of(c) trains on cohort c. The version before
+update u is u, because the version counts finished updates. `admit(c)` returns only once `version >= u -
+max_staleness`. No completion of c is sampled before that, and versions never decrease. So every token of c is
+sampled by a version of at least u - max_staleness. The same inequality limits the cohorts in flight to those
+of max_staleness + 1 updates.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ Scored = TypeVar("Scored")
 
 @dataclass(frozen=True, slots=True)
 class UpdatePlan:
-    """Cohorts are numbered from 0 over the whole run, and so are updates; an update never mixes epochs,
-    so the last update of an epoch may hold fewer cohorts."""
+    """Assigns cohorts to updates. Both are numbered from 0 over the whole run. An update never mixes epochs,
+    so the last update of an epoch may have fewer cohorts."""
 
     cohorts_per_epoch: int
     cohorts_per_update: int
@@ -39,12 +39,12 @@ class UpdatePlan:
         return self.cohorts_of(self.total_updates - 1).stop
 
     def update_of(self, cohort: int) -> int:
-        """The update that trains on a cohort."""
+        """Return the update that trains on a cohort."""
         epoch, position = divmod(cohort, self.cohorts_per_epoch)
         return epoch * self.updates_per_epoch + position // self.cohorts_per_update
 
     def cohorts_of(self, update: int) -> range:
-        """The cohorts that an update trains on."""
+        """Return the cohorts that an update trains on."""
         epoch, position = divmod(update, self.updates_per_epoch)
         first = position * self.cohorts_per_update
         last = min(first + self.cohorts_per_update, self.cohorts_per_epoch)
@@ -53,7 +53,7 @@ class UpdatePlan:
 
 
 class CohortBuffer(Generic[Scored]):
-    """See the module's docstring for the protocol. Not safe across threads: one event loop owns it."""
+    """The buffer that the module's docstring describes. Not thread-safe: use it from one event loop only."""
 
     def __init__(self, plan: UpdatePlan, max_staleness: int, version: int = 0) -> None:
         self._plan = plan
@@ -64,7 +64,7 @@ class CohortBuffer(Generic[Scored]):
 
     @property
     def version(self) -> int:
-        """Updates done; the policy version that every engine holds."""
+        """Number of finished updates, which is the policy version that every engine holds."""
         return self._version
 
     def may_start(self, cohort: int) -> bool:
@@ -73,7 +73,7 @@ class CohortBuffer(Generic[Scored]):
     async def admit(self, cohort: int) -> None:
         """Wait until sampling of `cohort` cannot break the bound on staleness.
 
-        The wait has no deadline of its own: it ends with the update in progress, whose calls all have one.
+        The wait has no deadline itself. It ends with the update in progress, whose calls all have deadlines.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: self.may_start(cohort))
@@ -84,21 +84,22 @@ class CohortBuffer(Generic[Scored]):
             self._changed.notify_all()
 
     async def next_scored(self, seen: Container[int]) -> tuple[int, Scored]:
-        """The first cohort that is scored, not taken yet and not in `seen`, with its index; it stays here."""
+        """Wait for the first scored cohort that is not taken and not in `seen`. Returns its index and the
+        cohort, without removing it."""
         async with self._changed:
             await self._changed.wait_for(lambda: any(c not in seen for c in self._scored))
             index = min(c for c in self._scored if c not in seen)
             return index, self._scored[index]
 
     async def take(self, update: int) -> list[Scored]:
-        """The scored cohorts of `update`, in order, once all are there. Each is handed out once."""
+        """Wait for all scored cohorts of `update`, and return them in order. Removes them from the buffer."""
         wanted = self._plan.cohorts_of(update)
         async with self._changed:
             await self._changed.wait_for(lambda: all(c in self._scored for c in wanted))
             return [self._scored.pop(c) for c in wanted]
 
     async def advance(self) -> int:
-        """Count one update as done; returns the new version."""
+        """Count one update as finished, and return the new version."""
         async with self._changed:
             self._version += 1
             self._changed.notify_all()

@@ -2,21 +2,22 @@
 
         sampler       decode tasks, rollout fleet, reward pool                  learner ranks
            |                           |                                            |
-      _feed_loop --cohort--> _collect (a task a cohort) --scored--> CohortBuffer --> _learn_loop
+      _feed_loop --cohort--> _collect (task per cohort) --scored--> CohortBuffer --> _learn_loop
            ^                                                                        |
            +--------------- admitted as far as max_staleness allows <--- version ---+
 
-_feed_loop   draws cohorts in order and starts decoding a few ahead. It waits for the buffer to admit the next
-             one, which a finished update unblocks. It then starts one task for the cohort (`_collect`):
-             sample the groups of all its videos at once, score them together, hand the result to the buffer.
-             A video that fails leaves its cohort smaller.
+_feed_loop   draws cohorts in order and starts decoding a few ahead. It waits until the buffer admits the next
+             cohort, which a finished update unblocks. It then starts one task per cohort (`_collect`): sample
+             the groups of all its videos in parallel, score them together, add the result to the buffer.
+             A video that fails is left out of its cohort.
 _learn_loop  takes the cohorts of the next update, in order. It trains, sends the weights to every engine, and
              only then advances the version. In between it starts evaluations (cluster/evaluator.py) and
-             checkpoints (cluster/checkpoint_writer.py), which go on beside the next updates. An evaluation
-             ends before the next weights are sent. While the loop waits for cohorts, the learner computes
-             reference log-probs of those that are scored (cluster/early_reference.py).
+             checkpoints (cluster/checkpoint_writer.py), which run at the same time as the next updates. An
+             evaluation ends before the next weights are sent. While the loop waits for cohorts, the learner
+             computes reference log-probs of cohorts that are already scored (cluster/early_reference.py).
 
-Only small things pass through here: references, texts, token ids, scores. No pixel and no weight does.
+Only small objects pass through the controller: references, texts, token ids and scores. Pixels and weights do
+not.
 """
 
 import asyncio
@@ -53,7 +54,8 @@ from runtime.actors import fault_report
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """`seconds`: since the start, over all attempts. `metrics`: of the last update, empty before."""
+    """The state of a run. `seconds`: time since the start, over all attempts. `metrics`: metrics of the last
+    update; empty before the first."""
 
     run_dir: Path
     stage: str
@@ -73,8 +75,8 @@ logger = logging.getLogger(__name__)
 class Controller:
     """Runs one job from its start, or from its newest checkpoint, to its end or until `stop` is called.
 
-    Faults of rollout workers, reward actors and decoders are handled where they happen. When the learner
-    fails, its ranks and both loops are restarted from the last checkpoint.
+    Their own classes handle faults of rollout workers, reward actors and decoders. When the learner fails,
+    its ranks and both loops are restarted from the last checkpoint.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Controller:
         self._buffer: CohortBuffer[ScoredCohort] = CohortBuffer(self._plan, schedule.max_staleness)
         self._stopping = asyncio.Event()
         self._decodes: set[asyncio.Task[Any]] = set()
-        """Decoding in progress, or done and not yet used."""
+        """Decode tasks that are running, or whose results are not used yet."""
         self._restarts = 0
         self._transport_noted = False
         self._checkpoints = CheckpointWriter(run, job.config)
@@ -99,16 +101,16 @@ class Controller:
         self._finite = FiniteUpdates(job.config.learner.max_skipped_updates)
 
     def stop(self) -> None:
-        """End after the update in progress, with a checkpoint."""
+        """End the run after the update in progress, with a checkpoint."""
         self._stopping.set()
 
     async def scale(self, rollout_workers: int) -> None:
-        """Start or end rollout workers until there are that many; nothing else pauses."""
+        """Start or end rollout workers until there are `rollout_workers`, without pausing the run."""
         await self._actors.fleet.resize(rollout_workers)
         self.journal.note(f"{rollout_workers} rollout workers, as requested")
 
     def status(self) -> RunStatus:
-        """The state of the run, as `launch.py status` shows it."""
+        """Return the state of the run, which `launch.py status` shows."""
         fleet = self._actors.fleet
         return RunStatus(
             run_dir=self._run.path,
@@ -124,7 +126,7 @@ class Controller:
         )
 
     async def run(self) -> dict[str, Any]:
-        """Train; returns the summary. All actors of the run have ended when this returns or raises."""
+        """Train, and return the summary. All actors of the run have ended when this returns or raises."""
         try:
             self.journal.stage("starting engines, learner ranks and reward actors")
             state = await self._actors.start(self._checkpoint)
@@ -164,12 +166,12 @@ class Controller:
         if version == 0:
             await self._evaluator.whole(version)
         else:
-            await self._evaluator.begin(version)  # where an earlier attempt did not end it
+            await self._evaluator.begin(version)  # in case an earlier attempt did not finish it
 
     async def _restart_learner(self, error: LearnerFailed) -> dict[str, Any]:
-        """Restart all ranks from the last checkpoint, while the fleet stays; returns the state kept in it.
+        """Restart all ranks from the last checkpoint, but not the fleet; returns the state in the checkpoint.
 
-        Raises the failure itself once `learner.max_restarts` are used up.
+        Raises `error` if `learner.max_restarts` is used up.
         """
         while self._restarts < self._config.learner.max_restarts:
             self._restarts += 1
@@ -184,7 +186,7 @@ class Controller:
         raise error
 
     async def _train(self) -> None:
-        """Run both loops until the learn loop ends; the first that fails ends the other."""
+        """Run both loops until the learn loop ends. If one fails, the other is cancelled."""
         if self._finished:
             return
         self.journal.stage("training")
@@ -232,7 +234,8 @@ class Controller:
                 break
             waited_s = time.perf_counter() - started
             batch = training_batch(cohorts, update, self._config.learner, reference.take(cohorts))
-            # A batch without samples is an update too: every row of an epoch belongs to one.
+            # A batch without samples counts as an update too, because every row of an epoch belongs to an
+            # update.
             with self._trace.span("learner", f"update {update}"):
                 metrics = await self._actors.learner.update(batch.samples)
             batch = self._finite.check(batch, metrics, update)
@@ -257,7 +260,7 @@ class Controller:
         await self._checkpoints.finish()
 
     async def _note_transport(self) -> None:
-        """Record once which transports NCCL chose; after the first update all its connections are open."""
+        """Record once which transports NCCL chose. After the first update all its connections are open."""
         if self._transport_noted:
             return
         self._transport_noted = True
@@ -265,7 +268,7 @@ class Controller:
             self.journal.transport(found)
 
     async def _next_cohorts(self, update: int, reference: EarlyReference) -> list[ScoredCohort] | None:
-        """The cohorts of `update`, or None if the run is asked to stop before they are ready."""
+        """Wait for the cohorts of `update`. Returns None if the run must stop before they are ready."""
         take = asyncio.create_task(self._buffer.take(update))
         stop = asyncio.create_task(self._stopping.wait())
         try:
@@ -281,7 +284,7 @@ class Controller:
             await self._save(version)
 
     async def _collect(self, cohort: Cohort, decodes: list[asyncio.Task[Any]]) -> None:
-        """Sample and score one cohort, and hand it to the buffer."""
+        """Sample and score one cohort, and add it to the buffer."""
         outcomes = await asyncio.gather(
             *(self._sample_member(cohort, m, d) for m, d in zip(cohort.members, decodes, strict=True))
         )
@@ -296,7 +299,7 @@ class Controller:
     async def _sample_member(
         self, cohort: Cohort, member: CohortMember, decode: asyncio.Task[Any]
     ) -> SampledVideo | VideoFailure:
-        """Both groups of one video, on one engine at one policy version, as one unit of routing."""
+        """Sample both groups of one video in one request, on one engine at one policy version."""
         video = member.video
         requests = [self._request(cohort, member, "clean"), self._request(cohort, member, "perturbed")]
         wanted = [r for r in requests if r is not None]
@@ -344,7 +347,8 @@ class Controller:
 
 
 async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for them; their errors have been raised where they matter."""
+    """Cancel tasks and wait for them. Their errors are ignored, because relevant ones have been raised
+    already."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

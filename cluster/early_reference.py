@@ -1,4 +1,5 @@
-"""Reference log-probs of cohorts that are scored, while others of the update are still being sampled."""
+"""Computes reference log-probs of scored cohorts while other cohorts of the update are still being
+sampled."""
 
 import asyncio
 import time
@@ -13,22 +14,23 @@ from learner.records import ReferenceLogprobs
 
 
 class EarlyReference:
-    """Has the learner compute reference log-probs, a cohort at a time, for as long as it has to wait.
+    """Makes the learner compute reference log-probs, one cohort at a time, while it would otherwise wait.
 
-    They are the same under every version. Between two cohorts the learner is free for other calls: a worker
-    that joins gets its weights then.
+    Reference log-probs do not depend on the policy version. Between two cohorts the learner is free for other
+    calls, for example to send weights to a worker that joins.
     """
 
     def __init__(self, learner: LearnerGroup, buffer: CohortBuffer[ScoredCohort], config: RunConfig) -> None:
         self._learner, self._buffer, self._config = learner, buffer, config
         self._known: dict[int, list[ReferenceLogprobs]] = {}
         self.metrics: dict[str, float] = {}
-        """Seconds that went into it while the learner waited last."""
+        """Seconds spent on reference log-probs during the learner's last wait."""
 
     async def compute_until(self, ends: Collection[asyncio.Task[Any]]) -> None:
-        """Compute until one of `ends` is done, a cohort after the other. A call in progress then ends first.
+        """Compute one cohort after another until one of `ends` is done. A call in progress is completed
+        first.
 
-        Does nothing but wait where the run's configuration rules early passes out.
+        If the run's configuration disables early passes, this only waits.
         """
         seconds = 0.0
         while not any(task.done() for task in ends):
@@ -42,12 +44,13 @@ class EarlyReference:
         self.metrics = {"timing/early_reference_s": seconds} if self._config.early_reference else {}
 
     def take(self, cohorts: Sequence[ScoredCohort]) -> dict[int, list[ReferenceLogprobs]]:
-        """Those of `cohorts` that are known, by the cohorts' index: of each sample that is trained on."""
+        """Return the log-probs computed for `cohorts`, by cohort index: one entry per sample that is trained
+        on."""
         known = {c.cohort.index: self._known.pop(c.cohort.index, None) for c in cohorts}
         return {index: logprobs for index, logprobs in known.items() if logprobs is not None}
 
     async def _next_scored(self, ends: Collection[asyncio.Task[Any]]) -> tuple[int, ScoredCohort] | None:
-        """The next cohort to compute, or None if one of `ends` is done before there is any."""
+        """Wait for the next cohort to compute. Returns None if one of `ends` is done first."""
         if not self._config.early_reference:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             return None

@@ -18,14 +18,14 @@ from monitoring.trace import Trace
 
 
 class Evaluator:
-    """Evaluates one policy version at a time and records it, unless that has been recorded already.
+    """Evaluates one policy version at a time and records the result, unless it is recorded already.
 
         await evaluator.whole(0)        # all splits, all videos
-        await evaluator.begin(version)  # if due: the subset, beside the next update if configured so
-        await evaluator.finish()        # before the engines get other weights
+        await evaluator.begin(version)  # the subset, if due; in the background if so configured
+        await evaluator.finish()        # call before the engines get new weights
 
-    A failure of an evaluation beside training is raised by `raise_failure` or `finish`. A split is recorded
-    whole or not at all: after a stop, or a failure of the learner, `begin` evaluates what is missing.
+    `raise_failure` or `finish` raises the error of an evaluation in the background. A split is recorded
+    completely or not at all. After a stop or a failure of the learner, `begin` evaluates the missing splits.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Evaluator:
         self._running: asyncio.Task[None] | None = None
 
     async def whole(self, version: int) -> None:
-        """Evaluate all splits with sampled answers; returns when that is recorded."""
+        """Evaluate all splits with sampled answers, and return once the result is recorded."""
         missing = set(self._splits) - self._run.evaluated(version, whole=True)
         await self._evaluate(
             version,
@@ -52,7 +52,7 @@ class Evaluator:
         )
 
     async def begin(self, version: int) -> None:
-        """Evaluate the subset, if it is due at `version`; `beside_training` returns when it has begun."""
+        """Evaluate the subset, if it is due at `version`. With `beside_training` this only starts it."""
         every = self._config.evaluation.every_updates
         if not every or version % every or not 0 < version < self._total_updates:
             return
@@ -63,25 +63,26 @@ class Evaluator:
             await self.finish()
 
     def raise_failure(self) -> None:
-        """Raise the error of an evaluation that has failed; one in progress continues."""
+        """Raise the error of a failed evaluation. An evaluation in progress continues."""
         if self._running is not None and self._running.done():
             self._running.result()
 
     async def finish(self) -> None:
-        """Wait for the end of an evaluation in progress."""
+        """Wait until an evaluation in progress has ended."""
         if self._running is not None:
             await self._running
             self._running = None
 
     async def cancel(self) -> None:
-        """Give up an evaluation in progress: nothing is recorded of its present split."""
+        """Cancel an evaluation in progress. Its current split is not recorded."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
             self._running = None
 
     async def _evaluate_subset(self, version: int, splits: Mapping[str, list[Video]]) -> None:
-        """Evaluate while the learner may be ahead of the engines: a worker that joined would be, too."""
+        """Evaluate the subset, keeping new workers out: the learner may be ahead of the engines, and a new
+        worker would get the learner's newer weights."""
         if not splits:
             return
         before = self._journal.current_stage
@@ -107,12 +108,13 @@ class Evaluator:
                     self._config.seed,
                     version,
                 )
-            # Thousands of resamples must not block the event loop that feeds the engines.
+            # Compute thousands of bootstrap resamples in a thread, so that the event loop is not blocked.
             scores = await asyncio.to_thread(self._scores, split, found)
             self._journal.evaluation(version, split, scores, found)
 
     def _scores(self, split: str, predictions: list[Prediction]) -> dict[str, Any]:
-        """The agreement with MOS and, where a subset is evaluated while training, that on the subset."""
+        """Return the agreement with MOS, and also the agreement on the subset if training evaluates a
+        subset."""
         samples, seed = self._config.evaluation.bootstrap_samples, self._config.seed
         scores = agreement(predictions, samples, seed)
         scores["of_videos"] = sum(video.headline for video in self._splits[split])

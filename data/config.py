@@ -1,4 +1,4 @@
-"""Settings of the videos of a run. Importable without torch, ray or decord."""
+"""Settings of a run's videos. Importable without torch, ray or decord."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,25 +15,26 @@ class DataConfig(FrameTokenSettings, FetchSettings):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     manifest: Path = Path("demo/built/manifest.csv")
-    """Manifest of labelled videos (.csv, .jsonl or .parquet), one row a video."""
+    """Manifest of labelled videos (.csv, .jsonl or .parquet), with one row per video."""
     root: Path | str | None = None
-    """Folder, or URL of one (s3://bucket/folder), that relative video paths start from and that no path may
-    leave; default: the manifest's."""
+    """Folder, or URL of a folder (s3://bucket/folder), that video paths are relative to and must stay below.
+    Default: the manifest's folder."""
     train_split: str = "train"
     """Value of the `split` column to train on."""
     frames_per_video: int = Field(6, ge=1, le=256)
-    """Frames that the model sees: the middle frame of each of this many equal segments."""
+    """Number of frames per video: the middle frame of each of this many equal segments."""
     square_pixels: bool = True
-    """Stretch frames with non-square pixels to square ones; false shows them as they are stored."""
+    """Stretch frames with non-square pixels to square ones. If false, frames are used as they are stored."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """Decoder of the files. auto is PyAV, which reads all that FFmpeg reads; decord refuses files that it
-    would read wrong."""
+    """Video decoder. `auto` is PyAV, which reads whatever FFmpeg reads. `decord` refuses files that it would
+    read wrongly."""
     decode_timeout_s: float = Field(60.0, gt=0)
-    """Deadline of decoding one video; past it the task is killed and the video counts as failed."""
+    """Deadline for decoding one video. If it is missed, the task is killed and the video counts as failed."""
     decode_tasks: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Videos decoded at once; `auto`: 4 for each rollout replica, or as many as the cluster's CPUs leave."""
+    """Number of videos decoded at once. `auto`: 4 per rollout replica, or fewer if the cluster has too few
+    free CPUs."""
     decode_cpus: float = Field(0.25, gt=0)
-    """CPUs that Ray reserves for one decode task."""
+    """Number of CPUs that Ray reserves per decode task."""
 
     @field_validator("manifest", mode="before")
     @classmethod

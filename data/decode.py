@@ -1,4 +1,4 @@
-"""Decode in Ray tasks: a file that crashes or hangs the decoder ends one task, not a worker."""
+"""Decodes in Ray tasks, so that a file that crashes or hangs the decoder ends one task and not a worker."""
 
 import asyncio
 import time
@@ -22,12 +22,12 @@ _CRASHES: dict[type[Exception], str] = {
     ray.exceptions.LocalRayletDiedError: "Ray died on the machine that decoded it",
     ray.exceptions.ObjectLostError: "its frames were lost with the machine that decoded it",
 }
-"""Ends of a decode task that fail its video and not the run."""
+"""Errors of a decode task that fail its video but not the run, with their descriptions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """The FrameInfo of several files, or why a file could not be read, and the seconds of decoding."""
+    """The result of decoding several files: each file's FrameInfo or error, and the seconds of decoding."""
 
     infos: list[FrameInfo | VideoError]
     seconds: float
@@ -44,14 +44,15 @@ class Reading:
     fetching: Fetching = DEFAULT_FETCHING
 
     def options(self) -> dict[str, Any]:
-        """As keyword arguments."""
+        """Return the options as keyword arguments."""
         return {option.name: getattr(self, option.name) for option in fields(self)}
 
 
 def decode_ref(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] | tuple[VideoError, None]:
-    """Decode `ref`. The info is a result of its own, so that the caller can await it without fetching pixels.
+    """Decode `ref`. The info is a separate result, so the caller can await it without fetching pixels.
 
-    A bad file's error is returned: Ray would log a raised one as unhandled if the frames are never fetched.
+    The error of a bad file is returned. If it were raised, Ray would log it as unhandled when the frames are
+    never fetched.
     """
     try:
         if ref.beside is not None:
@@ -74,7 +75,7 @@ def decode_ref(ref: VideoRef, reading: Reading) -> tuple[FrameInfo, np.ndarray] 
     except VideoError as error:
         return error, None
     except Exception as error:
-        # Any other error of a decoder is a bad file, too: it must not end the run.
+        # Treat any other error of a decoder as a bad file, because it must not end the run.
         return VideoError(ref.path, f"{type(error).__name__}: {error}"), None
     return info, frames
 
@@ -93,9 +94,11 @@ class Decoder:
     """Decodes refs into frames in the object store. The caller gets references, never pixels."""
 
     def __init__(self, reading: Reading, timeout_s: float, tasks: int, cpus: float) -> None:
-        """`timeout_s` is the deadline of one task, which excludes its time in the queue and grows by
-        what fetching URLs may take; `tasks` run at once,
-        and Ray reserves `cpus` for each."""
+        """Args:
+        timeout_s: deadline of one task, without its time in the queue and the time allowed for fetching URLs.
+        tasks: number of tasks that run at once.
+        cpus: CPUs that Ray reserves per task.
+        """
         self._reading = reading
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(tasks)
@@ -105,8 +108,8 @@ class Decoder:
     async def look(self, ref: VideoRef) -> tuple[FrameInfo, ray.ObjectRef]:
         """Decode one video; returns its info and a reference to the clean frames, uint8 [T, H, W, 3].
 
-        Raises VideoError if the file is bad, or the decoder crashed, passed its deadline or died with its
-        machine.
+        Raises VideoError if the file is bad, or if the decoder crashed, missed its deadline or died with its
+        node.
         """
         found, frames = await self._run(self._one, ref, [ref])
         if isinstance(found, VideoError):
@@ -114,16 +117,17 @@ class Decoder:
         return found, frames
 
     async def look_all(self, refs: Sequence[VideoRef]) -> tuple[Looks, ray.ObjectRef]:
-        """Decode several videos in one task, which is cheaper than one task each if they are short.
+        """Decode several videos in one task, which has less overhead than one task per video if they are
+        short.
 
-        Returns their infos, and a reference to a list of their frames, None for a bad file. Raises VideoError
-        if the decoder crashed or passed the deadline. The error does not say at which video: retry each by
-        itself.
+        Returns their infos, and a reference to a list of their frames (None for a bad file). Raises
+        VideoError if the decoder crashed or missed the deadline. The error does not say which video caused
+        it, so retry each video separately.
         """
         return await self._run(self._all, refs, refs)
 
     async def _run(self, task: Any, argument: Any, refs: Sequence[VideoRef]) -> tuple[Any, ray.ObjectRef]:
-        """Await the first result of a task on `refs`; returns it and a reference to the second."""
+        """Run a task on `refs`. Returns its first result, and a reference to its second."""
         path = refs[0].path
         timeout_s = self._timeout_s + self._reading.fetching.wait_s(
             place for ref in refs for place in (ref.path, ref.beside)

@@ -1,21 +1,21 @@
-"""Models by their names on the Hugging Face hub: one commit for a whole run.
+"""Finds models by their names on the Hugging Face hub, with one commit for a whole run.
 
 A run resolves a name once (`model_folder`) and passes the commit's folder in the hub's cache to its actors.
-That path holds name, commit and cache, so an actor on a machine whose cache is its own downloads the same
-commit to the same path (`downloaded`).
+The path contains the name, the commit and the cache's folder. So an actor on a machine with a separate cache
+downloads the same commit to the same path (`downloaded`).
 """
 
 import re
 from pathlib import Path
 
 LEFT_OUT = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.tflite"]
-"""Files of a repository that are not downloaded: weights in other formats than safetensors."""
+"""Patterns of files that are not downloaded: weights in other formats than safetensors."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_hub_name(model_path: str) -> bool:
-    """Whether `model_path` is owner/name, and no folder here."""
+    """Return True if `model_path` has the form owner/name and is not a local folder."""
     return (
         model_path.count("/") == 1
         and not model_path.startswith((".", "~", "/"))
@@ -24,13 +24,13 @@ def is_hub_name(model_path: str) -> bool:
 
 
 def model_folder(model_path: str, revision: str | None = None) -> str:
-    """The folder of a model: of a hub name, that of one commit in the hub's cache here, downloaded if it is
-    not there; any other path as it is.
+    """Return the folder of a model. A hub name gives the folder of one commit in the local hub cache,
+    downloaded if necessary. Any other path is returned unchanged.
 
     Args:
-        revision: commit, branch or tag of a hub name; None is its main branch.
+        revision: commit, branch or tag of a hub name; None selects the main branch.
     Raises:
-        OSError, ValueError: if it cannot be downloaded.
+        OSError, ValueError: if the model cannot be downloaded.
     """
     if not is_hub_name(model_path):
         return model_path
@@ -40,24 +40,24 @@ def model_folder(model_path: str, revision: str | None = None) -> str:
 
 
 def commit_of(folder: str) -> str | None:
-    """The commit whose folder in the hub's cache this is; None for any other path."""
+    """Return the commit, if `folder` is a commit's folder in the hub's cache; None for any other path."""
     path = Path(folder)
     cached = path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--")
     return path.name if cached and _COMMIT.fullmatch(path.name) else None
 
 
 def hub_name_of(folder: str) -> str | None:
-    """The hub name of the model whose folder in the hub's cache this is; None for any other path."""
+    """Return the hub name, if `folder` is a commit's folder in the hub's cache; None for any other path."""
     if commit_of(folder) is None:
         return None
     return Path(folder).parent.parent.name.removeprefix("models--").replace("--", "/")
 
 
 def downloaded(model_path: str) -> str:
-    """`model_path`, complete on this machine if it is the folder of a commit in the hub's cache.
+    """Return `model_path`, after downloading missing files if it is a commit's folder in the hub's cache.
 
-    A commit that is cached whole is not asked for over the network. Processes of one machine wait for one
-    another's downloads. Raises OSError if a file is missing and cannot be downloaded.
+    A completely cached commit needs no network. Processes on one machine wait for each other's downloads.
+    Raises OSError if a file is missing and cannot be downloaded.
     """
     name = hub_name_of(model_path)
     if name is None:

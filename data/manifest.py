@@ -4,14 +4,14 @@ path        the video, relative to the manifest's folder (or to the root given),
 mos         mean opinion score from 1 to 5; required
 video_id    name, unique; default: the path
 split       default: train
-label_set   scores are compared within one set only; default: default. The part before the first "/" is its
-            family, by which rewards are shown
-source      the content; intervals are bootstrapped over contents
+label_set   scores are compared within one set only; default: default. The part before the first "/" is the
+            set's family; rewards are reported per family
+source      the content of the video; bootstrap intervals resample contents
 rank_only   true: the label only orders the video within its set
 original_mos, scale_low, scale_high
-            the published label, and the labels that correspond to MOS 1 and MOS 5 (low > high where smaller
-            is better); the scale is the same in all rows of a label_set
-headline    false: left out of the headline figures
+            the published label, and the labels that correspond to MOS 1 and MOS 5 (low > high if smaller is
+            better); the scale is the same in all rows of a label_set
+headline    false: excluded from the headline figures
 distortion, strength, content, label_by, licence   notes
 """
 
@@ -48,11 +48,11 @@ _FIELDS: dict[str, TypeAdapter[Any]] = {
 _EXPECTED = dict.fromkeys(("float_parsing", "float_type"), "is not a number") | dict.fromkeys(
     ("bool_parsing", "bool_type"), "is neither true nor false"
 )
-"""What a cell is not, by pydantic's name of its error."""
+"""Descriptions of invalid cells, by pydantic's error type."""
 
 
 class ManifestError(TableError):
-    """A manifest that cannot be used; lists every problem with its row, column and fix."""
+    """A manifest cannot be used. The message lists every problem with its row, column and fix."""
 
 
 def read_manifest(
@@ -61,15 +61,15 @@ def read_manifest(
     """Read and validate a manifest (.csv, .jsonl or .parquet).
 
     Args:
-        root: folder or URL that relative paths start from and that no path may leave; default: the
-            manifest's folder, beside which paths may be URLs.
-        check_files: whether every video of this machine has to exist, and one of the first, middle and last
-            that are named by URL has to be reachable.
+        root: folder or URL that paths are relative to and must stay below; default: the manifest's folder,
+            and then paths may also be URLs.
+        check_files: check that every local video exists, and that at least one of the first, the middle and
+            the last video named by URL is reachable.
         root_option: the option that sets `root`, for errors.
     Returns:
         The videos in the order of their rows, paths absolute or URLs.
     Raises:
-        ManifestError: with all problems at once.
+        ManifestError: if there are problems; it lists all of them.
     """
     table = _read_manifest_table(path)
     files = FilesBelow(path.parent, root, check_files, root_option)
@@ -101,12 +101,12 @@ def read_manifest(
 
 
 def manifest_hash(path: Path) -> str:
-    """SHA-256 of the file, to detect that a run is resumed on other rows."""
+    """Return the SHA-256 of the file, to detect that a run is resumed with other rows."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def manifest_name(path: Path) -> str:
-    """Name of a manifest: its file's stem, or its folder's name if the stem is just "manifest"."""
+    """Return a manifest's name: the file's stem, or the folder's name if the stem is just "manifest"."""
     return path.resolve().parent.name if path.stem == "manifest" else path.stem
 
 
@@ -122,7 +122,8 @@ def _read_manifest_table(path: Path) -> pd.DataFrame:
 
 
 def _first_row_number(path: Path) -> int:
-    """Row numbers are line numbers: from 1, with a CSV's header counted."""
+    """Return the number of the first row. Rows are numbered like lines from 1, and a CSV's header is line
+    1."""
     return 2 if path.suffix == ".csv" else 1
 
 
@@ -139,7 +140,7 @@ def _column_problems(table: pd.DataFrame) -> list[str]:
 
 
 def _unreachable(urls: Sequence[str]) -> list[str]:
-    """Why none of the URLs tried can be opened; a single one that cannot costs its video, not the run."""
+    """Return the errors if none of the tried URLs can be opened. A single bad URL only fails its video."""
     problems = []
     for url in dict.fromkeys(urls[at] for at in (0, len(urls) // 2, -1) if urls):
         try:
@@ -163,7 +164,7 @@ def _scale_problems(videos: Iterable[Video]) -> list[str]:
 
 
 def _read_row(cells: Mapping[str, Any], files: FilesBelow) -> tuple[dict[str, Any], dict[str, str]]:
-    """The fields of a row's video, and by column what is wrong with the row."""
+    """Return the fields of a row's video, and the row's problems by column."""
     fields: dict[str, Any] = {"split": "train"}
     problems: dict[str, str] = {}
     for name in [name for name in _FIELDS if name in cells]:
@@ -188,7 +189,7 @@ def _read_row(cells: Mapping[str, Any], files: FilesBelow) -> tuple[dict[str, An
 
 
 def _original_problem(fields: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with the published label of a row and the ends of its scale, by column."""
+    """Return problems with a row's published label and the ends of its scale, by column."""
     given = [name for name in _ORIGINAL if name in fields]
     missing = [name for name in _ORIGINAL if name not in fields]
     if not given:

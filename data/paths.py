@@ -13,27 +13,29 @@ VIDEO_SUFFIXES = frozenset(
      ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".trp", ".ts", ".vob", ".webm",
      ".webp", ".wmv", ".wtv", ".xvid", ".y4m")
 )  # fmt: skip
-"""Suffixes of the files in a folder that are taken for videos. A file named by the user may have any
-suffix."""
+"""Suffixes by which files in a folder are recognised as videos. A file that the user names explicitly may
+have any suffix."""
 PICTURE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 
 def is_video(name: str) -> bool:
-    """Whether a file's name has a video's suffix."""
+    """Return True if a file's name has a video's suffix."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name has a picture's suffix and is not hidden."""
+    """Return True if a file's name has a picture's suffix and the file is not hidden."""
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not name.startswith(".")
 
 
 class FilesBelow:
-    """Finds files below `root`, or without one below `folder`, which may name files elsewhere by URL. Each
-    folder is resolved once, so that a file costs one call to the disk."""
+    """Finds files below `root`. Without a `root` it finds files below `folder`, and URLs are allowed too.
+
+    Each folder is resolved only once, so a file needs one disk access.
+    """
 
     def __init__(self, folder: Path, root: Place | None, check: bool, option: str = "--data.root") -> None:
-        """`check`: whether the files of this machine have to exist; `option`: the option that sets `root`."""
+        """Args: check: require that local files exist; option: the option that sets `root`, for errors."""
         where = folder if root is None else root
         self._url = where if isinstance(where, str) else None
         self.base = Path(where).resolve()
@@ -43,9 +45,9 @@ class FilesBelow:
         self._resolved: dict[str, str] = {}
 
     def locate(self, text: str) -> str:
-        """The absolute path of the file that `text` names, links followed, or its URL.
+        """Return the absolute path of the file that `text` names, with links resolved, or its URL.
 
-        Raises LookupError with the problem and its fix.
+        Raises LookupError, with the problem and its fix.
         """
         try:
             if self._url is not None:
@@ -75,8 +77,8 @@ class FilesBelow:
 
 
 def _mode(path: str) -> int:
-    """Type and mode of a file, links not followed; 0 if it does not exist."""
+    """Return the type and mode of a file without following links; 0 if it does not exist."""
     try:
         return os.lstat(path).st_mode
-    except (OSError, ValueError):  # a ValueError is a NUL in the name
+    except (OSError, ValueError):  # ValueError: the name contains a NUL
         return 0

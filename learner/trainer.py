@@ -1,8 +1,9 @@
-"""One rank's half of an update: forward and backward over its share, in step with the other ranks.
+"""One rank's part of an update: forward and backward passes over its share, synchronised with the other
+ranks.
 
-Ranks must make the same collectives in the same order. So they agree on the number of forward passes (the
-largest any has; the others fill up with a single completion and a loss of zero), every pass runs every module
-once, and nothing is decided from numbers that only one rank has seen.
+Ranks must make the same collectives in the same order. So all run the same number of forward passes: the
+largest number that any rank needs. The other ranks add passes with a single completion and a loss of zero.
+Every pass runs every module once, and no decision depends on numbers that only one rank has.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from learner.zero import Device, OptimizerFactory, adamw, load_sharded, referenc
 
 @dataclass(frozen=True, slots=True)
 class LearnerSpec:
-    """What every rank needs to know. `temperature` is the one that the engines sample at; `send_adapters`
-    says that they get adapters in place of the whole model's weights."""
+    """Settings that are the same for all ranks. `temperature` is the engines' sampling temperature. With
+    `send_adapters` the engines get adapters instead of the whole model's weights."""
 
     config: LearnerConfig
     model_path: str
@@ -51,9 +52,9 @@ class LearnerSpec:
 class Trainer:
     """The policy, its optimizer and, with a KL term, the frozen reference, all sharded by ZeRO-3.
 
-    With LoRA the policy is its own reference, adapters off, and no second model is loaded.
+    With LoRA the reference is the policy with its adapters disabled, and no second model is loaded.
 
-    The process must have joined the learner's process group. Every method is a collective.
+    The process must have joined the learner's process group. All ranks must call each method together.
     """
 
     def __init__(self, spec: LearnerSpec, make_optimizer: OptimizerFactory = adamw) -> None:
@@ -85,7 +86,7 @@ class Trainer:
         )
 
     def parameter_counts(self) -> tuple[int, int]:
-        """(trainable, frozen) parameters of the whole model."""
+        """Return the numbers of (trainable, frozen) parameters of the whole model."""
         return count_parameters(self.engine.module)
 
     def update(self, shard: RankShard, frames: Sequence[np.ndarray], version: int) -> dict[str, float]:
@@ -94,14 +95,14 @@ class Trainer:
         Args:
             shard: groups, advantages and the counts of the whole update.
             frames: clean frames of each group, uint8 [T, H, W, 3].
-            version: updates done before this one; sets the learning rate.
+            version: number of updates before this one; determines the learning rate.
 
         Returns:
-            metrics of the whole update, the same on every rank. A loss or gradient that is not finite ends
-            the update before its optimizer step; `learner/skipped` says that there was none before it.
+            metrics of the whole update, the same on every rank. A non-finite loss or gradient ends the update
+            before its optimizer step. `learner/skipped` is set if no optimizer step was made before.
         """
         started_s = time.monotonic()
-        # What dropout draws is then the same in a run that was resumed.
+        # Make dropout reproducible when a run is resumed.
         torch.manual_seed(version * torch.distributed.get_world_size() + torch.distributed.get_rank())
         with self._batches(shard, frames) as batches:
             return self._train(shard, batches, version, started_s)
@@ -134,7 +135,7 @@ class Trainer:
                 )
                 entropy += float(entropies.sum()) if real else 0.0
                 backward_from_s = time.monotonic()
-                # DeepSpeed averages gradients over ranks; the loss is already a share of the global mean.
+                # DeepSpeed averages gradients over ranks, but the loss is already a share of the global mean.
                 self.engine.backward(loss * world if real else loss * 0.0, scale_wrt_gas=False)
                 forward_s += backward_from_s - forward_from_s
                 backward_s += time.monotonic() - backward_from_s
@@ -165,18 +166,18 @@ class Trainer:
         return metrics
 
     def logprobs(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[list[list[float]]]:
-        """Log-probs under the current policy: one list per group and completion."""
+        """Return log-probs under the current policy: one list per group and completion."""
         found = self._by_completion(shard, frames, self._policy_logprobs)
         return [[part.tolist() for part in group] for group in found]
 
     def reference(self, shard: RankShard, frames: Sequence[np.ndarray]) -> list[ReferenceLogprobs]:
-        """Log-probs under the frozen reference, by group."""
+        """Return log-probs under the frozen reference, by group."""
         return self._by_completion(shard, frames, self._reference_logprobs)
 
     def _by_completion(
         self, shard: RankShard, frames: Sequence[np.ndarray], compute: Callable[[MicroBatch], Tensor | None]
     ) -> list[list[np.ndarray]]:
-        """What `compute` returns for each token, float32 [tokens] by group and completion."""
+        """Return the results of `compute` for the tokens, as float32 [tokens] per group and completion."""
         found = [[np.empty(0, np.float32)] * len(g.completions) for g in shard.groups]
         with self._batches(shard, frames) as batches:
             for batch, real in batches:
@@ -194,7 +195,7 @@ class Trainer:
         return load_checkpoint(self.engine, folder)
 
     def _batches(self, shard: RankShard, frames: Sequence[np.ndarray]) -> Batches:
-        """This rank's forward passes, as many as any rank's."""
+        """Return this rank's forward passes, including fillers up to the largest number on any rank."""
         packed = self.layout == "packed"
         plan = shard.passes
         if plan is None:
@@ -219,7 +220,8 @@ class Trainer:
         )
 
     def _token_data(self, shard: RankShard, batch: MicroBatch, real: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The engine's log-probs, advantages and weights of the batch's tokens, float32 [N] each."""
+        """Return the engine's log-probs, the advantages and the weights of the batch's tokens, float32 [N]
+        each."""
         engine: list[float] = []
         advantages: list[float] = []
         for (group, completion), length in zip(batch.owners, batch.lengths, strict=True):
@@ -257,10 +259,10 @@ class Trainer:
     def _reduce(
         self, parts: list[LossSums], entropy: float, tokens: int, batches: Iterable[tuple[MicroBatch, bool]]
     ) -> dict[str, float]:
-        """Global metrics out of every rank's sums; means are over the update's tokens.
+        """Compute global metrics from all ranks' sums. Means are over the update's tokens.
 
         Args:
-            batches: with whether each counts; those that do not only keep step.
+            batches: (micro-batch, whether it counts); one that does not count only synchronises ranks.
         """
         positions = repeated = used = 0
         for batch, real in batches:

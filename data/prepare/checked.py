@@ -109,7 +109,7 @@ def examine(
 
 
 def _examine(job: tuple[str, int, int, DecoderName, dict[str, Any]]) -> dict[str, Any]:
-    """The Finding of one file, as a dict."""
+    """Examine one file, and return its Finding as a dict."""
     from data.decode import Reading, decode_ref
 
     path, n_frames, max_px, decoder, fetching = job

@@ -90,7 +90,7 @@ def make_clips(job: LadderJob) -> dict[str, list[int]]:
 
 
 def _recipe(job: LadderJob) -> dict[str, Any]:
-    """Everything that the clips depend on."""
+    """Return everything that the clips depend on."""
     recipe = asdict(job)
     del recipe["fetching"]
     if is_url(job.source):
@@ -100,8 +100,8 @@ def _recipe(job: LadderJob) -> dict[str, Any]:
 
 
 def _middle(job: LadderJob) -> np.ndarray:
-    """The `seconds` in the middle of a video, uint8 [T, H, W, 3], at the frame rate of the clips; codecs need
-    even sides."""
+    """Decode the middle `seconds` of a video, uint8 [T, H, W, 3], at the clips' frame rate. Sides are even,
+    as codecs require."""
     fetching = Fetching(**job.fetching)
     duration = video_duration_s(job.source, fetching=fetching)
     length = min(job.seconds, duration)
