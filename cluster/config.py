@@ -85,14 +85,16 @@ class EvaluationConfig(BaseModel):
     every_updates: int = Field(25, ge=0)
     """Number of updates between evaluations during training; 0 evaluates only before and after."""
     videos: int = Field(512, ge=0)
-    """Videos of each split that are evaluated while training, chosen once for the whole run so that scores,
-    label sets and sources are spread as in the split; 0: all. Before and after training all are evaluated."""
+    """Number of videos of each split to evaluate during training; 0: all. They are chosen once per run such
+    that scores, label sets and sources are distributed as in the split. Before and after training all videos
+    are evaluated."""
     beside_training: bool = True
-    """Evaluate while the next update's answers are sampled and trained on; the next weights are sent when the
-    evaluation has ended. If false, sampling and training wait for it."""
+    """Evaluate while the next update samples and trains. The next weights are sent after the evaluation has
+    ended. If false, sampling and training wait for the evaluation."""
     kept_frames_mb: int = Field(2048, ge=0)
-    """Decoded frames that stay in the object store from one evaluation while training to the next; at most a
-    quarter of `cluster.object_store_mb`, if that is set. Videos beyond it are decoded at each evaluation."""
+    """Maximum size of decoded frames that stay in the object store between evaluations during training,
+    limited to a quarter of `cluster.object_store_mb` if that is set. Other videos are decoded at each
+    evaluation."""
     samples: int = Field(0, ge=0)
     """Number of sampled answers per video for the mean-of-samples score, before and after training. With 0
     only greedy answers are evaluated."""
@@ -184,14 +186,14 @@ class RunConfig(BaseModel):
 
     @property
     def early_reference(self) -> bool:
-        """Whether the learner computes reference log-probs while it waits."""
+        """True if the learner computes reference log-probs while it waits."""
         learner = self.learner
         wanted = learner.early_reference and learner.kl_coefficient > 0
         return wanted and not self.shares_gpu and not self.rollout.exact
 
     @property
     def kept_frames_bytes(self) -> int:
-        """Of evaluated videos, kept in the object store."""
+        """Size of the frames of evaluated videos that are kept in the object store."""
         most, store_mb = self.evaluation.kept_frames_mb, self.cluster.object_store_mb
         return 10**6 * (most if store_mb is None else min(most, store_mb // 4))
 

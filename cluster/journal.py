@@ -115,7 +115,7 @@ class Journal:
     def evaluation(
         self, version: int, split: str, scores: Mapping[str, Any], predictions: Sequence[Prediction]
     ) -> None:
-        """Record how `version` scores on a split. Its record belongs to the update that made it.
+        """Record the scores of `version` on a split. The record belongs to the update that made the version.
 
         The predictions are written first: whoever finds the record finds them, too.
         """
@@ -128,7 +128,7 @@ class Journal:
         self._emit("evaluation", version=version, split=split, scores=dict(scores))
 
     def _rank(self, version: int, split: str, scores: Mapping[str, Any]) -> None:
-        """Remember the best version, by the videos that every version was evaluated on."""
+        """Update the best version, comparing versions on the videos that all were evaluated on."""
         srcc = scores.get("subset_srcc", scores.get("srcc"))
         chooses = version > 0 and [split] == self._while_training[:1]
         if chooses and srcc is not None and (self._best is None or srcc > self._best[0]):

@@ -46,7 +46,7 @@ class Job:
 
     @property
     def video_counts(self) -> dict[str, int]:
-        """Videos of each split that the run trains or is evaluated on."""
+        """The videos of each split that the run trains on or evaluates."""
         evaluated = {split: len(videos) for split, videos in self.evaluation.items()}
         return {self.config.data.train_split: len(self.train)} | evaluated
 

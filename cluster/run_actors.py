@@ -81,7 +81,8 @@ class RunActors:
         )
         self.sync: WeightSync = make_weight_sync(self.learner, self.fleet, config, job.adapters is not None)
         self.may_join = asyncio.Event()
-        """Cleared while new workers must wait: they might get weights that the others do not hold yet."""
+        """Cleared while new workers must wait, because they might get weights that the others do not hold
+        yet."""
         self.may_join.set()
 
     async def start(self, checkpoint: Path | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Fetch and list files by URL through fsspec: a deadline on each try, retries with backoff.
+"""Fetches and lists files by URL through fsspec, with a deadline per try and retries with backoff.
 
-Credentials are those that the drivers find in the environment. Errors name no credentials.
+The drivers take credentials from the environment. Errors contain no credentials.
 """
 
 import asyncio
@@ -24,24 +24,25 @@ _GRACE_S = 5.0
 _ROOM_POLL_S = 0.5
 _CHUNK_BYTES = 2**20
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
-"""Extras of this project that install a driver, by the scheme of its URLs."""
+"""Extras of this project that install a driver, by URL scheme."""
 _WORTH_RETRYING = frozenset((408, 425, 429))
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 
 Reserve = Callable[[int | None], int]
-"""Makes room for a file of so many bytes, None if unknown; returns how many it may have, or raises NoRoom."""
+"""Reserves disk space for a file of the given size in bytes (None: unknown). Returns the maximum size that
+the file may have, or raises NoRoom."""
 
 
 class FetchError(Exception):
-    """A file that cannot be had; says why, and names no credentials."""
+    """A file cannot be fetched. The message gives the reason and contains no credentials."""
 
 
 class NoRoom(Exception):
-    """There is no room for a file yet; files in use will be free later."""
+    """There is no room for a file at present, because other files are in use. A later try may succeed."""
 
 
 class _Refused(Exception):
-    """A server's answer with an HTTP status of 400 or more."""
+    """A server answered with an HTTP status of 400 or higher."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"HTTP {status} {reason}".strip())
@@ -49,12 +50,12 @@ class _Refused(Exception):
 
 
 def check_driver(url: str) -> None:
-    """Raises FetchError with the fix if no driver for the URL's scheme is installed."""
+    """Raise FetchError, with the fix, if no driver for the URL's scheme is installed."""
     _driver(url)
 
 
 def download(url: str, target: Path, fetching: Fetching, reserve: Reserve | None = None) -> None:
-    """Write the file at `url` to `target`. Raises FetchError once no try is left."""
+    """Write the file at `url` to `target`. Raises FetchError if all tries fail."""
     allow = reserve or (lambda size: 2**63)
 
     def one_try(timeout_s: float) -> None:
@@ -72,9 +73,9 @@ def download(url: str, target: Path, fetching: Fetching, reserve: Reserve | None
 
 
 def list_files(url: str, fetching: Fetching) -> list[str] | None:
-    """The URLs of all files below a folder or prefix, sorted; None if `url` is a file or of HTTP.
+    """Return the sorted URLs of all files below a folder or prefix; None if `url` is a file or an HTTP URL.
 
-    Raises FetchError, also if there is nothing at `url`.
+    Raises FetchError, also if nothing exists at `url`.
     """
     if is_web(url):
         return None
@@ -90,7 +91,7 @@ def list_files(url: str, fetching: Fetching) -> list[str] | None:
 
 
 def check_reachable(url: str, fetching: Fetching) -> None:
-    """Raises FetchError unless the file at `url` can be opened."""
+    """Raise FetchError unless the file at `url` can be opened."""
 
     def one_try(timeout_s: float) -> None:
         if is_web(url):
@@ -126,7 +127,7 @@ def _retried(one_try: Callable[[float], Any], fetching: Fetching) -> Any:
 
 
 def _reason(error: Exception, timeout_s: float) -> tuple[str, bool]:
-    """Why a try failed, and whether the next would fail, too."""
+    """Return the reason why a try failed, and True if the next try would fail too."""
     if isinstance(error, _Refused):
         return str(error), error.status < 500 and error.status not in _WORTH_RETRYING
     if isinstance(error, FileNotFoundError):
@@ -141,7 +142,7 @@ def _reason(error: Exception, timeout_s: float) -> tuple[str, bool]:
 
 
 def _driver(url: str) -> Any:
-    """The file system of a URL, one a process. Raises FetchError if its driver is not installed."""
+    """Return the fsspec file system of a URL, one per process. Raises FetchError if its driver is missing."""
     import fsspec
 
     scheme = url.split("://", 1)[0]
@@ -161,12 +162,12 @@ def _driver(url: str) -> Any:
 
 
 def _call(url: str, method: str, timeout_s: float, *arguments: str) -> Any:
-    """A method of the URL's file system, on the URL, with a deadline."""
+    """Call a method of the URL's file system on the URL, with a deadline."""
     path = url.split("://", 1)[1]
     files = _driver(url)
     if files.async_impl:
         return _wait(lambda files: getattr(files, f"_{method}")(path, *arguments), url, timeout_s)
-    # A driver without coroutines cannot be interrupted: its thread is left behind.
+    # A driver without coroutines cannot be interrupted, so its thread keeps running after the deadline.
     done: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
     def work() -> None:
@@ -180,7 +181,7 @@ def _call(url: str, method: str, timeout_s: float, *arguments: str) -> Any:
 
 
 def _wait(make: Callable[[Any], Coroutine[Any, Any, Any]], url: str, timeout_s: float) -> Any:
-    """Run a coroutine in fsspec's own event loop; past the deadline it is cancelled."""
+    """Run a coroutine in fsspec's event loop, and cancel it at the deadline."""
     files = _driver(url)
     future = asyncio.run_coroutine_threadsafe(within(make(files), timeout_s, url), files.loop)
     try:
@@ -190,7 +191,7 @@ def _wait(make: Callable[[Any], Coroutine[Any, Any, Any]], url: str, timeout_s: 
 
 
 async def _get_web(files: Any, url: str, target: Path | None, reserve: Reserve) -> None:
-    """Write an HTTP response to `target`; None: only look at its status."""
+    """Write an HTTP response to `target`. If that is None, only check the status."""
     session = await files.set_session()
     headers = {"Accept-Encoding": "identity"}
     async with session.get(files.encode_url(url), headers=headers) as response:

@@ -16,7 +16,7 @@ _FIRST_PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """How files are fetched, and where they are kept; `FetchSettings` explains each field."""
+    """Resolved settings for fetching and caching files; `FetchSettings` documents them."""
 
     cache_dir: str | None = None
     cache_gb: float = 50.0
@@ -35,16 +35,17 @@ class Fetching:
         return int(self.cache_gb * 1e9)
 
     def pause_s(self, tried: int) -> float:
-        """The longest pause after so many tries."""
+        """Return the longest pause after `tried` tries."""
         return _FIRST_PAUSE_S * 2.0**tried
 
     @property
     def budget_s(self) -> float:
-        """Deadline of one file: all tries, their pauses, and waiting for others that fetch it."""
+        """Deadline for one file in seconds: all tries, the pauses between them, and waiting for other
+        processes that fetch it."""
         return self.tries * self.timeout_s + sum(map(self.pause_s, range(1, self.tries)))
 
     def wait_s(self, paths: Iterable[str | None]) -> float:
-        """How much longer than local files these may take together."""
+        """Return how many seconds longer than local files these paths may take in total."""
         return self.budget_s * sum(map(is_url, paths))
 
 
@@ -52,17 +53,19 @@ DEFAULT_FETCHING = Fetching()
 
 
 class FetchSettings(BaseModel):
-    """How videos that are named by URL are fetched."""
+    """Settings for fetching videos that are named by URL."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     cache_gb: float = Field(50.0, gt=0)
-    """Disk of the cache of fetched videos on each node, in gigabytes; the least recently used are removed."""
+    """Maximum size of the cache of fetched videos on each node, in gigabytes. The least recently used videos
+    are removed first."""
     cache_dir: Path | None = None
-    """Folder of that cache, on a disk of the node's own; default: vqathinker-videos-UID in its temporary
-    folder."""
+    """Folder of the cache, on a local disk of the node. Default: vqathinker-videos-UID in the node's
+    temporary folder."""
     fetch_timeout_s: float = Field(120.0, gt=0)
-    """Deadline of one try to fetch one video; there are four, with pauses, and then the video has failed."""
+    """Deadline for one try to fetch one video. After four tries, with pauses in between, the video has
+    failed."""
 
     @property
     def fetching(self) -> Fetching:

@@ -1,9 +1,10 @@
-"""Files fetched by URL, kept on this machine: each is fetched once, and the least recently used are removed.
+"""A cache on this machine of files fetched by URL. Each is fetched once; the least recently used are removed
+first.
 
-Processes share the folder without a server. A file KEY.video.SUFFIX has a lock KEY.lock: whoever reads the
-file holds it shared, whoever fetches or removes it holds it alone. The kernel releases the locks of a process
-that is killed; what it left (KEY.part.TOKEN, KEY.room) is removed by the next one that needs room. `.bound`
-holds a count of bytes that is never too low, under a lock of its own.
+Processes share the cache's folder without a server. A file KEY.video.SUFFIX has a lock KEY.lock, which
+readers hold shared, and a process that fetches or removes the file holds exclusively. The kernel releases the
+locks of a killed process. The next process that needs room removes its leftovers (KEY.part.TOKEN, KEY.room).
+`.bound`, which has its own lock, contains an upper bound of the bytes in use.
 """
 
 import contextlib
@@ -24,17 +25,19 @@ from data.urls import Place, is_url, name_of
 from data.video_file import VideoError
 
 _UNSTATED_BYTES = 2**31
-"""Room for a file whose server does not say how large it is."""
+"""Bytes to reserve for a file whose server does not state its size."""
 _FULL = 0.9
-"""Share of the limit that removing files aims at, so that not every fetch has to look for one."""
+"""Files are removed until this share of the limit is in use, so that not every fetch must search for files to
+remove."""
 _POLL_S = 0.02
 
 
 @contextlib.contextmanager
 def local_file(path: str, fetching: Fetching) -> Iterator[str]:
-    """The path of a file on this machine: `path` itself, or a URL's in the cache, kept there until the exit.
+    """Yield a file's path on this machine: `path` itself, or for a URL its file in the cache, which is kept
+    until the block ends.
 
-    Raises VideoError of the kind not_fetched.
+    Raises VideoError with the kind not_fetched.
     """
     if not is_url(path):
         yield path
@@ -49,7 +52,8 @@ def local_file(path: str, fetching: Fetching) -> Iterator[str]:
 
 @contextlib.contextmanager
 def table_file(where: Place, fetching: Fetching) -> Iterator[Path]:
-    """A table or label file on this machine; a URL's is fetched on each use, since labels get corrected.
+    """Yield a table or label file on this machine. A URL is fetched at each use, because labels may be
+    corrected.
 
     Raises FetchError.
     """
@@ -81,7 +85,7 @@ class FileCache:
 
     @contextlib.contextmanager
     def hold(self, url: str) -> Iterator[Path]:
-        """The file at `url`, fetched unless it is here. It is not removed before the exit.
+        """Yield the file at `url`, fetching it if necessary. It is not removed before the block ends.
 
         Raises FetchError.
         """
@@ -107,7 +111,7 @@ class FileCache:
             download(url, part, self._fetching, lambda size: self._reserve(room, size, deadline))
             with part.open("rb") as written:
                 os.fsync(written.fileno())
-            # Under the lock of the count: one who counts meanwhile could see neither room nor file.
+            # Hold the lock of `.bound`: otherwise a process that counts now could find neither room nor file.
             with _locked_file(self._folder / ".bound", fcntl.LOCK_EX, deadline):
                 part.replace(file)
                 room.unlink(missing_ok=True)
@@ -117,10 +121,11 @@ class FileCache:
             room.unlink(missing_ok=True)
 
     def _reserve(self, room: Path, size: int | None, deadline: float) -> int:
-        """Remove files until there is room for one of `size` bytes; returns how many it may have.
+        """Remove files until there is room for a file of `size` bytes; returns the maximum size that it may
+        have.
 
-        The reservation is the size of the sparse file `room`. Raises FetchError for a file that is too large,
-        NoRoom as long as the others are in use.
+        The size of the sparse file `room` is the reservation. Raises FetchError if the file is too large, and
+        NoRoom while the other files are in use.
         """
         limit = self._fetching.limit_bytes
         need = min(limit, _UNSTATED_BYTES) if size is None else size
@@ -141,7 +146,7 @@ class FileCache:
         return need
 
     def _make_room(self, room: Path, need: int) -> int:
-        """Remove leftovers and the least recently used files; returns the bytes that remain."""
+        """Remove leftovers and the least recently used files; returns the bytes still in use."""
         kept: list[_Kept] = []
         total = 0
         for entry in os.scandir(self._folder):
@@ -155,7 +160,7 @@ class FileCache:
                 kept.append(_Kept(stat.st_mtime_ns, key, Path(entry.path), stat.st_size))
                 total += stat.st_size
             elif kind in ("part", "room") and entry.path != str(room) and not self._remove(key, entry.path):
-                # The room of a fetch in progress counts in place of its part.
+                # For a fetch in progress count its reservation (room) instead of its partial file (part).
                 total += stat.st_size if kind == "room" else 0
         limit = self._fetching.limit_bytes
         if total + need <= limit:
@@ -168,7 +173,7 @@ class FileCache:
         return total
 
     def _remove(self, key: str, file: str | Path, with_lock: bool = False) -> bool:
-        """Remove a file unless its lock is held; returns whether it is gone."""
+        """Remove a file unless its lock is held; returns True if the file is gone."""
         lock = self._folder / f"{key}.lock"
         held = _try_lock(lock, fcntl.LOCK_EX)
         if held is None:
@@ -184,7 +189,8 @@ class FileCache:
 
 @contextlib.contextmanager
 def _locked_file(path: Path, kind: int, deadline: float) -> Iterator[int]:
-    """Hold a lock on a file; yields its descriptor. Raises FetchError past the deadline."""
+    """Hold a lock on a file inside the block, and yield the file's descriptor. Raises FetchError at the
+    deadline."""
     while (held := _try_lock(path, kind)) is None:
         if time.monotonic() > deadline:
             raise FetchError("another process has been fetching it until the deadline (data.fetch_timeout_s)")
@@ -196,7 +202,7 @@ def _locked_file(path: Path, kind: int, deadline: float) -> Iterator[int]:
 
 
 def _try_lock(path: Path, kind: int) -> int | None:
-    """A descriptor that holds the lock, or None. A lock on a file that has been removed is no lock."""
+    """Return a descriptor that holds the lock, or None. A lock on a file that was removed does not count."""
     held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(held, kind | fcntl.LOCK_NB)
@@ -209,7 +215,7 @@ def _try_lock(path: Path, kind: int) -> int | None:
 
 
 def _counted(bound: int) -> int | None:
-    """The count in `.bound`; None if there is none."""
+    """Read the number in `.bound`; None if there is none."""
     text = os.pread(bound, 20, 0)
     return int(text) if text.isdigit() else None
 

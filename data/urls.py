@@ -1,4 +1,4 @@
-"""URLs in the place of paths: which text is one, what is refused, and joining below a root."""
+"""URLs as an alternative to paths: detects and validates them, and joins relative paths to a root."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -11,25 +11,25 @@ _URL_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)([^/\s'\"<>?#]*@)?([^\s'
 _WEB = ("http", "https")
 
 Place = Path | str
-"""A path on this machine, or a URL: text is always a URL that `check_url` has accepted."""
+"""A path on this machine, or a URL. A str is always a URL that `check_url` has accepted."""
 
 
 class UrlError(ConfigError):
-    """A URL that is not used; says why, with its credentials left out."""
+    """A URL is refused. The message gives the reason and contains no credentials."""
 
 
 def is_url(text: object) -> bool:
-    """Whether text names a place by URL. A drive letter or a path with a colon is no scheme."""
+    """Return True if text is a URL. A drive letter or a path with a colon is not a scheme."""
     return isinstance(text, str) and _SCHEME.match(text) is not None
 
 
 def is_web(url: str) -> bool:
-    """Whether a URL is of HTTP, which lists no folders."""
+    """Return True for an HTTP URL. HTTP cannot list folders."""
     return url.split("://", 1)[0].lower() in _WEB
 
 
 def redacted(text: str) -> str:
-    """Text with user names, passwords and query strings removed from its URLs."""
+    """Remove user names, passwords and query strings from the URLs in a text."""
 
     def without(found: re.Match[str]) -> str:
         scheme, user, rest, query = found.groups()
@@ -39,9 +39,9 @@ def redacted(text: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """The URL, without a slash at its end.
+    """Validate a URL, and return it without a trailing slash.
 
-    Raises UrlError for one that carries credentials, which would be recorded, or that cannot be used.
+    Raises UrlError if the URL contains credentials, because they would be recorded, or if it cannot be used.
     """
     shown = redacted(url)
     scheme, rest = url.split("://", 1)
@@ -65,14 +65,14 @@ def check_url(url: str) -> str:
 
 
 def place(text: str) -> Place:
-    """A path, or a checked URL. Raises UrlError."""
+    """Convert text to a path or a validated URL. Raises UrlError."""
     return check_url(text) if is_url(text) else Path(text)
 
 
 def join(root: str, below: str) -> str:
-    """The checked URL of the file that `below`, a relative path or a URL, names below the URL `root`.
+    """Return the validated URL of `below`, a relative path or a URL, which must be below the URL `root`.
 
-    Raises LookupError if it leaves the root, UrlError if it may not be used.
+    Raises LookupError if it is outside the root, and UrlError if it cannot be used.
     """
     if is_url(below):
         url = check_url(below)
@@ -88,7 +88,7 @@ def join(root: str, below: str) -> str:
 
 
 def usable(root: str, below: str) -> bool:
-    """Whether a name that a listing returned can be joined; a key of a bucket may be any text."""
+    """Return True if a name from a listing can be joined to `root`. A bucket's key may be any text."""
     try:
         join(root, below)
     except (LookupError, UrlError):
@@ -97,12 +97,13 @@ def usable(root: str, below: str) -> bool:
 
 
 def name_of(where: Place) -> PurePosixPath:
-    """The last part of a place, as a path without folders."""
+    """Return the last part of a place, as a path without folders."""
     return PurePosixPath(str(where).rsplit("/", 1)[-1])
 
 
 def _leaves(url: str) -> bool:
-    """Whether a server could read a part of the path as the folder itself or the one above."""
+    """Return True if a server could interpret a part of the path as the same folder (.) or its parent
+    (..)."""
     path = url.split("://", 1)[1]
     if is_web(url):
         path = urlsplit(url).path

@@ -97,7 +97,7 @@ def step_tokens(plans: Sequence[RankPlan], packed: bool) -> int:
 
 
 def lockstep(plans: Sequence[RankPlan], packed: bool) -> float:
-    """Tokens that all ranks compute or wait for, as a multiple of the tokens that there are; 1 is ideal."""
+    """Return the tokens that all ranks compute or wait for, divided by the number of tokens; 1 is ideal."""
     tokens = sum(piece.tokens for plan in plans for batch in plan.passes for piece in batch)
     return step_tokens(plans, packed) * len(plans) / tokens
 

@@ -1,4 +1,4 @@
-"""The learner as the controller sees it: ZeRO-3 ranks that start, update and end together."""
+"""The controller's interface to the learner: a group of ZeRO-3 ranks that start, update and end together."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
-"""After a first failure, how long to wait for a better explanation from another rank."""
+"""Seconds to wait after a first failure, because another rank's error may explain it better."""
 
 
 class LearnerFailed(RuntimeError):
-    """A rank died, failed or missed a deadline. All ranks have ended; a new group may succeed."""
+    """A rank died, failed or missed a deadline. All ranks have been ended. A new group may succeed."""
 
 
 class LearnerGroup:
@@ -50,8 +50,8 @@ class LearnerGroup:
         weights = await learner.weight_buckets()
         await learner.close()
 
-    Concurrent calls run one after another. Not restartable: after `close` or `LearnerFailed`, make a new one.
-    Every call raises a rank's PermanentError unchanged; after one, a new group would fail again.
+    Concurrent calls run one after another. After `close` or `LearnerFailed` a group cannot be restarted:
+    create a new one. Every call raises a rank's PermanentError unchanged; a new group would then fail too.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class LearnerGroup:
         alone: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
     ) -> None:
         """Args:
-        send_adapters: whether `weight_buckets` hands out adapters, in place of the whole model's weights.
-        environment: variables of the ranks' processes, besides those of `rank_environment`.
-        alone: entered while ranks start or update, which takes and frees GPU memory.
+        send_adapters: True if `weight_buckets` returns adapters instead of the whole model's weights.
+        environment: environment variables for the ranks, in addition to those of `rank_environment`.
+        alone: context entered while ranks start or update, because they allocate and free GPU memory then.
         """
         self._environment = dict(environment or {})
         self._alone = alone
@@ -92,17 +92,17 @@ class LearnerGroup:
         self._placement: PlacementGroup | None = None
         self._ranks: list[Any] = []
         self._processes: list[tuple[str, int]] = []
-        """Node and process id of every rank that was started and may still hold memory."""
+        """Node and process id of each started rank that may still hold memory."""
         self._layout: Layout = "packed"
         self._turn = asyncio.Lock()
         self.version = 0
-        """The policy version that the ranks hold: updates done, those before the checkpoint included."""
+        """Policy version of the ranks: the number of updates, including those before the checkpoint."""
 
     async def start(self, checkpoint: Path | None = None) -> LearnerInfo:
         """Place and start all ranks and load the model, then `checkpoint` if given.
 
         Raises:
-            LearnerFailed: if the resources are not granted in time, or a rank fails.
+            LearnerFailed: if Ray does not grant the resources in time, or a rank fails.
         """
         try:
             await self._place()
@@ -124,12 +124,12 @@ class LearnerGroup:
         return infos[0]
 
     async def update(self, samples: Sequence[TrainSample]) -> dict[str, float]:
-        """One GRPO update on all `samples`, after which `version` is one higher; returns its metrics.
+        """Make one GRPO update on all `samples`, and increase `version` by one; returns the update's metrics.
 
-        Without samples the weights stay as they are, and only `version` counts the update.
+        Without samples the weights do not change, but `version` still increases.
 
         Args:
-            samples: groups with advantages; spread over the ranks by their token counts.
+            samples: groups with advantages, which are distributed over the ranks by their token counts.
         """
         if not samples:
             async with self._turn:
@@ -147,15 +147,15 @@ class LearnerGroup:
         return replies[0] | {"learner/lockstep": lockstep(plans, self._layout == "packed")}
 
     async def logprobs(self, samples: Sequence[TrainSample]) -> list[list[list[float]]]:
-        """Log-probs of every completion token under the current policy, by sample and completion."""
+        """Return completion tokens' log-probs under the current policy, by sample and completion."""
         return await self._of_each(samples, lambda s, frames: remote(LearnerRank.logprobs, s, *frames))
 
     async def reference(self, samples: Sequence[TrainSample]) -> list[ReferenceLogprobs]:
-        """Log-probs under the frozen reference, by sample; `update` takes them as samples' `reference`."""
+        """Return log-probs under the frozen reference, by sample, for use as the samples' `reference`."""
         return await self._of_each(samples, lambda s, frames: remote(LearnerRank.reference, s, *frames))
 
     async def _with_reference(self, samples: Sequence[TrainSample]) -> Sequence[TrainSample]:
-        """Samples that all have reference log-probs if some have: all ranks make the passes, or none."""
+        """Return samples that all have reference log-probs or all have none, as all ranks must agree."""
         missing = [sample for sample in samples if sample.reference is None]
         if len(missing) in (0, len(samples)):
             return samples
@@ -167,7 +167,7 @@ class LearnerGroup:
         samples: Sequence[TrainSample],
         call: Callable[[RankShard, list[np.ndarray]], RemoteCall[LearnerRank, list[T]]],
     ) -> list[T]:
-        """What the ranks return for each of their samples, in the order of `samples`."""
+        """Return the ranks' results for their samples, in the order of `samples`."""
         plans = self._plan(samples)
         calls = [call(shard, frames) for shard, frames in self._shards(samples, plans)]
         async with self._turn:
@@ -177,9 +177,9 @@ class LearnerGroup:
         return [found[i] for i in range(len(samples))]
 
     async def weight_buckets(self) -> Weights:
-        """The current policy in the object store, once an update in progress has ended.
+        """Put the current policy into the object store, after an update in progress has ended.
 
-        The objects live as long as rank 0 and the references do.
+        The objects exist as long as rank 0 and the references do.
         """
         async with self._turn:
             replies = await self._call_each(
@@ -188,20 +188,20 @@ class LearnerGroup:
             return Weights(self.version, replies[0])
 
     async def weight_layout(self) -> WeightLayout:
-        """What `send_weights` sends, in its order."""
+        """Return the layout of the weights that `send_weights` sends, in the order of sending."""
         layouts = await self._call_all(remote(LearnerRank.weight_layout), self._config.update_timeout_s)
         return layouts[0]
 
     async def transfer_address(self) -> tuple[str, int]:
-        """An address on which `join_transfer` can open a group."""
+        """Return an address at which `join_transfer` can open a group."""
         return await self._call_one(0, remote(LearnerRank.address), self._config.collective_timeout_s)
 
     async def join_transfer(self, host: str, port: int, world_size: int, timeout_s: float) -> None:
-        """Open the NCCL group of rank 0 and the engines; returns when all `world_size` members are in."""
+        """Open the NCCL group of rank 0 and the engines; returns once all `world_size` have joined."""
         await self._call_all(remote(LearnerRank.join_transfer, host, port, world_size), timeout_s)
 
     async def gather_weights(self) -> int:
-        """Gather the current policy into rank 0's host memory, once an update in progress has ended; returns
+        """Gather the current policy into rank 0's host memory, after an update in progress has ended. Returns
         its version."""
         async with self._turn:
             calls = [remote(LearnerRank.gather_weights)] * len(self._ranks)
@@ -209,31 +209,30 @@ class LearnerGroup:
             return self.version
 
     async def send_weights(self, timeout_s: float) -> float:
-        """Broadcast the policy that `gather_weights` gathered over the group that `join_transfer` opened;
-        returns the seconds of rank 0.
+        """Broadcast the policy from `gather_weights` over `join_transfer`'s group; returns rank 0's seconds.
 
         Raises:
-            LearnerFailed: if an engine does not take it in time; a broadcast that hangs cannot be cancelled.
+            LearnerFailed: if an engine does not receive it in time; a hanging broadcast cannot be cancelled.
         """
         return (await self._call_all(remote(LearnerRank.send_weights), timeout_s))[0]
 
     async def save(self, folder: Path, extra: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint; `extra` (JSON) comes back from `start(checkpoint=folder)`, with the version."""
+        """Write a checkpoint. `start(checkpoint=folder)` returns `extra` (JSON) with the version."""
         state = (extra or {}) | {"version": self.version}
         await self._call_all(remote(LearnerRank.save, folder, state), self._config.update_timeout_s)
 
     async def snapshot(self) -> int:
-        """Copy the state of a checkpoint to the ranks' host memory; returns its version."""
+        """Copy the state for a checkpoint to the ranks' host memory; returns its version."""
         async with self._turn:
             calls = [remote(LearnerRank.snapshot)] * len(self._ranks)
             await self._call_each(calls, self._config.update_timeout_s)
             return self.version
 
     async def write_snapshot(self, folder: Path, extra: dict[str, Any]) -> None:
-        """Write the last snapshot as `save` writes a checkpoint, beside whatever the ranks compute.
+        """Write the last snapshot as a checkpoint, while the ranks may compute.
 
-        The next snapshot must wait until this returns. `extra` has to hold the version. A failure ends no
-        rank.
+        The next snapshot must wait until this returns. `extra` must contain the version. A failure does not
+        end the ranks.
         """
         timeout_s, ranks = self._config.update_timeout_s, range(len(self._ranks))
         await self._call_one(0, remote(LearnerRank.begin_checkpoint, folder), timeout_s)
@@ -246,14 +245,14 @@ class LearnerGroup:
         await self._call_all(remote(LearnerRank.export_hf, folder), self._config.update_timeout_s)
 
     def abandon(self) -> None:
-        """Kill all ranks at once: one that is stuck in a broadcast answers nothing. Make a new group."""
+        """Kill all ranks at once: a rank stuck in a broadcast cannot answer. Create a new group then."""
         self._kill()
 
     async def close(self) -> None:
-        """End all ranks and free their resources; never raises for a rank that has died.
+        """End all ranks and free their resources. Raises no error for a rank that has died.
 
-        Returns when the processes of all ranks have ended, including those killed after a failure: until then
-        they hold their memory.
+        Returns when the processes of all ranks have ended, including those killed after a failure, because
+        they hold their memory until then.
         """
         if self._ranks:
             try:
@@ -279,7 +278,7 @@ class LearnerGroup:
             )
         except PlacementError as error:
             raise LearnerFailed(str(error)) from None
-        # Ray's own annotations leave this option out.
+        # Ray's type annotations lack this option.
         actor: Any = ray.remote(concurrency_groups=CONCURRENCY)(LearnerRank)  # type: ignore[call-overload]
         threads = max(1, int(config.cpus_per_rank))
         self._ranks = [
@@ -296,19 +295,19 @@ class LearnerGroup:
         ]
 
     def _plan(self, samples: Sequence[TrainSample]) -> list[RankPlan]:
-        """Who computes what, planned for all ranks together."""
+        """Plan the groups and forward passes of all ranks together."""
         groups, budget = [sample.group for sample in samples], self._config.micro_batch_tokens
         return plan_update(groups, len(self._ranks), budget, self._layout == "packed")
 
     def _shards(
         self, samples: Sequence[TrainSample], plans: Sequence[RankPlan]
     ) -> list[tuple[RankShard, list[np.ndarray]]]:
-        """What each rank trains on, and the frames of its groups as arguments of a remote call."""
+        """Return each rank's shard, and its groups' frames as arguments of a remote call."""
         completions = sum(len(s.group.completions) for s in samples)
         tokens = sum(s.group.n_tokens for s in samples)
         shards = []
         for plan in plans:
-            # A rank without a group of its own still takes part in every collective, with any group's data.
+            # A rank without a group takes part in every collective, with the data of the shortest group.
             mine = [samples[i] for i in plan.groups] or [min(samples, key=lambda s: s.group.n_tokens)]
             known = [s.reference for s in mine if s.reference is not None]
             shard = RankShard(
@@ -341,14 +340,14 @@ class LearnerGroup:
             ) from error
 
     async def _call_all(self, call: RemoteCall[LearnerRank, T], timeout_s: float) -> list[T]:
-        """Make `call` on every rank, after calls in progress."""
+        """Make `call` on every rank, after the calls in progress."""
         async with self._turn:
             return await self._call_each([call] * len(self._ranks), timeout_s)
 
     async def _call_each(self, calls: Sequence[RemoteCall[LearnerRank, T]], timeout_s: float) -> list[T]:
-        """Make one call on each rank; the first failure ends them all.
+        """Make one call on each rank. The first failure ends all ranks.
 
-        Ranks must make their collectives in the same order, so the caller holds `_turn`.
+        The caller must hold `_turn`, because ranks must make their collectives in the same order.
         """
         if not self._ranks:
             raise LearnerFailed("the learner has no rank that runs")
@@ -358,7 +357,7 @@ class LearnerGroup:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             if any(t.done() and t.exception() for t in tasks):
-                # Other ranks see a dead one as a broken connection, often before Ray reports its death.
+                # Other ranks report a broken connection to a dead rank, often before Ray reports its death.
                 await asyncio.wait(tasks, timeout=_GRACE_S)
                 self._kill()
                 raise _root_cause([error for t in tasks if t.done() and (error := t.exception())])
@@ -368,7 +367,7 @@ class LearnerGroup:
                 task.cancel()
 
     async def _ended(self, node: str, pids: list[int]) -> None:
-        """Wait until the ranks' processes on one node have ended; on a node that is gone they have ended."""
+        """Wait until the ranks' processes on one node have ended. If the node is gone, they have ended."""
         if node not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
             return
         there = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -393,7 +392,7 @@ class LearnerGroup:
 
 
 def _root_cause(errors: Sequence[BaseException]) -> BaseException:
-    """The error that caused the others: one that would repeat, else a death, else the first."""
+    """Select the error that caused the others: a permanent error, else a death, else the first error."""
     permanent = [e for e in errors if isinstance(e, PermanentError)]
     deaths = [e for e in errors if isinstance(e.__cause__, ACTOR_IS_GONE)]
     return (permanent or deaths or errors)[0]

@@ -51,7 +51,8 @@ class LoopPlan:
 
     @classmethod
     def of(cls, config: RunConfig, answers: Answers, videos: int = LSVQ_TEST) -> "LoopPlan":
-        """As `config` says, with `videos` in all in the splits that are evaluated while training."""
+        """Return the evaluations of `config`, whose splits evaluated during training have `videos` videos in
+        total."""
         evaluated = min(videos, config.evaluation.videos or videos)
         frames_bytes = evaluated * config.data.frames_per_video * 3 * config.data.max_frame_px**2
         return cls(

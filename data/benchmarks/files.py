@@ -1,4 +1,4 @@
-"""Match the names in a label file with the files below one folder, or below the URL of one."""
+"""Matches the names in a label file with the files below one folder, or below the URL of a folder."""
 
 import difflib
 import os
@@ -32,7 +32,8 @@ class VideoFolder:
     """
 
     def __init__(self, root: Place, fetching: Fetching = DEFAULT_FETCHING) -> None:
-        """Raises TableError if `root` is no folder, or its URL cannot be listed."""
+        """List the files below `root`. Raises TableError if it is not a folder, or its URL cannot be
+        listed."""
         self._outside: set[str] = set()
         self.root: Place = root if isinstance(root, str) else root.resolve()
         if isinstance(self.root, str):
@@ -47,7 +48,7 @@ class VideoFolder:
         self._by_gram: dict[str, list[str]] | None = None
 
     def place(self, file: str) -> str:
-        """The absolute path or URL of one of the files."""
+        """Return the absolute path or URL of one of the files."""
         return join(self.root, file) if isinstance(self.root, str) else str(self.root / file)
 
     def find(self, label: str, ending: str | None = None) -> str:
@@ -136,7 +137,7 @@ def _stays(base: Path, file: str) -> bool:
 
 
 def _listed(url: str, fetching: Fetching) -> list[str]:
-    """The files below a URL, relative to it. Raises TableError."""
+    """Return the files below a URL, relative to it. Raises TableError."""
     try:
         files = list_files(url, fetching)
     except FetchError as error:

@@ -240,13 +240,14 @@ def _nothing_left(labels: Place, folder: VideoFolder, problems: dict[str, str], 
 
 
 def _base(videos: Place, out: Path) -> Place:
-    """Where the manifest's paths start: its folder, or that of the videos if they are not below it."""
+    """Return the place that the manifest's paths are relative to: the manifest's folder, or the videos'
+    folder if that is not below it."""
     home = out.parent.resolve()
     return home if isinstance(videos, Path) and videos.is_relative_to(home) else videos
 
 
 def _below(base: Place, folder: VideoFolder, file: str) -> str:
-    """The path of a file from `base` on."""
+    """Return the path of a file relative to `base`."""
     if isinstance(base, str):
         return file
     return Path(folder.place(file)).relative_to(base).as_posix()

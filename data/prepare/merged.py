@@ -15,7 +15,7 @@ from data.urls import is_url
 
 
 def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> list[Video]:
-    """Write the rows of all manifests to `out`, their paths relative to its folder or URLs; returns them.
+    """Write the rows of all manifests to `out`, and return them. Paths are relative to its folder, or URLs.
 
     A row without a label set gets one named after its manifest, because labels of different manifests are not
     comparable by default. Columns that a run does not read are dropped.

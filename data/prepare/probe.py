@@ -1,4 +1,5 @@
-"""Check that a file opens as a video. As a program, it checks one file a line (runtime/killable.py)."""
+"""Checks that a file opens as a video. Run as a program, it checks one file per line
+(runtime/killable.py)."""
 
 from typing import Any
 
