@@ -80,8 +80,8 @@ class EvaluationConfig(BaseModel):
     splits: list[str] = ["test"]
     """Values of the manifest's `split` column to evaluate before and after training."""
     during: list[str] = []
-    """Those of `splits` that are evaluated during training, too; default: the first. The first of them
-    decides which checkpoint is the best."""
+    """Values from `splits` that are also evaluated during training. Default: the first of `splits`. The
+    scores on the first split in this list determine the best checkpoint."""
     every_updates: int = Field(25, ge=0)
     """Number of updates between evaluations during training; 0 evaluates only before and after."""
     videos: int = Field(512, ge=0)

@@ -37,7 +37,7 @@ class Journal:
 
     def begin(self, version: int, total_updates: int, state: Mapping[str, Any]) -> None:
         """Start a new attempt at `version`, with the state kept in its checkpoint."""
-        if self._attempt is None:  # else this process has counted them itself
+        if self._attempt is None:  # otherwise this process has counted these seconds itself
             self._earlier_s = float(state.get("seconds", 0.0))
         self._attempt = self._run.start_attempt(version)
         self._metrics.begin(self._attempt, version)

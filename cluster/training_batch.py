@@ -32,7 +32,8 @@ class SampledVideo:
 
 @dataclass(frozen=True, slots=True)
 class ScoredCohort:
-    """What was collected for a cohort. Row k of `rewards` is `videos[k]`; None if every video failed."""
+    """The sampled and scored videos of a cohort. Row k of `rewards` belongs to `videos[k]`. `rewards` is None
+    if every video failed."""
 
     cohort: Cohort
     videos: list[SampledVideo]

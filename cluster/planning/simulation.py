@@ -31,10 +31,13 @@ WARM_UP = 10
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a simulated run came to. Idle shares are of places in the workers' batches (where tokens are
-    simulated, of seconds without a sequence), and of the learner's time; `controller_share` is real processor
-    time, the simulation's own included, over virtual time. `period_s` is the time from one push to the next
-    after the start, `phases` the learner's seconds an update by what they went to."""
+    """The result of a simulated run.
+
+    `rollout_idle_share`: share of unused slots in the workers' batches; if tokens are simulated, the share of
+    seconds without a sequence. `learner_idle_share`: share of the learner's time. `controller_share`: real
+    CPU time, including the simulation's, divided by virtual time. `period_s`: time between two pushes after
+    the start. `phases`: the learner's seconds per update, by activity.
+    """
 
     updates: int
     seconds: float

@@ -68,10 +68,11 @@ def check_manifest(
 
     Args:
         data: settings of the run.
-        root: folder or URL that the manifest's paths start from; default: its own.
-        out: the table, .csv, .jsonl or .parquet; default: MANIFEST.check.csv beside the manifest.
-        processes: how many files are decoded at once.
-        progress: called with files done and files in all.
+        root: folder or URL that the manifest's paths are relative to; default: the manifest's folder.
+        out: the table to write, .csv, .jsonl or .parquet; default: MANIFEST.check.csv in the manifest's
+            folder.
+        processes: number of files decoded at once.
+        progress: called with the number of files done and the total number.
     Raises:
         TableError: if the manifest cannot be used, or the format of `out` is unknown.
     """

@@ -67,16 +67,19 @@ def prepare(
     """Write a manifest of those videos of a benchmark that exist and pass the check.
 
     Args:
-        labels: the label file; videos: the folder of the videos, sub-folders included; both may be URLs.
-        out: manifest to write, .parquet, .csv or .jsonl.
+        labels: the label file; may be a URL.
+        videos: the folder of the videos, searched with its sub-folders; may be a URL.
+        out: the manifest to write, .parquet, .csv or .jsonl.
         scale: scale of the labels; default: the benchmark's. Rank-only labels need none.
-        split, label_set: of all rows; default: the label file's split or else the benchmark's, and its name.
-        rank_only: whether the labels only order the videos.
-        check: `exists`: the file is there; `open`: its container has a video stream whose first frame
-            decodes; `decode`: the frames decode that a run with default settings takes.
-        processes, timeout_s: how many files are opened at once, and the deadline of one, besides fetching it.
-        fetching: how URLs are fetched.
-        progress: called with files opened and files in all.
+        split: split of all rows; default: the label file's split, or else the benchmark's.
+        label_set: label set of all rows; default: the benchmark's name.
+        rank_only: use the labels only to order the videos.
+        check: `exists`: the file exists; `open`: its container has a video stream whose first frame decodes;
+            `decode`: all frames that a run with default settings uses decode.
+        processes: number of files opened at once.
+        timeout_s: deadline for opening one file, without fetching it.
+        fetching: settings for fetching from URLs.
+        progress: called with the number of files opened and the total number.
     Raises:
         TableError: if labels cannot be read or are off the scale, the format of `out` is unknown, or no video
             is left.

@@ -58,13 +58,13 @@ def make_ladders(
     left out if it cannot be read, or if all of its rungs look the same.
 
     Args:
-        fetching: how videos are fetched from a URL.
+        fetching: settings for fetching videos from a URL.
         kinds: kinds of distortion in data/distortions.py.
-        rungs: clips of a ladder, at least 2, from hardly visible to severe.
+        rungs: number of clips per ladder, at least 2, with distortions from hardly visible to severe.
         seconds, max_px: length of a clip, taken from the middle of the video, and its longest side.
         seed: seed of the random parts of the distortions.
-        processes, timeout_s: how many videos are worked on at once, and the deadline of one with its clips.
-        progress: called with videos done and videos in all.
+        processes, timeout_s: number of videos processed at once, and the deadline for one with its clips.
+        progress: called with the number of videos done and the total number.
     Raises:
         PrepareError: if a kind is unknown, there are fewer than 2 rungs, or no ladder is left.
     """

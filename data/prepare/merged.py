@@ -21,9 +21,9 @@ def merge(manifests: Sequence[Path], out: Path, check_files: bool = True) -> lis
     comparable by default. Columns that a run does not read are dropped.
 
     Raises:
-        ManifestError: for a manifest that cannot be used.
-        PrepareError: if a video of this machine lies outside the folder of `out`, two videos have the same
-            video_id, or the names of two manifests would give rows the same label set.
+        ManifestError: if a manifest cannot be used.
+        PrepareError: if a local video is outside the folder of `out`, two videos have the same video_id, or
+            two manifests' names would give their rows the same label set.
     """
     base = out.parent.resolve()
     rows = []
