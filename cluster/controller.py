@@ -234,8 +234,7 @@ class Controller:
                 break
             waited_s = time.perf_counter() - started
             batch = training_batch(cohorts, update, self._config.learner, reference.take(cohorts))
-            # A batch without samples counts as an update too, because every row of an epoch belongs to an
-            # update.
+            # A batch without samples is an update too: every row of an epoch belongs to an update.
             with self._trace.span("learner", f"update {update}"):
                 metrics = await self._actors.learner.update(batch.samples)
             batch = self._finite.check(batch, metrics, update)

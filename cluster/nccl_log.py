@@ -1,9 +1,9 @@
 """Reads from NCCL's logs, one per process, which transports it chose.
 
 NCCL falls back to TCP without a warning. At level INFO its log has a line `Using network NAME` per
-communicator. Per connection it has a line such as `Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0`, `via
-P2P/IPC` or `via SHM/direct/direct` (NCCL 2.29). NET connects GPUs of different nodes, or GPUs of one node
-that cannot reach each other in another way.
+communicator. Per connection it has a line such as `Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0`,
+or the same with `via P2P/IPC` or `via SHM/direct/direct` (NCCL 2.29). NET connects GPUs of
+different nodes, or GPUs of one node that cannot reach each other in another way.
 """
 
 import os

@@ -38,8 +38,8 @@ class PictureMaker:
         pixels = (
             _over_black(frame, self._reformatter) if transparent else _rgb(frame, self._reformatter, "rgb24")
         )
-        # Reading side data creates a reference cycle in the frame, which delays its release. So read it only
-        # once per rotation.
+        # Reading side data creates a reference cycle, which delays the frame's release. So read it only once
+        # per rotation.
         if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = orientation(frame)
         transposed, flip_rows, flip_columns = self._orientations[frame.rotation]

@@ -55,8 +55,7 @@ def engine_arguments(
         "logprobs_mode": "processed_logprobs",
         "logits_processors": ["rollout.token_mask:TokenMask"],
         "additional_config": {CONFIG_KEY: masked_token_ids},
-        # With a cached prefix, vLLM computes the rest of a prompt in another shape, which changes the last
-        # bits.
+        # With a cached prefix vLLM computes the rest of a prompt in another shape: the last bits change.
         "enable_prefix_caching": False if config.exact else None,
         "worker_extension_cls": "rollout.weight_loading.WeightLoading",
         # With AsyncLLM this cache is split over two processes and relies on the order of their messages, so
