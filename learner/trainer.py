@@ -99,7 +99,7 @@ class Trainer:
 
         Returns:
             metrics of the whole update, the same on every rank. A non-finite loss or gradient ends the update
-            before its optimizer step. `learner/skipped` is set if no optimizer step was made before.
+            before its optimizer step. `learner/skipped` is 1 if no optimizer step was made before.
         """
         started_s = time.monotonic()
         # Make dropout reproducible when a run is resumed.
