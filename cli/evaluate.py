@@ -9,7 +9,7 @@ from cli.score_display import ScoreProgress, print_origin
 from cli.terminal import console
 from data.manifest import manifest_hash
 from data.tables import SUFFIXES
-from data.urls import Place
+from data.urls import Location
 from evaluation.asking_sets import Answers, SetsJob
 from evaluation.comparison import report
 from evaluation.models import resolve_checkpoint, scoring_settings
@@ -25,7 +25,7 @@ def evaluate(
     manifests: Sequence[Path],
     splits: Sequence[str],
     headline_only: bool,
-    root: Place | None,
+    root: Location | None,
     out: Path,
     score_scale: tuple[float, float] | None,
     bootstrap_samples: int,

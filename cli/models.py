@@ -31,7 +31,7 @@ from cli.options import (
     scoring_options,
 )
 from cli.terminal import console, progress
-from data.urls import place
+from data.urls import location
 from runtime.errors import ConfigError
 
 
@@ -56,7 +56,7 @@ def score(
     root: Annotated[
         Any,
         typer.Option(
-            parser=place,
+            parser=location,
             metavar="PATH|URL",
             help="folder of the videos that tables name; default: the table's",
         ),
@@ -173,7 +173,7 @@ def evaluate(
     root: Annotated[
         Any,
         typer.Option(
-            parser=place, metavar="PATH|URL", help="folder of the videos; default: the manifest's folder"
+            parser=location, metavar="PATH|URL", help="folder of the videos; default: the manifest's folder"
         ),
     ] = None,
     score_scale: Annotated[

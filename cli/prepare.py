@@ -10,18 +10,18 @@ from data.benchmarks.labels import Columns
 from data.benchmarks.sets import BENCHMARKS, Benchmark
 from data.config import DataConfig
 from data.fetch_settings import FetchSettings
-from data.urls import Place, name_of, place
+from data.urls import Location, location, name_of
 
 prepare = typer.Typer(
     help="Make a manifest from a benchmark's labels and videos, or from videos without labels.",
     no_args_is_help=True,
 )
 LabelFile = Annotated[
-    Any, typer.Option(parser=place, metavar="PATH|URL", help="the set's label file", show_default=False)
+    Any, typer.Option(parser=location, metavar="PATH|URL", help="the set's label file", show_default=False)
 ]
 VideosFolder = Annotated[
     Any,
-    typer.Option(parser=place, metavar="PATH|URL", help="folder of the videos, searched recursively"),
+    typer.Option(parser=location, metavar="PATH|URL", help="folder of the videos, searched recursively"),
 ]
 CacheGb = Annotated[float, typer.Option(help="data.cache_gb: disk of the cache of videos fetched by URL")]
 CacheDir = Annotated[Path | None, typer.Option(help="data.cache_dir: folder of that cache")]
@@ -76,7 +76,7 @@ def prepare_table(
     labels: Annotated[
         Any,
         typer.Option(
-            parser=place, metavar="PATH|URL", help="table of labels: .csv, .jsonl, .json, .parquet or .mat"
+            parser=location, metavar="PATH|URL", help="table of labels: .csv, .jsonl, .json, .parquet or .mat"
         ),
     ],
     videos: VideosFolder,
@@ -123,7 +123,7 @@ def prepare_table(
 def prepare_ladder(
     folder: Annotated[
         Any,
-        typer.Argument(parser=place, metavar="PATH|URL", help="folder of videos; labels are not needed"),
+        typer.Argument(parser=location, metavar="PATH|URL", help="folder of videos; labels are not needed"),
     ],
     out: Annotated[Path, typer.Option(help="output folder of the clips and their manifest")],
     kind: Annotated[
@@ -185,7 +185,7 @@ def prepare_check(
     root: Annotated[
         Any,
         typer.Option(
-            parser=place, metavar="PATH|URL", help="folder of the videos; default: the manifest's folder"
+            parser=location, metavar="PATH|URL", help="folder of the videos; default: the manifest's folder"
         ),
     ] = None,
     frames: Annotated[
@@ -237,7 +237,7 @@ def prepare_check(
         raise typer.Exit(1)
 
 
-def _prepare(benchmark: Benchmark, files: tuple[Place, Place, Path], **options: Any) -> None:
+def _prepare(benchmark: Benchmark, files: tuple[Location, Location, Path], **options: Any) -> None:
     from data.prepare.labelled import prepare as make_manifest
 
     with progress("opening videos") as show:

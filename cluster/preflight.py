@@ -18,7 +18,7 @@ from data.hub import commit_of, model_folder
 from data.manifest import read_manifest
 from data.records import Video
 from data.sampler import CohortSampler
-from data.urls import Place
+from data.urls import Location
 from evaluation.models import fingerprint
 from monitoring.config import check_wandb
 from monitoring.run_dir import RunDirectory
@@ -64,7 +64,7 @@ def resolve_paths(config: RunConfig, default_run_dir: Path) -> RunConfig:
             f"give --run_dir an absolute path on storage that all nodes see"
         )
 
-    def absolute(where: Place | None) -> Place | None:
+    def absolute(where: Location | None) -> Location | None:
         return where.expanduser().absolute() if isinstance(where, Path) else where
 
     data = config.data.model_copy(

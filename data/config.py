@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from data.fetch_settings import FetchSettings
 from data.frame_tokens import FrameTokenSettings
-from data.urls import is_url, place
+from data.urls import is_url, location
 from runtime.project import moved
 
 
@@ -46,7 +46,7 @@ class DataConfig(FrameTokenSettings, FetchSettings):
     @field_validator("root", mode="before")
     @classmethod
     def _place(cls, value: Any) -> Any:
-        return place(value) if isinstance(value, str) else value
+        return location(value) if isinstance(value, str) else value
 
     @field_validator("manifest", "root")
     @classmethod

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from data.fetch import FetchError, NoRoom, download
 from data.fetch_settings import Fetching
-from data.urls import Place, is_url, name_of
+from data.urls import Location, is_url, name_of
 from data.video_file import VideoError
 
 _UNSTATED_BYTES = 2**31
@@ -51,7 +51,7 @@ def local_file(path: str, fetching: Fetching) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def table_file(where: Place, fetching: Fetching) -> Iterator[Path]:
+def table_file(where: Location, fetching: Fetching) -> Iterator[Path]:
     """Yield a table or label file on this machine. A URL is fetched at each use, because labels may be
     corrected.
 

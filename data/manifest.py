@@ -30,7 +30,7 @@ from data.fetch_settings import Fetching
 from data.paths import FilesBelow
 from data.records import Video
 from data.tables import TableError, check_table_name, listed, read_table
-from data.urls import Place, is_url
+from data.urls import Location, is_url
 
 COLUMNS = (
     "video_id", "path", "mos", "split", "label_set", "source", "rank_only", "original_mos", "scale_low",
@@ -56,7 +56,7 @@ class ManifestError(TableError):
 
 
 def read_manifest(
-    path: Path, root: Place | None = None, check_files: bool = True, root_option: str = "--data.root"
+    path: Path, root: Location | None = None, check_files: bool = True, root_option: str = "--data.root"
 ) -> list[Video]:
     """Read and validate a manifest (.csv, .jsonl or .parquet).
 

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from data.urls import Place, UrlError, check_url, is_url, join, redacted
+from data.urls import Location, UrlError, check_url, is_url, join, redacted
 
 VIDEO_SUFFIXES = frozenset(
     (".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".av1", ".avc", ".avi", ".avif", ".divx", ".dv", ".f4v",
@@ -34,7 +34,7 @@ class FilesBelow:
     Each folder is resolved only once, so a file needs one disk access.
     """
 
-    def __init__(self, folder: Path, root: Place | None, check: bool, option: str = "--data.root") -> None:
+    def __init__(self, folder: Path, root: Location | None, check: bool, option: str = "--data.root") -> None:
         """Args: check: require that local files exist; option: the option that sets `root`, for errors."""
         where = folder if root is None else root
         self._url = where if isinstance(where, str) else None

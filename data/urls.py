@@ -10,7 +10,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _URL_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)([^/\s'\"<>?#]*@)?([^\s'\"<>?#]*)([?#][^\s'\"<>]*)?")
 _WEB = ("http", "https")
 
-Place = Path | str
+Location = Path | str
 """A path on this machine, or a URL. A str is always a URL that `check_url` has accepted."""
 
 
@@ -64,7 +64,7 @@ def check_url(url: str) -> str:
     return f"{scheme.lower()}://{rest.rstrip('/')}"
 
 
-def place(text: str) -> Place:
+def location(text: str) -> Location:
     """Convert text to a path or a validated URL. Raises UrlError."""
     return check_url(text) if is_url(text) else Path(text)
 
@@ -96,8 +96,8 @@ def usable(root: str, below: str) -> bool:
     return True
 
 
-def name_of(where: Place) -> PurePosixPath:
-    """Return the last part of a place, as a path without folders."""
+def name_of(where: Location) -> PurePosixPath:
+    """Return the file name of a path or URL, its last component."""
     return PurePosixPath(str(where).rsplit("/", 1)[-1])
 
 

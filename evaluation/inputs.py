@@ -15,7 +15,7 @@ from data.paths import VIDEO_SUFFIXES, FilesBelow, is_picture, is_video
 from data.records import VideoRef
 from data.tables import SUFFIXES as TABLE_SUFFIXES
 from data.tables import TableError, read_table
-from data.urls import Place, check_url, is_url, is_web, name_of, usable
+from data.urls import Location, check_url, is_url, is_web, name_of, usable
 from runtime.errors import ConfigError
 
 FRAME_RATE = 25.0
@@ -76,7 +76,7 @@ class FoundVideos:
 
 def find_videos(
     arguments: Sequence[str],
-    root: Place | None = None,
+    root: Location | None = None,
     frame_rate: float | None = None,
     fetching: Fetching = DEFAULT_FETCHING,
 ) -> FoundVideos:
@@ -149,7 +149,7 @@ def _in_folder(folder: Path, as_video: bool) -> tuple[list[tuple[str, str]], int
 
 
 def _at_url(
-    url: str, is_folder: bool, root: Place | None, fetching: Fetching
+    url: str, is_folder: bool, root: Location | None, fetching: Fetching
 ) -> tuple[list[tuple[str, str]], int]:
     """(videos, number of other files)."""
     if is_web(url) and is_folder:
@@ -175,7 +175,7 @@ def _at_url(
     return videos, len(files) - len(videos)
 
 
-def _in_table(path: Place, file: Path, root: Place | None) -> list[tuple[str, str]]:
+def _in_table(path: Location, file: Path, root: Location | None) -> list[tuple[str, str]]:
     """The videos of the table at `path`, which lies in `file` on this machine."""
     try:
         table = read_table(file)

@@ -8,7 +8,7 @@ from typing import Any
 from data.fetch_settings import FetchSettings
 from data.frames import clip_window, duration_s
 from data.records import VideoRef
-from data.urls import Place
+from data.urls import Location
 from data.video_file import VideoError
 from evaluation.inputs import FoundVideos, InputError, find_videos
 from evaluation.models import Checkpoint, fingerprint, resolve_checkpoint, scoring_settings
@@ -73,7 +73,7 @@ def read_score_job(
     checkpoint: str | None,
     samples: int,
     timeline_s: float | None,
-    root: Place | None = None,
+    root: Location | None = None,
     window_s: tuple[float, float] | None = None,
     frame_rate: float | None = None,
     **overrides: Any,

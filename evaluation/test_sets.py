@@ -9,7 +9,7 @@ import numpy as np
 
 from data.manifest import ManifestError, read_manifest
 from data.records import Video
-from data.urls import Place
+from data.urls import Location
 from evaluation.statistics.metrics import Scale
 
 DEFAULT_SPLIT = "test"
@@ -21,7 +21,7 @@ class LabelledSet:
     valid as a file name."""
 
     name: str
-    base: Place
+    base: Location
     videos: tuple[Video, ...]
 
     @property
@@ -46,7 +46,7 @@ def read_sets(
     manifests: Sequence[Path],
     splits: Sequence[str] = (),
     headline_only: bool = False,
-    root: Place | None = None,
+    root: Location | None = None,
     check_files: bool = True,
 ) -> list[LabelledSet]:
     """Read test sets from manifests: one set per label set and requested split.
@@ -71,7 +71,7 @@ def read_sets(
 
 
 def _sets_of(
-    manifest: Path, splits: Sequence[str], headline_only: bool, root: Place | None, check_files: bool
+    manifest: Path, splits: Sequence[str], headline_only: bool, root: Location | None, check_files: bool
 ) -> Iterator[LabelledSet]:
     videos = read_manifest(manifest, root, check_files, root_option="--root")
     known = list(dict.fromkeys(video.split for video in videos))

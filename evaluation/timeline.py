@@ -24,7 +24,9 @@ def windows(duration_s: float, step_s: float) -> list[tuple[float, float]]:
     if not step_s > 0:
         raise ValueError(f"windows of {step_s:g} s: give a number above 0")
     if not (math.isfinite(duration_s) and duration_s > 0):
-        raise ValueError(f"a duration of {duration_s:g} s has no windows: remux the video to correct it")
+        raise ValueError(
+            f"cannot cut a video of {duration_s:g} s into windows: remux it to correct its duration"
+        )
     if duration_s / step_s > _MOST_WINDOWS:
         raise ValueError(
             f"{duration_s:g} s in windows of {step_s:g} s are more than {_MOST_WINDOWS:,} windows: give "

@@ -187,7 +187,8 @@ def rated_of_row(row: Mapping[str, Any]) -> Rated:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The result: `rated` holds the answers of every content, by version (None where it has no video)."""
+    """The result of a comparison. `rated` lists, for each content, the model's answer for each version: None
+    where the version has no video of it."""
 
     versions: Versions
     rated: Mapping[str, Sequence[Rated | None]]

@@ -37,7 +37,7 @@ RESERVED = frozenset(
         "score", "advantage", "advantages", "text",
     }
 )  # fmt: skip
-"""Names that records and metrics use for other data, so that no reward may have them."""
+"""Names that a reward may not have: records and metrics use them for other data."""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from data.fetch import FetchError, list_files
 from data.fetch_settings import DEFAULT_FETCHING, Fetching
 from data.paths import is_video
 from data.tables import TableError
-from data.urls import Place, join, usable
+from data.urls import Location, join, usable
 
 _GRAM = 3
 _RAREST_GRAMS, _CANDIDATES, _LEAST_LIKENESS = 8, 5, 0.6
@@ -31,11 +31,11 @@ class VideoFolder:
     Links to folders are not followed. Links to files outside the folder are ignored.
     """
 
-    def __init__(self, root: Place, fetching: Fetching = DEFAULT_FETCHING) -> None:
+    def __init__(self, root: Location, fetching: Fetching = DEFAULT_FETCHING) -> None:
         """List the files below `root`. Raises TableError if it is not a folder, or its URL cannot be
         listed."""
         self._outside: set[str] = set()
-        self.root: Place = root if isinstance(root, str) else root.resolve()
+        self.root: Location = root if isinstance(root, str) else root.resolve()
         if isinstance(self.root, str):
             self.files = _listed(self.root, fetching)
         elif self.root.is_dir():
@@ -47,7 +47,7 @@ class VideoFolder:
         self._by_base: dict[str, dict[str, list[str]]] = {}
         self._by_gram: dict[str, list[str]] | None = None
 
-    def place(self, file: str) -> str:
+    def location(self, file: str) -> str:
         """Return the absolute path or URL of one of the files."""
         return join(self.root, file) if isinstance(self.root, str) else str(self.root / file)
 

@@ -16,7 +16,7 @@ from data.fetch_settings import Fetching
 from data.manifest import read_manifest
 from data.records import VideoRef
 from data.tables import check_table_name, write_table
-from data.urls import Place, is_url
+from data.urls import Location, is_url
 from data.video_file import DecoderName, VideoError
 from runtime.killable import run_isolated, serve
 
@@ -59,7 +59,7 @@ def check_manifest(
     manifest: Path,
     data: DataConfig,
     *,
-    root: Place | None = None,
+    root: Location | None = None,
     out: Path | None = None,
     processes: int = 2,
     progress: Callable[[int, int], None] | None = None,

@@ -17,7 +17,7 @@ from data.fetch_settings import DEFAULT_FETCHING, Fetching
 from data.file_cache import table_file
 from data.prepare.checked import examine
 from data.tables import TableError, check_table_name, write_table
-from data.urls import Place, is_url
+from data.urls import Location, is_url
 from runtime.killable import run_isolated
 
 Check = Literal["exists", "open", "decode"]
@@ -39,7 +39,7 @@ class Prepared:
     """
 
     manifest: Path
-    base: Place
+    base: Location
     rows: int
     scale: Scale
     span: tuple[float, float]
@@ -50,8 +50,8 @@ class Prepared:
 
 def prepare(
     benchmark: Benchmark,
-    labels: Place,
-    videos: Place,
+    labels: Location,
+    videos: Location,
     out: Path,
     *,
     scale: Scale | None = None,
@@ -98,7 +98,7 @@ def prepare(
     _check_scale(labels, found.rows, scale)
     folder = VideoFolder(videos, fetching)
     files, problems = _locate(folder, found.rows, benchmark.ending)
-    paths = {video: folder.place(file) for video, file in files.items()}
+    paths = {video: folder.location(file) for video, file in files.items()}
     failing, marked = _failing(paths, check, processes, timeout_s, fetching, progress)
     problems |= failing
     kept = [row for row in found.rows if row.path not in problems]
@@ -126,7 +126,7 @@ def prepare(
     return Prepared(out, base, len(rows), scale, span, problems, problems_file, marked)
 
 
-def _read_labels(labels: Place, benchmark: Benchmark, fetching: Fetching) -> Labels:
+def _read_labels(labels: Location, benchmark: Benchmark, fetching: Fetching) -> Labels:
     try:
         with table_file(labels, fetching) as file:
             try:
@@ -151,7 +151,7 @@ def source_of(benchmark: Benchmark, name: str) -> str:
     return content.group(1) if content else ""
 
 
-def _check_scale(labels: Place, rows: Sequence[LabelRow], scale: Scale) -> None:
+def _check_scale(labels: Location, rows: Sequence[LabelRow], scale: Scale) -> None:
     low, high = min(scale), max(scale)
     if low == high:
         raise PrepareError(
@@ -234,7 +234,7 @@ def _write_problems(out: Path, problems: dict[str, str]) -> Path | None:
     return file
 
 
-def _nothing_left(labels: Place, folder: VideoFolder, problems: dict[str, str], file: Path | None) -> str:
+def _nothing_left(labels: Location, folder: VideoFolder, problems: dict[str, str], file: Path | None) -> str:
     first = "\n".join([f"  {video} {reason}" for video, reason in problems.items()][:_LISTED_PROBLEMS])
     return (
         f"{labels}: none of its {len(problems)} videos can be used, so no manifest is written; {folder.root} "
@@ -242,15 +242,15 @@ def _nothing_left(labels: Place, folder: VideoFolder, problems: dict[str, str], 
     )
 
 
-def _base(videos: Place, out: Path) -> Place:
-    """Return the place that the manifest's paths are relative to: the manifest's folder, or the videos'
-    folder if that is not below it."""
+def _base(videos: Location, out: Path) -> Location:
+    """Return the folder or URL that the manifest's paths are relative to: that of the manifest, or the one of
+    the videos if it is not below the manifest's."""
     home = out.parent.resolve()
     return home if isinstance(videos, Path) and videos.is_relative_to(home) else videos
 
 
-def _below(base: Place, folder: VideoFolder, file: str) -> str:
+def _below(base: Location, folder: VideoFolder, file: str) -> str:
     """Return the path of a file relative to `base`."""
     if isinstance(base, str):
         return file
-    return Path(folder.place(file)).relative_to(base).as_posix()
+    return Path(folder.location(file)).relative_to(base).as_posix()

@@ -18,7 +18,7 @@ from data.fetch_settings import DEFAULT_FETCHING, Fetching
 from data.prepare.labelled import PrepareError
 from data.prepare.ladder_clips import LadderJob, clip_name, clips_of, strength_of
 from data.tables import write_table
-from data.urls import Place
+from data.urls import Location
 from runtime.killable import run_isolated
 
 KINDS = TRAIN_KINDS + OOD_KINDS
@@ -38,7 +38,7 @@ class Ladders:
 
 
 def make_ladders(
-    folder: Place,
+    folder: Location,
     out: Path,
     *,
     fetching: Fetching = DEFAULT_FETCHING,
@@ -71,12 +71,12 @@ def make_ladders(
     _check(kinds, rungs, seconds, max_px)
     found = VideoFolder(folder, fetching)
     out = out.resolve()
-    sources = [name for name in found.videos() if not Path(found.place(name)).is_relative_to(out)]
+    sources = [name for name in found.videos() if not Path(found.location(name)).is_relative_to(out)]
     if not sources:
         raise PrepareError(f"{folder}: no file in it has a video's suffix")
     jobs = {
         name: LadderJob(
-            found.place(name),
+            found.location(name),
             str(out / name),
             sorted(set(kinds)),
             rungs,
@@ -93,7 +93,7 @@ def make_ladders(
         "data.prepare.ladder_clips",
         [asdict(job) for job in open_jobs.values()],
         processes,
-        timeout_s + fetching.wait_s([found.place(sources[0])]),
+        timeout_s + fetching.wait_s([found.location(sources[0])]),
         None if progress is None else lambda done: progress(len(made) + done, len(jobs)),
     )
     by_name = dict(zip(open_jobs, outcomes, strict=True))

@@ -265,7 +265,7 @@ def folder(tmp_path: Path) -> VideoFolder:
 )
 def test_finds_the_file_that_a_label_names(folder: VideoFolder, label: str, file: str) -> None:
     assert folder.find(label, "_long_form") == file
-    assert folder.find(folder.place(file)) == file
+    assert folder.find(folder.location(file)) == file
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from data.file_cache import FileCache, local_file
 from data.frames import decode_video, duration_s
 from data.manifest import ManifestError, read_manifest
 from data.paths import FilesBelow
-from data.urls import UrlError, check_url, is_url, place, redacted
+from data.urls import UrlError, check_url, is_url, location, redacted
 from data.video_file import VideoError
 from evaluation.inputs import InputError, find_videos
 from tests.data.file_servers import BUCKET, FlakyServer, http_server, s3_server, upload
@@ -262,9 +262,9 @@ def test_urls_that_are_refused(url: str) -> None:
 
 
 def test_text_that_is_a_url() -> None:
-    assert place("s3://bucket/a/") == "s3://bucket/a"
+    assert location("s3://bucket/a/") == "s3://bucket/a"
     assert check_url("HTTPS://host/a b.mp4") == "https://host/a b.mp4"
-    assert place("c:/a.mp4") == Path("c:/a.mp4")
+    assert location("c:/a.mp4") == Path("c:/a.mp4")
     assert not is_url("a:b//c.mp4")
     text = "failed at 'https://u:p@host/a?sig=1', then s3://b/c"
     assert redacted(text) == "failed at 'https://***@host/a?***', then s3://b/c"

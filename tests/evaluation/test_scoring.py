@@ -147,9 +147,9 @@ def test_windows_cover_a_video_once(duration_s: float, ends: list[float]) -> Non
 @pytest.mark.parametrize(
     ("duration_s", "message"),
     [
-        (float("inf"), "a duration of inf s has no windows"),
-        (float("nan"), "a duration of nan s has no windows"),
-        (0.0, "a duration of 0 s has no windows"),
+        (float("inf"), "cannot cut a video of inf s into windows"),
+        (float("nan"), "cannot cut a video of nan s into windows"),
+        (0.0, "cannot cut a video of 0 s into windows"),
         (3.7e17, "more than 100,000 windows: give longer"),
     ],
 )
