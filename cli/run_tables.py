@@ -18,6 +18,7 @@ from cluster.planning.memory import (
     GPU_SIZES_GB,
     SLACK,
     Line,
+    checkpoint_copy_gb,
     host_lines,
     learner_budget,
     learner_cure,
@@ -148,6 +149,10 @@ def print_memory(console: Console, config: RunConfig, model: Architecture) -> No
         )
     if (gb := sent_weights_gb(config, model)) > 0:
         console.print(f"Host memory of rank 0, besides: {gb:.2f} GB, pinned: the weights that it sends")
+    if (gb := checkpoint_copy_gb(config, model)) > 0:
+        console.print(
+            f"Host memory of each rank, besides: {gb:.2f} GB: its part of a checkpoint being written"
+        )
     gpus = config.rollout.tensor_parallel_size
     _print_lines(
         console,

@@ -19,7 +19,7 @@ class CheckpointWriter:
     def __init__(self, run: RunDirectory, config: RunConfig) -> None:
         self._run = run
         self._keep_last = config.checkpoint.keep_last
-        self._background = config.checkpoint.background and config.learner.offload == "none"
+        self._background = config.checkpoint_in_background
         self._writing: asyncio.Task[None] | None = None
         self.metrics: dict[str, float] = {}
         """Seconds of the last checkpoint during which updates waited, and during which its files were

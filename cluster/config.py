@@ -192,6 +192,11 @@ class RunConfig(BaseModel):
         return wanted and not self.shares_gpu and not self.rollout.exact
 
     @property
+    def checkpoint_in_background(self) -> bool:
+        """Whether updates continue while a checkpoint is written; with offload they wait."""
+        return self.checkpoint.background and self.learner.offload == "none"
+
+    @property
     def kept_frames_bytes(self) -> int:
         """Size of the frames of evaluated videos that are kept in the object store."""
         most, store_mb = self.evaluation.kept_frames_mb, self.cluster.object_store_mb

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data.errors import PermanentError
+from learner.host_copy import HostCopy
 from learner.lora import adapter_scale, save_adapter
 from learner.weights import gather_adapter, gather_buckets, hf_name
 
@@ -67,23 +68,17 @@ def save_checkpoint(engine: Any, folder: Path, extra: dict[str, Any]) -> None:
 class Snapshot:
     """A copy of one rank's shard in host memory, which can be written while the engine computes.
 
-    It uses 12 bytes per trainable parameter of the rank, as the shard does. The memory is reused for the next
-    snapshot. With CUDA it is pinned, so the copy runs at the speed of the bus.
+    It uses 12 bytes per trainable parameter of the rank, as the shard does, and keeps that memory for later
+    snapshots.
     """
 
     def __init__(self) -> None:
-        self.shard: dict[str, Tensor] = {}
+        self.copy = HostCopy()
         self.index: dict[str, Any] = {}
 
     def take(self, engine: Any) -> None:
         """Copy the engine's state to host memory, without a collective."""
-        states = _local_states(engine)
-        for name, tensor in states.items():
-            if name not in self.shard:
-                self.shard[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-            self.shard[name].copy_(tensor, non_blocking=True)
-        if any(tensor.is_cuda for tensor in states.values()):
-            torch.cuda.current_stream().synchronize()
+        self.copy.take(_local_states(engine).items())
         self.index = _index(engine)
 
 
@@ -95,7 +90,7 @@ def begin_checkpoint(folder: Path) -> None:
         partial.mkdir(parents=True)
 
 
-def write_shard(shard: Mapping[str, Tensor], folder: Path, rank: int, ranks: int) -> None:
+def write_shard(shard: Mapping[str, Tensor] | HostCopy, folder: Path, rank: int, ranks: int) -> None:
     """Write one rank's shard, and return once it is on disk."""
     path = _partial(folder) / _shard_name(rank, ranks)
     with _writing(path):
@@ -150,27 +145,28 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: Mapping[str, Tensor] | HostCopy, path: Path) -> None:
     """Write a safetensors file while holding only one tensor at a time in host memory.
 
     The writer of safetensors needs all tensors in memory: 12 bytes per parameter in total over the ranks,
     which is 95 GB for an 8B model.
     """
+    if isinstance(tensors, HostCopy):
+        layout, named = tensors.layout(), tensors.tensors(torch.device("cpu"))
+    else:
+        layout = [(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]
+        named = iter(tensors.items())
     header: dict[str, Any] = {}
     offset = 0
-    for name, tensor in tensors.items():
-        end = offset + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
+    for name, dtype, shape in layout:
+        end = offset + shape.numel() * dtype.itemsize
+        header[name] = {"dtype": _DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
+        for _, tensor in named:
             tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tofile(file)
 
 

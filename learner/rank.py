@@ -21,9 +21,10 @@ from data.tensor_bytes import bucket_of
 from learner.checkpoint import Snapshot, begin_checkpoint, finish_checkpoint, write_shard
 from learner.config import LearnerConfig
 from learner.group_attention import select_attention_kernels
+from learner.host_copy import HostCopy
 from learner.records import LearnerInfo, RankShard, ReferenceLogprobs
 from learner.trainer import LearnerSpec, Trainer
-from learner.weight_transfer import HostWeights, NcclSender, WeightLayout, weight_layout
+from learner.weight_transfer import NcclSender, WeightLayout, weight_layout
 from learner.weights import gather_adapter, gather_buckets, send_behind
 from learner.zero import Rendezvous, join_process_group, leave_process_group
 
@@ -61,7 +62,7 @@ class LearnerRank:
         self._spec = spec
         self._threads = threads
         self._sender = NcclSender(self._bucket_bytes)
-        self._weights = HostWeights()
+        self._weights = HostCopy()
         self._snapshot = Snapshot()
 
     @in_group("control")
@@ -161,7 +162,7 @@ class LearnerRank:
     @in_group("files")
     def write_snapshot(self, folder: Path) -> None:
         """Write the snapshot without a collective, so that updates can run at the same time."""
-        write_shard(self._snapshot.shard, folder, self._rank, self._snapshot.index["ranks"])
+        write_shard(self._snapshot.copy, folder, self._rank, self._snapshot.index["ranks"])
 
     @in_group("files")
     def finish_checkpoint(self, folder: Path, extra: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ caller assigns each engine its own ranks. Rank 0 of the group is the learner's r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,6 @@ from learner.group_attention import select_attention_kernels
 from learner.weights import full_shape, model_weights
 
 BUFFERS = 2
-
-CHUNK_BYTES = 2**28
-"""Size of one chunk of pinned memory. PyTorch rounds each pinned allocation up to a power of two of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,72 +37,6 @@ def weight_layout(policy: nn.Module) -> WeightLayout:
         dtype_names=[str(weight.parameter.dtype).removeprefix("torch.") for weight in weights],
         shapes=[full_shape(weight.parameter) for weight in weights],
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """The location of a weight: its bytes begin at offset `start`, counted over all chunks."""
-
-    name: str
-    dtype: torch.dtype
-    shape: torch.Size
-    start: int
-    n_bytes: int
-
-
-class HostWeights:
-    """A copy of all weights in host memory, to be sent to the engines once it is complete.
-
-    CUDA weights are copied into pinned memory, which is reused for the next copy.
-    """
-
-    def __init__(self, chunk_bytes: int = CHUNK_BYTES) -> None:
-        self._chunk_bytes = chunk_bytes
-        self._chunks: list[Tensor] = []
-        self._held: list[_Held] = []
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the weights held, in bytes."""
-        return sum(held.n_bytes for held in self._held)
-
-    def take(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Copy `tensors`, replacing the previous copy. The caller may change them once this returns."""
-        self._held = []  # an incomplete copy must not be sent
-        held: list[_Held] = []
-        start, is_cuda = 0, False
-        for name, tensor in tensors:
-            flat = tensor.reshape(-1).view(torch.uint8)
-            for first, place in self._places(start, len(flat), pinned=tensor.is_cuda):
-                place.copy_(flat[first : first + len(place)], non_blocking=True)
-            held.append(_Held(name, tensor.dtype, tensor.shape, start, len(flat)))
-            start += len(flat)
-            is_cuda |= tensor.is_cuda
-        if is_cuda:
-            torch.cuda.current_stream().synchronize()
-        self._held = held
-
-    def tensors(self, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-        """Yield the weights with their names in the order of `take`, each copied to `device` only when it is
-        reached. On CUDA the copy is ordered on the stream that is current at that moment."""
-        for held in self._held:
-            tensor = torch.empty(held.shape, dtype=held.dtype, device=device)
-            flat = tensor.view(-1).view(torch.uint8)
-            for first, place in self._places(held.start, held.n_bytes, pinned=tensor.is_cuda):
-                flat[first : first + len(place)].copy_(place, non_blocking=True)
-            yield held.name, tensor
-
-    def _places(self, start: int, n_bytes: int, pinned: bool) -> Iterator[tuple[int, Tensor]]:
-        """Yield the parts of chunks that hold `n_bytes` from offset `start`, each with the number of bytes
-        before it."""
-        done = 0
-        while done < n_bytes:
-            number, first = divmod(start + done, self._chunk_bytes)
-            if number == len(self._chunks):
-                self._chunks.append(torch.empty(self._chunk_bytes, dtype=torch.uint8, pin_memory=pinned))
-            place = self._chunks[number][first : first + n_bytes - done]
-            yield done, place
-            done += len(place)
 
 
 class NcclSender:

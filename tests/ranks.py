@@ -146,8 +146,8 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
     import torch
 
     from learner.checkpoint import export_hf
+    from learner.host_copy import HostCopy
     from learner.trainer import Trainer
-    from learner.weight_transfer import HostWeights
     from learner.weights import gather_buckets
     from learner.zero import Rendezvous, adamw, join_process_group, leave_process_group, sgd
 
@@ -164,7 +164,7 @@ def _rank(script: Script, rank: int, ranks: int, port: int) -> Report:
             batch = replace(batch, reference=_reference(trainer, batch, script.early, rank, ranks))
         shard, frames = batch.shards(ranks)[rank]
         metrics.append(trainer.update(shard, frames, version))
-    host = HostWeights(chunk_bytes=2**16)
+    host = HostCopy(chunk_bytes=2**16)
     host.take(named for b in gather_buckets(trainer.engine.module, 2**20) for named in b.items())
     weights = {name: tensor.numpy() for name, tensor in host.tensors(torch.device("cpu"))}
     if script.save_to:
@@ -211,7 +211,7 @@ def _write_snapshot(trainer: Any, script: Script, rank: int, ranks: int) -> None
     if rank == 0:
         begin_checkpoint(script.snapshot_to)
     torch.distributed.barrier()
-    write_shard(snapshot.shard, script.snapshot_to, rank, ranks)
+    write_shard(snapshot.copy, script.snapshot_to, rank, ranks)
     torch.distributed.barrier()
     if rank == 0:
         finish_checkpoint(script.snapshot_to, snapshot.index, {"version": version})

@@ -32,8 +32,8 @@ from cluster.planning.architecture import read_architecture
 from cluster.planning.flops import Passes, forward_flop, update_flop
 from cluster.planning.flops import Sizes as GroupSizes
 from data.tensor_bytes import bucket_of
+from learner.host_copy import HostCopy
 from learner.trainer import Trainer
-from learner.weight_transfer import HostWeights
 from learner.weights import gather_buckets
 
 MATMULS = 10
@@ -165,7 +165,7 @@ def _moving(setting: Setting, made: Trainer) -> Iterator[Line]:
             lambda bucket: sum(held.data.nbytes for held in bucket_of(bucket).values()),
         ),
     ]
-    host, device = HostWeights(), torch.device(setting.device)
+    host, device = HostCopy(), torch.device(setting.device)
 
     def gathered() -> Iterator[dict[str, torch.Tensor]]:
         return gather_buckets(made.engine.module, BUCKET_BYTES)

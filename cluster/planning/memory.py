@@ -181,6 +181,13 @@ def sent_weights_gb(config: RunConfig, model: Architecture) -> float:
     return 2 * model.parameters / 1e9
 
 
+def checkpoint_copy_gb(config: RunConfig, model: Architecture) -> float:
+    """Return the GB of each rank's host memory for its part of a background checkpoint."""
+    if not config.checkpoint_in_background:
+        return 0.0
+    return 12 * trained_parameters(config.learner, model) / config.learner.ranks / 1e9
+
+
 def _pinned_gb(size_bytes: float) -> float:
     return 2 ** math.ceil(math.log2(size_bytes)) / 1e9 if size_bytes >= 1 else 0.0
 

@@ -11,6 +11,7 @@ from cluster.planning.adapters import adapter_serving, why_merged
 from cluster.planning.architecture import known_architecture, read_architecture
 from cluster.planning.memory import (
     activations_gb,
+    checkpoint_copy_gb,
     host_lines,
     learner_budget,
     learner_cure,
@@ -270,6 +271,8 @@ def test_offload_by_hand() -> None:
     assert held(whole) - held(optimizer) == pytest.approx((4 + 12) * shard)
     assert held(optimizer) - held(both) == pytest.approx((2 + 2) * shard)
     assert host_lines(whole, INTERNVL) == []
+    assert [checkpoint_copy_gb(config, INTERNVL) for config in (whole, optimizer)] == [12 * shard, 0]
+    assert checkpoint_copy_gb(paper("--checkpoint.background=false"), INTERNVL) == 0
     assert {line.name: line.gb for line in host_lines(optimizer, INTERNVL)} == pytest.approx(
         {"gradients": 2**33 / 1e9, "clipped gradients": 2 * 2**32 / 1e9, "optimizer": 12 * shard}
     )

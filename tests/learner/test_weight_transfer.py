@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.group_attention import select_attention_kernels
-from learner.weight_transfer import HostWeights, NcclSender
+from learner.host_copy import HostCopy
+from learner.weight_transfer import NcclSender
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 
@@ -32,7 +33,7 @@ def test_weights_come_out_of_host_memory_as_they_went_in(
     models: list[list[tuple[torch.dtype, list[int]]]], chunk_bytes: int
 ) -> None:
     """Whatever their sizes are, cut over chunks or not, and in memory that held other weights before."""
-    host = HostWeights(chunk_bytes)
+    host = HostCopy(chunk_bytes)
     for seed, shapes in enumerate(models):
         torch.manual_seed(seed)
         weights = [
@@ -48,7 +49,7 @@ def test_weights_come_out_of_host_memory_as_they_went_in(
 
 
 def test_the_memory_of_a_copy_is_used_for_the_next_and_no_tensor_shares_it() -> None:
-    host = HostWeights(chunk_bytes=16)
+    host = HostCopy(chunk_bytes=16)
     host.take([("a", torch.ones(5))])
     ((_, first),) = host.tensors(torch.device("cpu"))
     pointers = [chunk.data_ptr() for chunk in host._chunks]
@@ -63,7 +64,7 @@ def test_a_copy_that_fails_leaves_no_mixture_to_send() -> None:
         yield "a", torch.zeros(5)
         raise RuntimeError("a rank died")
 
-    host = HostWeights()
+    host = HostCopy()
     host.take([("a", torch.ones(5)), ("b", torch.ones(5))])
     with pytest.raises(RuntimeError, match="a rank died"):
         host.take(broken())
