@@ -197,6 +197,7 @@ def clips(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_a_free_question(clips: Path) -> None:
     """The tiny base knows no words but its own: what is tested is the way there and back."""

@@ -82,7 +82,9 @@ def largest_difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> fl
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "lr", "tolerance"), [("sgd", 1.0, 1e-6), ("adamw", 1e-3, 5e-5)], ids=["sgd", "adamw"]
+    ("optimizer", "lr", "tolerance"),
+    [pytest.param("sgd", 1.0, 1e-6, marks=pytest.mark.slow), ("adamw", 1e-3, 5e-5)],
+    ids=["sgd", "adamw"],
 )
 def test_two_ranks_equal_one_process(internvl: Path, optimizer: str, lr: float, tolerance: float) -> None:
     """With SGD at a rate of 1 the step is the clipped gradient, so that parameters compare gradients."""
@@ -117,9 +119,8 @@ def test_parameters_that_are_given_back_after_each_use_change_nothing(
     assert largest_difference(found.weights, expected) <= 2e-6
 
 
-@pytest.mark.parametrize(
-    "lora", [None, pytest.param({"rank": 2}, marks=pytest.mark.slow)], ids=["whole", "lora"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["whole", "lora"])
 def test_reference_logprobs_may_be_computed_before_the_update(
     internvl: Path, lora: dict[str, int] | None
 ) -> None:
